@@ -1,0 +1,116 @@
+//! The numbers of the protocol, each a type of its own, so that none can stand in for another.
+
+use std::fmt;
+
+macro_rules! number {
+    ($(#[$doc:meta])* $name:ident) => {
+        $(#[$doc])*
+        #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        pub struct $name(pub u64);
+
+        impl fmt::Display for $name {
+            fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                self.0.fmt(f)
+            }
+        }
+    };
+}
+
+number!(
+    /// Number of a log entry. The first entry of a lineage is 1; 0 is "before every entry".
+    Op
+);
+impl Op {
+    /// The op that follows.
+    #[must_use]
+    pub fn next(self) -> Op {
+        Op(self.0 + 1)
+    }
+}
+number!(
+    /// Number of the primary's term inside an epoch.
+    View
+);
+number!(
+    /// Number of the membership configuration inside a generation.
+    Epoch
+);
+number!(
+    /// Number of the lineage's restore; every restore adds one and fences those below. The first is 1.
+    Generation
+);
+number!(
+    /// One membership entry; never reused in a generation (R20).
+    ReplicaId
+);
+number!(
+    /// One start of one process; written durably before its first message.
+    Incarnation
+);
+number!(
+    /// Number of a request inside its session; the first is 1, consecutive.
+    RequestNumber
+);
+
+/// One logical database for its whole life (a UUID); it survives restores.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Lineage(pub [u8; 16]);
+
+impl fmt::Display for Lineage {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, byte) in self.0.iter().enumerate() {
+            if matches!(i, 4 | 6 | 8 | 10) {
+                f.write_str("-")?;
+            }
+            write!(f, "{byte:02x}")?;
+        }
+        Ok(())
+    }
+}
+
+/// (epoch, view), compared as a pair everywhere (R8).
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Ballot {
+    /// The configuration the view belongs to.
+    pub epoch: Epoch,
+    /// The view inside that epoch.
+    pub view: View,
+}
+
+impl fmt::Display for Ballot {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}.{}", self.epoch, self.view)
+    }
+}
+
+/// Who asks: a gateway's (or client's) session. A new incarnation of the same client replaces the older session.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct SessionId {
+    /// The client; for a replica's own gateway its replica id.
+    pub client: u64,
+    /// The client's start; larger is newer.
+    pub incarnation: Incarnation,
+}
+
+/// BLAKE3 of something; what, is said where it is used.
+#[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub struct Digest(pub [u8; 32]);
+
+impl Digest {
+    /// The first eight bytes as hexadecimal: enough to tell two apart in a log line.
+    #[must_use]
+    pub fn short(&self) -> String {
+        self.0[..8].iter().map(|b| format!("{b:02x}")).collect()
+    }
+}
+
+impl fmt::Display for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        self.0.iter().try_for_each(|b| write!(f, "{b:02x}"))
+    }
+}
+impl fmt::Debug for Digest {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&self.short())
+    }
+}

@@ -1,0 +1,21 @@
+//! Viewstamped Replication (Liskov and Cowling, 2012) as a pure state machine, with the repairs that model checking
+//! has shown to be needed.
+//!
+//! A [`Replica`] takes one [`Input`] at a time and writes what is to be done into [`Effects`]. It opens no socket,
+//! reads no clock, starts no thread and draws no random number: whoever drives it owns all of these, and so does the
+//! simulator, which drives exactly this code.
+//!
+//! What is replicated is opaque: implement [`StateMachine`] and the rest is yours to keep.
+//!
+//! It does not promise that an acknowledged write survives the simultaneous loss of a majority's memory. That is
+//! detected ([`Status::QuorumLost`]) and left to the checkpoints.
+
+pub mod ids;
+pub mod message;
+pub mod replica;
+pub mod state_machine;
+
+pub use ids::*;
+pub use message::{Entry, Envelope, Header, Kind, Message};
+pub use replica::{Boot, Configuration, Effect, Effects, Input, Now, Options, Replica, Start, Status, VoteRecord};
+pub use state_machine::{Accepted, At, Chunk, StateMachine};
