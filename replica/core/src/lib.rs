@@ -17,5 +17,7 @@ pub mod state_machine;
 
 pub use ids::*;
 pub use message::{Entry, Envelope, Header, Kind, Message};
-pub use replica::{Boot, Configuration, Effect, Effects, Input, Now, Options, Replica, Start, Status, VoteRecord};
+pub use replica::{
+    Boot, Configuration, Effect, Effects, Input, Now, Options, Replica, Start, Status, VoteRecord,
+};
 pub use state_machine::{Accepted, At, Chunk, StateMachine};

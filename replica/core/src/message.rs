@@ -62,43 +62,118 @@ pub struct Envelope {
 #[allow(missing_docs, reason = "the fields are the protocol's own words; each variant says what it is for")]
 pub enum Message {
     /// A gateway's requests to the primary: an encoded batch (see `batch.rs`).
-    Forward { requests: Bytes },
+    Forward {
+        requests: Bytes,
+    },
     /// The primary will not take these requests now (queue full); surely not executed by this attempt.
-    Refused { numbers: Vec<RequestNumber> },
+    Refused {
+        numbers: Vec<RequestNumber>,
+    },
 
-    Prepare { ballot: Ballot, commit: Op, entry: Entry },
+    Prepare {
+        ballot: Ballot,
+        commit: Op,
+        entry: Entry,
+    },
     /// Acknowledges the whole log up to and including `op`, whose chained digest is `digest` (R12).
-    PrepareOk { ballot: Ballot, op: Op, digest: Digest },
+    PrepareOk {
+        ballot: Ballot,
+        op: Op,
+        digest: Digest,
+    },
     /// Heartbeat, eager commit notice, read-confirmation round and the shipper's name in one.
-    Commit { ballot: Ballot, commit: Op, digest: Digest, round: u64, shipper: Option<ReplicaId> },
-    CommitOk { ballot: Ballot, round: u64, op: Op },
+    Commit {
+        ballot: Ballot,
+        commit: Op,
+        digest: Digest,
+        round: u64,
+        shipper: Option<ReplicaId>,
+    },
+    CommitOk {
+        ballot: Ballot,
+        round: u64,
+        op: Op,
+    },
 
     /// A gateway asks for an op at which its reads are linearizable. `token` is the asker's.
-    ReadIndex { token: u64 },
-    ReadIndexIs { token: u64, op: Option<Op> },
+    ReadIndex {
+        token: u64,
+    },
+    ReadIndexIs {
+        token: u64,
+        op: Option<Op>,
+    },
 
     /// An intent, not a vote (R9).
-    StartViewChange { ballot: Ballot },
+    StartViewChange {
+        ballot: Ballot,
+    },
     /// The vote: the same bytes each time for a ballot (R11). `headers` are those above `commit`.
-    DoViewChange { ballot: Ballot, last_normal: Ballot, commit: Op, op: Op, headers: Vec<Header> },
+    DoViewChange {
+        ballot: Ballot,
+        last_normal: Ballot,
+        commit: Op,
+        op: Op,
+        headers: Vec<Header>,
+    },
     /// `headers` are those above the smallest commit the primary knows of in its quorum.
-    StartView { ballot: Ballot, commit: Op, op: Op, headers: Vec<Header> },
+    StartView {
+        ballot: Ballot,
+        commit: Op,
+        op: Op,
+        headers: Vec<Header>,
+    },
 
-    GetView { nonce: u64, promised: Ballot, checkpoint: Op },
+    GetView {
+        nonce: u64,
+        promised: Ballot,
+        checkpoint: Op,
+    },
     /// Only from the Normal primary of `ballot` >= promised (R2).
-    ViewIs { nonce: u64, ballot: Ballot, commit: Op, op: Op, digest: Digest },
+    ViewIs {
+        nonce: u64,
+        ballot: Ballot,
+        commit: Op,
+        op: Op,
+        digest: Digest,
+    },
     /// Anyone else's answer to GetView, and gossip while there is no primary (R3, R7).
-    Standing { nonce: u64, promised: Ballot, amnesiac: bool },
+    Standing {
+        nonce: u64,
+        promised: Ballot,
+        amnesiac: bool,
+    },
 
     /// Ops `from..=to`, by digest where the asker knows it.
-    GetEntries { ballot: Ballot, from: Op, to: Op },
+    GetEntries {
+        ballot: Ballot,
+        from: Op,
+        to: Op,
+    },
     /// Consecutive entries; `oldest` is the first op the sender still has.
-    Entries { ballot: Ballot, oldest: Op, entries: Vec<Entry> },
+    Entries {
+        ballot: Ballot,
+        oldest: Op,
+        entries: Vec<Entry>,
+    },
     /// A portion of the state at a cut; `cut` 0 asks for the newest one with a known root.
-    GetState { ballot: Ballot, cut: Op, cursor: Bytes },
+    GetState {
+        ballot: Ballot,
+        cut: Op,
+        cursor: Bytes,
+    },
     /// `next` is `None` after the last portion. `cut` 0: the sender has none.
-    State { ballot: Ballot, cut: Op, root: Digest, chunk: Bytes, next: Option<Bytes> },
+    State {
+        ballot: Ballot,
+        cut: Op,
+        root: Digest,
+        chunk: Bytes,
+        next: Option<Bytes>,
+    },
 
     /// Root digest at a cut, for certification and the divergence alarm.
-    Root { op: Op, root: Digest },
+    Root {
+        op: Op,
+        root: Digest,
+    },
 }

@@ -1,0 +1,10 @@
+//! Compiles the protobufs with protox, so that nobody needs `protoc`.
+
+fn main() -> Result<(), Box<dyn std::error::Error>> {
+    println!("cargo:rerun-if-changed=proto");
+    let etcd = protox::compile(["rpc.proto"], ["proto"])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(etcd)?;
+    let peer = protox::compile(["peer.proto"], ["proto"])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(peer)?;
+    Ok(())
+}
