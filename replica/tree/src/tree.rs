@@ -1,0 +1,76 @@
+//! The tree that is written to: one writer, any number of snapshots.
+
+use crate::edit::{self, Edit};
+use crate::entry::Entry;
+use crate::read::Snapshot;
+
+/// The tree that is written to.
+///
+/// Ops should not fall from one write to the next: a page remembers the highest op that changed it, so a lower
+/// one after a higher one is not told apart from it by [`Snapshot::changed_since`].
+#[derive(Debug, Default)]
+pub struct Tree {
+    now: Snapshot,
+}
+
+impl Tree {
+    /// An empty tree.
+    #[must_use]
+    pub fn new() -> Tree {
+        Tree::default()
+    }
+
+    /// A tree of smaller leaves, so that tests see deep shapes with few entries.
+    #[cfg(test)]
+    pub(crate) fn with_leaf_max(leaf_max: u64) -> Tree {
+        Tree { now: Snapshot { leaf_max, ..Snapshot::default() } }
+    }
+
+    /// Sets `key`; the entry it replaces, if any. `op` marks the pages changed.
+    ///
+    /// Panics when key or value is longer than `u32::MAX` bytes.
+    pub fn put(&mut self, key: &[u8], value: &[u8], op: u64) -> Option<Entry> {
+        self.edit(key, Some(Entry::new(key, value)), op)
+    }
+
+    /// Removes `key`; the entry that stood there. Removing what is not there changes nothing.
+    pub fn remove(&mut self, key: &[u8], op: u64) -> Option<Entry> {
+        self.edit(key, None, op)
+    }
+
+    fn edit(&mut self, key: &[u8], entry: Option<Entry>, op: u64) -> Option<Entry> {
+        let put = entry.is_some();
+        let edit = Edit { key, entry, op, leaf_max: self.now.leaf_max };
+        let replaced = edit::apply(&mut self.now.root, edit);
+        if put || replaced.is_some() {
+            self.now.changed = self.now.changed.max(op);
+        }
+        replaced
+    }
+
+    /// Everything as it is now; O(1).
+    #[must_use]
+    pub fn snapshot(&self) -> Snapshot {
+        self.now.clone()
+    }
+
+    /// Reads go through here.
+    #[must_use]
+    pub fn view(&self) -> &Snapshot {
+        &self.now
+    }
+
+    /// Brings the pages of these keys into the processor's caches: before a batch of reads or writes of them.
+    ///
+    /// Changes nothing but the time that follows: the cache misses of up to 16 keys overlap instead of waiting for
+    /// each other. Worth it from a handful of keys on.
+    pub fn warm(&self, keys: &[&[u8]]) {
+        self.now.warm(keys);
+    }
+}
+
+impl From<Snapshot> for Tree {
+    fn from(now: Snapshot) -> Tree {
+        Tree { now }
+    }
+}
