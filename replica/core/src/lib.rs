@@ -10,14 +10,24 @@
 //! It does not promise that an acknowledged write survives the simultaneous loss of a majority's memory. That is
 //! detected ([`Status::QuorumLost`]) and left to the checkpoints.
 
+pub mod batch;
+pub mod codec;
+pub mod core_state;
+pub mod execute;
 pub mod ids;
+pub mod log;
 pub mod message;
+mod order;
+pub mod quorum;
 pub mod replica;
+pub mod select;
+pub mod sessions;
 pub mod state_machine;
 
+pub use codec::DecodeError;
+pub use core_state::CoreState;
+pub use execute::{ReplayEnd, ReplayError, replay};
 pub use ids::*;
 pub use message::{Entry, Envelope, Header, Kind, Message};
-pub use replica::{
-    Boot, Configuration, Effect, Effects, Input, Now, Options, Replica, Start, Status, VoteRecord,
-};
+pub use replica::{Boot, Configuration, Effect, Effects, Input, Now, Options, Start, Status, VoteRecord};
 pub use state_machine::{Accepted, At, Chunk, StateMachine};

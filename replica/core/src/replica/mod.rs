@@ -92,6 +92,20 @@ pub enum Start<S> {
     },
 }
 
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            heartbeat: 50_000,
+            view_timeout: 250_000,
+            retry: 100_000,
+            batch_bytes: 64 << 10,
+            pipeline: 8,
+            window: 8192,
+            log_bytes: 64 << 20,
+        }
+    }
+}
+
 /// What a replica is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub enum Status {
@@ -105,6 +119,8 @@ pub enum Status {
     Syncing,
     /// A majority is without memory and no primary is left (R7): waits for the operator.
     QuorumLost,
+    /// Must not go on ([`Effect::Fatal`], [`Effect::Diverged`]): ignores everything, keeps the evidence.
+    Halted,
 }
 
 /// What a driver hands in.
@@ -216,9 +232,31 @@ pub enum Effect<S: StateMachine> {
     Standing(Status, Ballot),
     /// The state was replaced by another replica's: watchers and caches must start over.
     StateReplaced(Op),
+    /// An old snapshot is no longer needed: drop it on another thread, it may be large.
+    Release(S::Snapshot),
+    /// The state that was replaced: drop it on another thread, it may be large.
+    ReleaseState(Box<S>),
     /// This replica must not go on (R5, R6): the reason for a person.
     Fatal(String),
 }
 
 /// Effects in the order in which they arose; reused between steps.
 pub struct Effects<S: StateMachine>(pub Vec<Effect<S>>);
+
+impl<S: StateMachine> Default for Effects<S> {
+    fn default() -> Effects<S> {
+        Effects(Vec::new())
+    }
+}
+
+impl<S: StateMachine> Effects<S> {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Effects<S> {
+        Effects::default()
+    }
+
+    pub(crate) fn push(&mut self, effect: Effect<S>) {
+        self.0.push(effect);
+    }
+}
