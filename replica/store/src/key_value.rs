@@ -58,10 +58,6 @@ impl KeyValue {
         self
     }
 
-    pub(crate) fn pair(&self) -> layout::Pair {
-        self.version.at
-    }
-
     /// The key.
     #[must_use]
     pub fn key(&self) -> &[u8] {
@@ -90,7 +86,7 @@ impl KeyValue {
         if value.len() < SHARE_FROM {
             return Bytes::copy_from_slice(value);
         }
-        let shared = Bytes::from_owner(EntryValue(self.entry.clone()));
+        let shared = Bytes::from_owner(self.entry.clone().into_value());
         shared.slice(self.value_at as usize..)
     }
 
@@ -133,14 +129,5 @@ impl fmt::Debug for KeyValue {
         let Version { at, create, version, lease } = self.version;
         write!(f, "{}={}", self.key().escape_ascii(), self.value().escape_ascii())?;
         write!(f, " (mod {}.{}, create {create}, version {version}, lease {lease})", at.main, at.sub)
-    }
-}
-
-/// Lets [`Bytes`] hold an entry alive for its value.
-struct EntryValue(Entry);
-
-impl AsRef<[u8]> for EntryValue {
-    fn as_ref(&self) -> &[u8] {
-        self.0.value()
     }
 }

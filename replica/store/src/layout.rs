@@ -6,9 +6,8 @@
 //! | `h` key* mod8 sub4 | a version that is history: superseded by, mod - create, version, lease, then the value |
 //! | `h` key* mod8 sub4 | a tombstone: 0 |
 //! | `l` id8 | a lease: its time to live |
-//! | `m` `f` | the number of this format |
-//! | `m` `s` | the store's own numbers, see [`crate::numbers`] |
-//! | `m` `c` | the protocol's state, opaque |
+//! | `!n` | the store's own numbers, the number of this format first, see [`crate::numbers`] |
+//! | `!p` | the protocol's state, opaque |
 //!
 //! `key*` is the client's key made prefix-free: 0 becomes 1 1, 1 becomes 1 2, and a 0 ends it. That keeps the order
 //! and costs one byte for keys of text. Numbers in tree keys are big-endian of the stated width, numbers in values
@@ -17,7 +16,7 @@
 //! There is exactly one `k` entry for a live key, so that the number of keys in a range is a difference of two ranks,
 //! and ranges now never meet a dead version.
 
-use crate::types::{LeaseId, Revision};
+use crate::types::{LeaseId, Revision, Span};
 use crate::varint;
 
 /// Live keys.
@@ -26,14 +25,12 @@ pub(crate) const LIVE: u8 = b'k';
 pub(crate) const HISTORY: u8 = b'h';
 /// Leases.
 pub(crate) const LEASE: u8 = b'l';
-/// The number of the format.
-pub(crate) const FORMAT_KEY: &[u8] = b"mf";
-/// The store's own numbers.
-pub(crate) const NUMBERS_KEY: &[u8] = b"ms";
+/// The store's own numbers. The first entry of all, so that an import knows them before anything else.
+pub(crate) const NUMBERS_KEY: &[u8] = b"!n";
 /// The protocol's state.
-pub(crate) const CORE_KEY: &[u8] = b"mc";
+pub(crate) const CORE_KEY: &[u8] = b"!p";
 /// This layout.
-pub(crate) const FORMAT: u32 = 1;
+pub(crate) const FORMAT: u64 = 1;
 
 /// Bytes of (mod, sub) at the end of a history key.
 const PAIR_LEN: usize = 12;
@@ -103,6 +100,23 @@ pub(crate) fn history_key(key: &[u8], at: Pair, out: &mut Vec<u8>) {
     key_in(HISTORY, key, out);
     out.extend_from_slice(&at.main.to_be_bytes());
     out.extend_from_slice(&at.sub.to_be_bytes());
+}
+
+/// The bounds of a span in a space, as the tree wants them: from, and the first tree key that is no longer meant.
+pub(crate) fn bounds(space: u8, span: Span<'_>) -> (Vec<u8>, Vec<u8>) {
+    let (mut from, mut to) = (Vec::new(), Vec::new());
+    key_in(space, span.key, &mut from);
+    if span.is_one() {
+        // The final 0 becomes 1: past this key and all its versions, before any other key.
+        to.extend_from_slice(&from);
+        *to.last_mut().expect("a tree key ends in 0") = 1;
+    } else {
+        match span.bound() {
+            Some(end) => key_in(space, end, &mut to),
+            None => to.push(space + 1),
+        }
+    }
+    (from, to)
 }
 
 /// Turns the tree key of a live key into that of one of its versions.
@@ -210,6 +224,36 @@ pub(crate) fn read_lease_key(key: &[u8]) -> Option<LeaseId> {
     Some(LeaseId(i64::from_be_bytes(key.get(1..)?.try_into().ok()?)))
 }
 
+/// Whether an entry is one that this format writes. Everything that reads the tree relies on it.
+pub(crate) fn is_valid(key: &[u8], value: &[u8]) -> bool {
+    match key.first() {
+        Some(&LIVE) => is_escaped(&key[1..]) && read_live(value).is_some_and(|(v, _)| v.at.main > 0),
+        Some(&HISTORY) if key.len() > PAIR_LEN => {
+            let (front, at) = (&key[1..key.len() - PAIR_LEN], split_history(key).1);
+            is_escaped(front) && at.main > 0 && read_history(at, value).is_some()
+        }
+        Some(&LEASE) => read_lease_key(key).is_some() && value.len() == 8,
+        _ => key == NUMBERS_KEY || key == CORE_KEY,
+    }
+}
+
+/// Whether this is a key in its prefix-free form, its final 0 included.
+fn is_escaped(bytes: &[u8]) -> bool {
+    let Some((0, body)) = bytes.split_last() else { return false };
+    let mut bytes = body.iter();
+    while let Some(byte) = bytes.next() {
+        let whole = match byte {
+            0 => false,
+            1 => matches!(bytes.next(), Some(1 | 2)),
+            _ => true,
+        };
+        if !whole {
+            return false;
+        }
+    }
+    !body.is_empty()
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -259,6 +303,30 @@ mod tests {
             prop_assert_eq!((version, superseded), (v, Revision(main)));
             prop_assert_eq!(&out[value_at..], &value[..]);
         }
+    }
+
+    #[test]
+    fn foreign_entries_are_told_apart() {
+        let mut value = Vec::new();
+        let version = Version { at: Pair { main: 2, sub: 0 }, create: 2, version: 1, lease: LeaseId(0) };
+        live_value(&version, b"v", &mut value);
+        let table: &[(&[u8], bool)] = &[
+            (b"ka\0", true),
+            (b"k\x01\x01\0", true),
+            (b"k\0", false),
+            (b"ka", false),
+            (b"ka\0b\0", false),
+            (b"k\x01\x03\0", false),
+            (b"k\x01\0", false),
+            (b"", false),
+            (b"h", false),
+            (b"ha\0\0", false),
+            (b"x", false),
+        ];
+        for (key, valid) in table {
+            assert_eq!(is_valid(key, &value), *valid, "{}", key.escape_ascii());
+        }
+        assert!(!is_valid(b"ka\0", b""));
     }
 
     #[test]
