@@ -1,0 +1,74 @@
+//! `vr`: the tool for people, as a library, so that tests and other tools reach the same engine.
+//!
+//! Data goes to stdout and everything else to stderr. Exit status 0: it worked; 1: it did not; 2: it could not be
+//! tried (a flag that is wrong, a drill that could not be carried out).
+
+use std::process::ExitCode;
+
+use clap::{Parser, Subcommand};
+
+pub mod bench;
+pub mod endpoint;
+pub mod output;
+pub mod units;
+
+/// Viewstamped Replication with tiered checkpoints behind the etcd v3 API
+#[derive(Debug, Parser)]
+#[command(
+    name = "vr",
+    version,
+    propagate_version = true,
+    max_term_width = 100,
+    arg_required_else_help = true
+)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Bench(bench::Bench),
+}
+
+/// Reads the command line, carries it out, and says how that went.
+#[must_use]
+pub fn main() -> ExitCode {
+    let outcome = match Cli::parse().command {
+        Command::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
+    };
+    outcome.unwrap_or_else(|error| {
+        eprintln!("error: {}", with_causes(&error));
+        ExitCode::FAILURE
+    })
+}
+
+/// An error and what caused it, in one line. A cause that the text before it already tells is left out.
+fn with_causes(error: &anyhow::Error) -> String {
+    let mut text = String::new();
+    for cause in error.chain().map(ToString::to_string) {
+        if text.is_empty() {
+            text = cause;
+        } else if !text.contains(&cause) {
+            text = format!("{text}: {cause}");
+        }
+    }
+    text
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        use clap::CommandFactory;
+        Cli::command().debug_assert();
+    }
+
+    #[test]
+    fn causes_are_told_once() {
+        let error = anyhow::anyhow!("disk full").context("cannot write a: disk full").context("stopped");
+        assert_eq!(with_causes(&error), "stopped: cannot write a: disk full");
+    }
+}

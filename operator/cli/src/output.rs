@@ -1,0 +1,50 @@
+//! Data goes to stdout, everything else to stderr.
+
+use std::io::Write;
+
+use comfy_table::{Table, presets};
+use serde::Serialize;
+
+/// How data is printed.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Format {
+    /// For people.
+    #[default]
+    Table,
+    /// For programs: one JSON object.
+    Json,
+}
+
+/// Prints `data` as one line of JSON.
+///
+/// # Errors
+/// When stdout is closed.
+pub fn json(data: &impl Serialize) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    serde_json::to_writer(&mut out, data)?;
+    writeln!(out)?;
+    out.flush()?;
+    Ok(())
+}
+
+/// Prints text to stdout.
+///
+/// # Errors
+/// When stdout is closed.
+pub fn text(text: impl std::fmt::Display) -> anyhow::Result<()> {
+    let mut out = std::io::stdout().lock();
+    writeln!(out, "{text}")?;
+    out.flush()?;
+    Ok(())
+}
+
+/// A table without lines, columns apart by spaces: readable for people, and for `awk`.
+#[must_use]
+pub fn table<const N: usize>(header: [&str; N]) -> Table {
+    let mut table = Table::new();
+    table.load_style(presets::NOTHING);
+    if header.iter().any(|h| !h.is_empty()) {
+        table.set_header(header);
+    }
+    table
+}
