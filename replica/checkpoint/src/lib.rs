@@ -1,1 +1,7 @@
-//! placeholder
+//! `vrckpt/1`: the state of a lineage on directories and in S3, in a form from which a stranger gets it back.
+//!
+//! Frames of tree pages in packs, found by indexes, named by manifests, reached from one HEAD; the committed log in
+//! segments beside them. A writer ships what a tier lacks and moves HEAD last; a reader goes the other way and checks
+//! everything it loads. Nothing here knows the protocol: ops and digests are numbers, log entries are bytes.
+
+pub mod store;
