@@ -37,7 +37,7 @@ fn replay(recording: &str) {
         let answer = ask(&mut store, op, &parse(request));
         assert_eq!(answer, expected, "line {}: {request}", number + 1);
         // A few requests later the state is taken through a snapshot: that may change nothing.
-        if op.0 % 50 == 0 {
+        if op.0.is_multiple_of(50) {
             let snapshot = store.cut(op, b"core");
             store = Store::from_snapshot(snapshot, Options::default()).expect("just cut");
         }
