@@ -1,6 +1,6 @@
 //! What changed since an op, and between two snapshots, against full comparisons.
 
-use std::collections::{BTreeMap, HashSet};
+use std::collections::{BTreeMap, BTreeSet};
 
 use super::{LEAF_MAXES, Model, Random, Style, write};
 use crate::node::{Kind, Node};
@@ -17,7 +17,7 @@ fn pages<'a>(snapshot: &'a Snapshot) -> Vec<NodeRef<'a>> {
     pages
 }
 
-fn ids(snapshot: &Snapshot) -> HashSet<PageId> {
+fn ids(snapshot: &Snapshot) -> BTreeSet<PageId> {
     pages(snapshot).iter().map(NodeRef::id).collect()
 }
 
@@ -35,7 +35,7 @@ fn path<'a>(snapshot: &'a Snapshot, key: &[u8]) -> Vec<&'a Node> {
 /// That nobody who follows changed pages only can miss a difference.
 fn check_changed(old: &Snapshot, new: &Snapshot, since: u64, changed_keys: impl Iterator<Item = Vec<u8>>) {
     let before = ids(old);
-    let listed: HashSet<PageId> = new.changed_since(since).map(|page| page.id()).collect();
+    let listed: BTreeSet<PageId> = new.changed_since(since).map(|page| page.id()).collect();
     for page in pages(new) {
         if page.changed() <= since {
             assert!(before.contains(&page.id()), "a page not marked is a page of the old tree");
@@ -58,7 +58,7 @@ fn check_changed(old: &Snapshot, new: &Snapshot, since: u64, changed_keys: impl 
 type Sides = (Option<Vec<u8>>, Option<Vec<u8>>);
 
 fn compare(old: &Model, new: &Model) -> BTreeMap<Vec<u8>, Sides> {
-    let keys: std::collections::BTreeSet<_> = old.keys().chain(new.keys()).collect();
+    let keys: BTreeSet<_> = old.keys().chain(new.keys()).collect();
     let both = keys.into_iter().map(|key| (key.clone(), (old.get(key).cloned(), new.get(key).cloned())));
     both.filter(|(_, (old, new))| old != new).collect()
 }

@@ -1,6 +1,6 @@
 //! Pages to bytes and back, whole trees loaded, and everything that must be refused.
 
-use std::collections::HashMap;
+use std::collections::BTreeMap;
 
 use proptest::prelude::*;
 
@@ -9,7 +9,7 @@ use crate::hash;
 use crate::load::LoadError;
 use crate::{Page, PageError, PageId, Snapshot, Tree};
 
-type Pages = HashMap<PageId, Vec<u8>>;
+type Pages = BTreeMap<PageId, Vec<u8>>;
 
 fn random_tree(style: Style, seed: u64, leaf_max: u64) -> (Tree, Model) {
     let mut random = Random(seed);

@@ -61,7 +61,7 @@ fn depth_needs_no_stack() {
         }
         let old = tree.snapshot();
         let root = old.root();
-        let mut pages = std::collections::HashMap::new();
+        let mut pages = std::collections::BTreeMap::new();
         for page in old.changed_since(0) {
             let mut bytes = Vec::new();
             page.encode(&mut bytes);
