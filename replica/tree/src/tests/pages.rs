@@ -186,18 +186,24 @@ fn malformed_pages_are_refused_with_the_reason() {
     assert_eq!(refused(&sum), PageError::SlotEntries { slot: 0, count: u64::MAX });
 }
 
-/// What a load says of an inner page over leaves that are valid by themselves.
-fn composed(depth: u32, leaves: &[(u16, u16, u64, Vec<u8>)]) -> PageError {
-    let mut pages = Pages::new();
+/// An inner page over leaves that are valid by themselves.
+fn store(pages: &mut Pages, depth: u32, leaves: &[(u16, u16, u64, Vec<u8>)]) -> PageId {
     let mut slots = Vec::new();
     for (low, high, count, bytes) in leaves {
         let id = hash::leaf_id(bytes);
         slots.push((*low, *high, *count, id));
         pages.insert(id, bytes.clone());
     }
-    let top = inner_bytes(depth, &slots);
-    let root = hash::inner_id(&top);
-    pages.insert(root, top);
+    let bytes = inner_bytes(depth, &slots);
+    let id = hash::inner_id(&bytes);
+    pages.insert(id, bytes);
+    id
+}
+
+/// What a load says of such a page.
+fn composed(depth: u32, leaves: &[(u16, u16, u64, Vec<u8>)]) -> PageError {
+    let mut pages = Pages::new();
+    let root = store(&mut pages, depth, leaves);
     match load(&root, &pages, 40) {
         Err(LoadError::Page { id, error }) if id == root => error,
         other => panic!("not an error of the top page: {other:?}"),
@@ -226,8 +232,23 @@ fn pages_that_do_not_belong_together_are_refused() {
     assert_eq!(composed(1, &elsewhere), PageError::KeysBelow(1));
     let prefix = [canonical[0].clone(), (b, b + 1, 1, leaf(b"yb"))];
     assert_eq!(composed(0, &prefix), PageError::KeysBelow(0));
+    let between = [canonical[0].clone(), (b, b, 1, leaf(b"yb")), (b + 1, b + 1, 1, leaf(b"xc"))];
+    assert_eq!(composed(1, &between), PageError::KeysBelow(1), "the slot fits, the bytes before it do not");
     let small = [(a - 1, a, 1, leaf_bytes(&[(b"xa", b"")])), (b, b + 1, 1, leaf_bytes(&[(b"xb", b"")]))];
     assert_eq!(composed(1, &small), PageError::NotCanonical(0));
+    // Two keys of one symbol that need a page of their own, in a slot of two symbols.
+    let below = [(1, 2, 1, leaf(b"xa\x01")), (3, 4, 1, leaf(b"xa\x02"))];
+    let mut pages = Pages::new();
+    let lower = store(&mut pages, 2, &below);
+    assert_eq!(load(&lower, &pages, 40).expect("valid by itself").len(), 2);
+    let xb = leaf(b"xb");
+    let slots = [(a - 1, a, 2, lower), (b, b + 1, 1, hash::leaf_id(&xb))];
+    pages.insert(hash::leaf_id(&xb), xb);
+    let top = inner_bytes(1, &slots);
+    let root = hash::inner_id(&top);
+    pages.insert(root, top);
+    let error = load(&root, &pages, 40).expect_err("the slot is too wide");
+    assert!(matches!(error, LoadError::Page { error: PageError::NotCanonical(0), .. }));
     let end = [(0, 0, 1, leaf_bytes(&[(b"x", b"")])), (1, 256, 1, leaf_bytes(&[(b"xa", b"")]))];
     assert_eq!(composed(1, &end), PageError::NeedlessInner { count: 2, bytes: 19 });
 }
