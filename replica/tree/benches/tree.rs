@@ -37,7 +37,7 @@ fn main() {
     let started = Instant::now();
     bench.fill();
     row("first put of each key", per(started.elapsed(), entries), "us", None);
-    bench.memory("memory, times the plain bytes", empty);
+    bench.memory("memory, times the plain bytes", empty, Some(1.35));
 
     let started = Instant::now();
     let root = bench.tree.snapshot().root();
@@ -48,6 +48,7 @@ fn main() {
     row("put alone", alone, "us", Some(2.0));
     let batched = bench.rounds(|bench| bench.puts(BATCH, None));
     row("put in batches of 16", batched, "us", Some(0.8));
+    bench.memory("memory after random puts", empty, Some(1.35));
     let mut pauses = Pauses::default();
     let with_snapshots = bench.rounds(|bench| bench.puts(1, Some(&mut pauses)));
     row("put alone, a snapshot every 100,000", with_snapshots, "us", Some(2.5));
@@ -55,7 +56,8 @@ fn main() {
     row("put in batches, a snapshot every 100,000", both, "us", Some(1.5));
     row("longest pause to cut and hand over a snapshot", pauses.longest.as_secs_f64() * 1e3, "ms", Some(1.0));
 
-    bench.memory("memory after all these puts", empty);
+    // One snapshot is held and the one before is being freed, each 100,000 puts older than what follows it.
+    bench.memory("most memory, with two snapshots alive", empty, None);
 
     let get = bench.rounds(|bench| bench.gets(1));
     row("get alone", get, "us", None);
@@ -179,9 +181,9 @@ impl Bench {
     }
 
     /// Beside the plain bytes of keys and values; only where the system tells.
-    fn memory(&self, what: &str, empty: Option<u64>) {
+    fn memory(&self, what: &str, empty: Option<u64>, target: Option<f64>) {
         if let (Some(now), Some(empty)) = (resident(), empty) {
-            row(what, (now - empty) as f64 / self.plain_bytes as f64, "x", Some(1.35));
+            row(what, (now - empty) as f64 / self.plain_bytes as f64, "x", target);
         }
     }
 
@@ -241,7 +243,7 @@ impl Bench {
         while done < self.puts {
             let keys: Vec<Key> = (0..batch).map(|_| self.any_key()).collect();
             if batch > 1 {
-                self.tree.warm(&keys.iter().map(|key| &**key).collect::<Vec<_>>());
+                self.tree.view().warm(&keys.iter().map(|key| &**key).collect::<Vec<_>>());
             }
             for key in &keys {
                 sum += u64::from(self.tree.view().get(key).expect("every key was put").value()[0]);
