@@ -74,9 +74,9 @@ impl Entry {
         Arc::ptr_eq(&self.bytes, &other.bytes)
     }
 
-    /// Where its bytes are, to be prefetched.
-    pub(crate) fn address(&self) -> *const u8 {
-        self.bytes.as_ptr()
+    /// Where its reference counts are, in front of its bytes: to be prefetched, never to be read.
+    pub(crate) fn count_address(&self) -> *const u8 {
+        self.bytes.as_ptr().wrapping_sub(2 * size_of::<usize>())
     }
 
     pub(crate) fn encode(&self, out: &mut Vec<u8>) {

@@ -3,6 +3,7 @@
 use crate::edit::{self, Edit};
 use crate::entry::Entry;
 use crate::read::Snapshot;
+use crate::warm::Purpose;
 
 /// The tree that is written to.
 ///
@@ -60,12 +61,11 @@ impl Tree {
         &self.now
     }
 
-    /// Brings the pages of these keys into the processor's caches: before a batch of reads or writes of them.
+    /// Brings the pages of these keys into the processor's caches: before a batch of writes, or of reads and writes.
     ///
-    /// Changes nothing but the time that follows: the cache misses of up to 16 keys overlap instead of waiting for
-    /// each other. Worth it from a handful of keys on.
+    /// As [`Snapshot::warm`], and also what copying the pages that snapshots share will touch.
     pub fn warm(&self, keys: &[&[u8]]) {
-        self.now.warm(keys);
+        self.now.warm_for(Purpose::Write, keys);
     }
 }
 

@@ -3,6 +3,8 @@
 //! A write on a large tree is a chain of cache misses and little else. Several keys go down step by step together:
 //! while the page of one is on its way from memory, the others ask for theirs.
 
+use std::sync::Arc;
+
 use crate::node::{Kind, Node};
 use crate::read::Snapshot;
 use crate::shape::symbol;
@@ -34,23 +36,46 @@ fn prefetch_lines<T>(address: *const T, lines: usize) {
     }
 }
 
+/// What the keys are wanted for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) enum Purpose {
+    Read,
+    Write,
+}
+
 impl Snapshot {
     /// Brings the pages of these keys into the processor's caches: before a batch of reads of them.
+    ///
+    /// Changes nothing but the time that follows: the cache misses of up to 16 keys overlap instead of waiting for
+    /// each other. Worth it from a handful of keys on.
     pub fn warm(&self, keys: &[&[u8]]) {
+        self.warm_for(Purpose::Read, keys);
+    }
+
+    pub(crate) fn warm_for(&self, purpose: Purpose, keys: &[&[u8]]) {
         let Some(root) = &self.root else { return };
         for keys in keys.chunks(TOGETHER) {
-            warm_together(root, keys);
+            warm_together(root, purpose, keys);
         }
     }
 }
 
-fn warm_together(root: &Node, keys: &[&[u8]]) {
-    let mut at: [Option<&Node>; TOGETHER] = [None; TOGETHER];
-    at[..keys.len()].fill(Some(root));
+/// How far one key has come.
+#[derive(Clone, Copy)]
+struct Step<'a> {
+    page: &'a Arc<Node>,
+    /// Whether a snapshot reaches a page above as well, so that a write copies all from there on.
+    shared: bool,
+}
+
+fn warm_together(root: &Arc<Node>, purpose: Purpose, keys: &[&[u8]]) {
+    let start = Step { page: root, shared: false };
+    let mut steps: [Option<Step<'_>>; TOGETHER] = [None; TOGETHER];
+    steps[..keys.len()].fill(Some(start));
     let mut left = keys.len();
     while left > 0 {
-        for node in at.iter().flatten() {
-            match &node.kind {
+        for step in steps.iter().flatten() {
+            match &step.page.kind {
                 // A binary search looks in the middle first, then in the middle of a half.
                 Kind::Inner(inner) => {
                     let slots = &inner.slots;
@@ -64,24 +89,27 @@ fn warm_together(root: &Node, keys: &[&[u8]]) {
                 }
             }
         }
-        for (node, key) in at.iter_mut().zip(keys) {
-            let Some(page) = node else { continue };
-            match &page.kind {
+        for (step, key) in steps.iter_mut().zip(keys) {
+            let Some(Step { page, shared }) = *step else { continue };
+            let shared = shared || Arc::strong_count(page) > 1;
+            *step = match &page.kind {
                 Kind::Inner(inner) => {
-                    let child = &*inner.find_near(symbol(key, inner.depth as usize)).node;
-                    prefetch_lines(child, size_of::<Node>().div_ceil(CACHE_LINE));
-                    *node = Some(child);
+                    let child = &inner.find_near(symbol(key, inner.depth as usize)).node;
+                    prefetch_lines(Arc::as_ptr(child), 1 + size_of::<Node>().div_ceil(CACHE_LINE));
+                    Some(Step { page: child, shared })
                 }
                 Kind::Leaf(leaf) => {
-                    if let Some(entry) = leaf.guess(key) {
-                        // The reference counts stand right before the bytes.
-                        prefetch(entry.address().wrapping_sub(1));
-                        prefetch(entry.address());
+                    if purpose == Purpose::Write && shared {
+                        // A copy of the leaf counts one more reference to each of its entries.
+                        leaf.entries().iter().for_each(|entry| prefetch(entry.count_address()));
                     }
-                    *node = None;
+                    if let Some(entry) = leaf.guess(key) {
+                        prefetch_lines(entry.count_address(), 2);
+                    }
                     left -= 1;
+                    None
                 }
-            }
+            };
         }
     }
 }
