@@ -1,0 +1,198 @@
+//! One page as it is shipped: copied verbatim between packs and tiers, never recompressed.
+//!
+//! ```text
+//! offset  0 32  id of the page (of its plain bytes)
+//!        32  1  kind: 1 leaf, 2 inner
+//!        33  1  codec: 0 raw, 1 zstd
+//!        34  4  plain length       (little-endian, as everywhere)
+//!        38  4  stored length
+//!        42  4  CRC32C of bytes 0..42 and of the stored bytes
+//!        46     stored bytes
+//! ```
+
+use super::FormatError;
+use super::read::Reader;
+
+/// Bytes before a frame's stored bytes.
+pub(crate) const HEADER: usize = 46;
+/// Level 1 is four times faster than level 3 and no larger on pages.
+const ZSTD_LEVEL: i32 = 1;
+/// A page that shrinks by less than a twentieth is stored as it is.
+const WORTH: usize = 20;
+
+/// What a page is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Kind {
+    /// Entries.
+    Leaf = 1,
+    /// Pages below.
+    Inner = 2,
+}
+
+/// How its bytes are stored.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[repr(u8)]
+pub enum Codec {
+    /// As they are.
+    Raw = 0,
+    /// One zstd frame.
+    Zstd = 1,
+}
+
+impl Kind {
+    pub(crate) fn from_byte(byte: u8) -> Option<Kind> {
+        [Kind::Leaf, Kind::Inner].into_iter().find(|kind| *kind as u8 == byte)
+    }
+}
+
+impl Codec {
+    pub(crate) fn from_byte(byte: u8) -> Option<Codec> {
+        [Codec::Raw, Codec::Zstd].into_iter().find(|codec| *codec as u8 == byte)
+    }
+}
+
+/// What a frame says of itself.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct FrameHeader {
+    /// The page.
+    pub id: [u8; 32],
+    /// What it is.
+    pub kind: Kind,
+    /// How it is stored.
+    pub codec: Codec,
+    /// Bytes of the page.
+    pub plain: u32,
+    /// Bytes stored.
+    pub stored: u32,
+}
+
+impl FrameHeader {
+    /// Bytes of the whole frame.
+    #[must_use]
+    pub fn len(&self) -> u64 {
+        HEADER as u64 + u64::from(self.stored)
+    }
+
+    /// Never: a frame has a header.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        false
+    }
+}
+
+/// A frame, checked.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a> {
+    /// What it says of itself.
+    pub header: FrameHeader,
+    stored: &'a [u8],
+}
+
+/// Makes frames; keeps its compressor.
+pub(crate) struct Framer(zstd::bulk::Compressor<'static>);
+
+impl Framer {
+    pub(crate) fn new() -> Framer {
+        Framer(zstd::bulk::Compressor::new(ZSTD_LEVEL).expect("the level is one that zstd has"))
+    }
+
+    /// Appends the frame of a page.
+    pub(crate) fn frame(&mut self, id: [u8; 32], kind: Kind, page: &[u8], out: &mut Vec<u8>) -> FrameHeader {
+        let compressed = self.0.compress(page).ok().filter(|c| c.len() + page.len() / WORTH <= page.len());
+        let (codec, stored) = compressed.as_deref().map_or((Codec::Raw, page), |c| (Codec::Zstd, c));
+        let length = |bytes: &[u8]| u32::try_from(bytes.len()).expect("a page is far below 4 GiB");
+        let header = FrameHeader { id, kind, codec, plain: length(page), stored: length(stored) };
+        let start = out.len();
+        out.extend_from_slice(&id);
+        out.push(kind as u8);
+        out.push(codec as u8);
+        out.extend_from_slice(&header.plain.to_le_bytes());
+        out.extend_from_slice(&header.stored.to_le_bytes());
+        let crc = crc32c::crc32c_append(crc32c::crc32c(&out[start..]), stored);
+        out.extend_from_slice(&crc.to_le_bytes());
+        out.extend_from_slice(stored);
+        header
+    }
+}
+
+impl<'a> Frame<'a> {
+    /// Reads the frame at the beginning of `bytes`, and what follows it.
+    ///
+    /// # Errors
+    /// It is cut short, damaged, or says something of itself that this format does not know.
+    pub fn parse(file: &str, bytes: &'a [u8]) -> Result<(Frame<'a>, &'a [u8]), FormatError> {
+        let mut reader = Reader { file, what: "frame", rest: bytes };
+        let head = bytes;
+        let id = reader.array()?;
+        let (kind, codec) = (reader.u8()?, reader.u8()?);
+        let (plain, stored, crc) = (reader.u32()?, reader.u32()?, reader.u32()?);
+        let body = reader.bytes(stored as usize)?;
+        if crc32c::crc32c_append(crc32c::crc32c(&head[..HEADER - 4]), body) != crc {
+            return Err(reader.invalid(format!("page {}: its checksum is wrong", super::hex(&id[..8]))));
+        }
+        let kind =
+            Kind::from_byte(kind).ok_or_else(|| reader.invalid(format!("page kind {kind} is not known")))?;
+        let codec =
+            Codec::from_byte(codec).ok_or_else(|| reader.invalid(format!("codec {codec} is not known")))?;
+        Ok((Frame { header: FrameHeader { id, kind, codec, plain, stored }, stored: body }, reader.rest))
+    }
+
+    /// The page's bytes. They are not checked against the id: [`vr_tree::Page::verify`] does.
+    ///
+    /// # Errors
+    /// The stored bytes do not become what the header says.
+    pub fn page(&self, file: &str) -> Result<Vec<u8>, FormatError> {
+        let invalid = |reason: String| FormatError::Invalid { file: file.to_owned(), what: "frame", reason };
+        let plain = self.header.plain as usize;
+        let page = match self.header.codec {
+            Codec::Raw => self.stored.to_vec(),
+            Codec::Zstd => zstd::bulk::decompress(self.stored, plain)
+                .map_err(|e| invalid(format!("page {}: {e}", super::hex(&self.header.id[..8]))))?,
+        };
+        if page.len() != plain {
+            return Err(invalid(format!("a page of {} bytes instead of {plain}", page.len())));
+        }
+        Ok(page)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_layout_is_fixed() {
+        let mut out = Vec::new();
+        Framer::new().frame([0x11; 32], Kind::Leaf, b"page", &mut out);
+        let hex = super::super::hex(&out[32..]);
+        assert_eq!(&hex[..20], "01000400000004000000");
+        assert_eq!(&hex[28..], super::super::hex(b"page"));
+    }
+
+    #[test]
+    fn pages_come_back_compressed_or_not() {
+        let noise: Vec<u8> =
+            (0..4000u32).flat_map(|i| blake3::hash(&i.to_le_bytes()).as_bytes()[..4].to_vec()).collect();
+        for (page, codec) in [(vec![7u8; 8000], Codec::Zstd), (noise, Codec::Raw), (vec![], Codec::Raw)] {
+            let mut out = Vec::new();
+            let header = Framer::new().frame([1; 32], Kind::Inner, &page, &mut out);
+            assert_eq!((header.codec, header.len()), (codec, out.len() as u64));
+            out.extend(b"next");
+            let (frame, rest) = Frame::parse("f", &out).expect("valid");
+            assert_eq!((frame.page("f").expect("valid"), rest), (page, &b"next"[..]));
+        }
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let mut out = Vec::new();
+        Framer::new().frame([1; 32], Kind::Leaf, &[9; 200], &mut out);
+        for at in 0..out.len() {
+            let mut bad = out.clone();
+            bad[at] ^= 1;
+            assert!(Frame::parse("f", &bad).is_err(), "byte {at}");
+            assert!(Frame::parse("f", &out[..at]).is_err(), "cut at {at}");
+        }
+    }
+}

@@ -1,0 +1,194 @@
+//! Many frames in one object of about 16 MiB, with their places at the end, so that an index can be rebuilt.
+//!
+//! ```text
+//! "VRPK", version 4, lineage 16, generation 8
+//! frames
+//! per frame: id 32, kind 1, codec 1, plain 4, stored 4, offset 8
+//! count 4, offset of the first of these 8, CRC32C of them 4, "VRPE"
+//! ```
+
+use super::frame::{Codec, FrameHeader, Framer, Kind};
+use super::read::Reader;
+use super::{FormatError, VERSION, hex};
+
+const MAGIC: [u8; 4] = *b"VRPK";
+const END: [u8; 4] = *b"VRPE";
+const HEADER: usize = 32;
+const ENTRY: usize = 50;
+const TRAILER: usize = 20;
+/// A pack is closed once it has grown beyond this.
+pub(crate) const TARGET: usize = 16 << 20;
+
+/// A frame's place in its pack.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PackEntry {
+    /// What stands there.
+    pub header: FrameHeader,
+    /// From the beginning of the pack.
+    pub offset: u64,
+}
+
+/// A pack being filled.
+pub struct PackBuilder {
+    bytes: Vec<u8>,
+    entries: Vec<PackEntry>,
+    framer: Framer,
+}
+
+impl PackBuilder {
+    /// An empty pack.
+    #[must_use]
+    pub fn new(lineage: [u8; 16], generation: u64) -> PackBuilder {
+        let mut bytes = Vec::with_capacity(TARGET + (1 << 20));
+        bytes.extend_from_slice(&MAGIC);
+        bytes.extend_from_slice(&VERSION.to_le_bytes());
+        bytes.extend_from_slice(&lineage);
+        bytes.extend_from_slice(&generation.to_le_bytes());
+        PackBuilder { bytes, entries: Vec::new(), framer: Framer::new() }
+    }
+
+    /// Adds a page.
+    pub fn add(&mut self, id: [u8; 32], kind: Kind, page: &[u8]) {
+        let offset = self.bytes.len() as u64;
+        let header = self.framer.frame(id, kind, page, &mut self.bytes);
+        self.entries.push(PackEntry { header, offset });
+    }
+
+    /// Whether it should be closed.
+    #[must_use]
+    pub fn is_full(&self) -> bool {
+        self.bytes.len() >= TARGET
+    }
+
+    /// Whether it holds nothing.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.entries.is_empty()
+    }
+
+    /// The object and its frames' places.
+    #[must_use]
+    pub fn finish(mut self) -> (Vec<u8>, Vec<PackEntry>) {
+        let at = self.bytes.len();
+        self.entries.iter().for_each(|entry| put_entry(&mut self.bytes, entry));
+        let crc = crc32c::crc32c(&self.bytes[at..]);
+        let count = u32::try_from(self.entries.len()).expect("a pack has far fewer frames");
+        self.bytes.extend_from_slice(&count.to_le_bytes());
+        self.bytes.extend_from_slice(&(at as u64).to_le_bytes());
+        self.bytes.extend_from_slice(&crc.to_le_bytes());
+        self.bytes.extend_from_slice(&END);
+        (self.bytes, self.entries)
+    }
+}
+
+/// A pack that was read.
+#[derive(Debug)]
+pub struct Pack<'a> {
+    /// The lineage that wrote it.
+    pub lineage: [u8; 16],
+    /// The generation that wrote it.
+    pub generation: u64,
+    /// Where its frames stand.
+    pub entries: Vec<PackEntry>,
+    bytes: &'a [u8],
+}
+
+impl<'a> Pack<'a> {
+    /// Reads header and places; the frames are checked one by one when they are read.
+    ///
+    /// # Errors
+    /// It is not a whole pack of this format.
+    pub fn parse(file: &str, bytes: &'a [u8]) -> Result<Pack<'a>, FormatError> {
+        let mut reader = Reader::new(file, "pack", bytes);
+        reader.magic(MAGIC)?;
+        let (lineage, generation) = (reader.array()?, reader.u64()?);
+        let Some((content, trailer)) = bytes.split_last_chunk::<TRAILER>() else {
+            return Err(reader.invalid("it is cut short"));
+        };
+        let mut end = Reader::new(file, "pack", trailer);
+        let (count, at, crc) = (end.u32()? as usize, end.u64()?, end.u32()?);
+        if end.array()? != END {
+            return Err(reader.invalid("its end is missing: it is cut short"));
+        }
+        let at = usize::try_from(at).unwrap_or(usize::MAX);
+        let places = content.get(at..).filter(|_| at >= HEADER).unwrap_or_default();
+        if places.len() != count.saturating_mul(ENTRY) || crc32c::crc32c(places) != crc {
+            return Err(reader.invalid("the places of its frames are damaged"));
+        }
+        let mut places = Reader::new(file, "pack", places);
+        let mut entries = Vec::with_capacity(count);
+        for _ in 0..count {
+            entries.push(entry(&mut places)?);
+        }
+        Ok(Pack { lineage, generation, entries, bytes: content })
+    }
+
+    /// The bytes of a frame.
+    #[must_use]
+    pub fn frame(&self, entry: &PackEntry) -> &'a [u8] {
+        let start = usize::try_from(entry.offset).unwrap_or(usize::MAX).min(self.bytes.len());
+        let len = usize::try_from(entry.header.len()).unwrap_or(usize::MAX);
+        &self.bytes[start..self.bytes.len().min(start.saturating_add(len))]
+    }
+}
+
+/// Reads a place as it stands in packs and indexes.
+pub(super) fn entry(reader: &mut Reader<'_, '_>) -> Result<PackEntry, FormatError> {
+    let id: [u8; 32] = reader.array()?;
+    let (kind, codec) = (reader.u8()?, reader.u8()?);
+    let (Some(kind), Some(codec)) = (Kind::from_byte(kind), Codec::from_byte(codec)) else {
+        return Err(
+            reader.invalid(format!("page {}: kind {kind} or codec {codec} is not known", hex(&id[..8])))
+        );
+    };
+    let (plain, stored, offset) = (reader.u32()?, reader.u32()?, reader.u64()?);
+    Ok(PackEntry { header: FrameHeader { id, kind, codec, plain, stored }, offset })
+}
+
+/// Appends a place as it stands in packs and indexes.
+pub(super) fn put_entry(out: &mut Vec<u8>, PackEntry { header, offset }: &PackEntry) {
+    out.extend_from_slice(&header.id);
+    out.push(header.kind as u8);
+    out.push(header.codec as u8);
+    out.extend_from_slice(&header.plain.to_le_bytes());
+    out.extend_from_slice(&header.stored.to_le_bytes());
+    out.extend_from_slice(&offset.to_le_bytes());
+}
+
+#[cfg(test)]
+mod tests {
+    use super::super::Frame;
+    use super::*;
+
+    fn pack() -> Vec<u8> {
+        let mut builder = PackBuilder::new([5; 16], 3);
+        for i in 0..20u8 {
+            builder.add([i; 32], Kind::Leaf, &vec![i; 100 + usize::from(i)]);
+        }
+        builder.finish().0
+    }
+
+    #[test]
+    fn frames_are_found_by_their_places() {
+        let bytes = pack();
+        let pack = Pack::parse("p", &bytes).expect("valid");
+        assert_eq!((pack.lineage, pack.generation, pack.entries.len()), ([5; 16], 3, 20));
+        for entry in &pack.entries {
+            let (frame, rest) = Frame::parse("p", pack.frame(entry)).expect("valid");
+            assert!(rest.is_empty());
+            assert_eq!(frame.page("p").expect("valid")[0], entry.header.id[0]);
+        }
+    }
+
+    #[test]
+    fn a_cut_or_newer_pack_is_refused() {
+        let bytes = pack();
+        for at in 0..bytes.len() {
+            assert!(Pack::parse("p", &bytes[..at]).is_err(), "cut at {at}");
+        }
+        let mut newer = bytes;
+        newer[4] = 2;
+        let error = Pack::parse("p", &newer).expect_err("newer").to_string();
+        assert_eq!(error, "p is vrckpt/2, this release reads vrckpt/1: use a release that reads vrckpt/2");
+    }
+}
