@@ -5,4 +5,6 @@
 //! everything it loads. Nothing here knows the protocol: ops and digests are numbers, log entries are bytes.
 
 pub mod format;
+pub mod restore;
 pub mod store;
+pub mod writer;
