@@ -29,5 +29,11 @@ pub use core_state::CoreState;
 pub use execute::{ReplayEnd, ReplayError, replay};
 pub use ids::*;
 pub use message::{Entry, Envelope, Header, Kind, Message};
-pub use replica::{Boot, Configuration, Effect, Effects, Input, Now, Options, Start, Status, VoteRecord};
+pub use replica::{
+    Boot, BootError, Configuration, Counters, Effect, Effects, Input, Now, Options, PeerStanding, Replica,
+    Start, Status, VoteRecord,
+};
 pub use state_machine::{Accepted, At, Chunk, StateMachine};
+
+#[cfg(test)]
+mod tests;

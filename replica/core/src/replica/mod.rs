@@ -1,262 +1,511 @@
-//! The replica: one `step` for every input, effects as values.
+//! The replica: one [`Replica::step`] for every input, effects as values.
+//!
+//! The sub-protocols are one file each; this one holds what they share: the state, the door through which messages
+//! come in, and what happens at the end of every step.
 
+mod checkpoint;
+mod gateway;
+mod interface;
+mod invariants;
+mod normal;
+mod peer;
+mod reads;
+mod recovery;
+mod sync;
+mod timers;
+mod view_change;
+
+pub use interface::*;
+
+use crate::core_state::CoreState;
+use crate::execute::Executor;
 use crate::ids::*;
-use crate::message::{Entry, Message};
+use crate::log::Log;
+use crate::message::{Entry, Envelope, Message};
 use crate::state_machine::StateMachine;
+use std::collections::BTreeMap;
 
-/// The driver's clocks at an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Now {
-    /// Monotonic, microseconds from any origin.
-    pub mono: u64,
-    /// Wall clock, microseconds since the Unix epoch. May jump; the log's time never goes back.
-    pub wall: u64,
+/// Prepares that arrived ahead of their turn and are kept, at most.
+const AHEAD: usize = 64;
+
+/// One member of the cluster. See the crate's documentation for what it promises.
+pub struct Replica<S: StateMachine> {
+    id: ReplicaId,
+    position: usize,
+    configuration: Configuration,
+    options: Options,
+    vote: VoteRecord,
+    now: Now,
+
+    status: Status,
+    reported: (Status, Ballot),
+    ballot: Ballot,
+    last_normal: Ballot,
+    /// The highest ballot that was asked to be made durable; `vote.ballot` is the highest that is.
+    promised: Ballot,
+    writing: Option<Ballot>,
+    /// Lost its memory and has not been Normal since (R4).
+    amnesiac: bool,
+    /// A majority is without memory and no primary is in sight (R7).
+    lost: bool,
+
+    state: S,
+    executor: Executor,
+    log: Log,
+    peers: Vec<peer::Peer>,
+
+    /// When the primary was last heard, and when a backup starts to suspect it.
+    heard: u64,
+    suspect_at: u64,
+    ahead: BTreeMap<Op, Entry>,
+    commit_heard: Op,
+    ack_due: bool,
+    round_seen: u64,
+    shipper: Option<ReplicaId>,
+
+    lead: normal::Lead,
+    views: view_change::Views,
+    recovery: recovery::Recovery,
+    catch_up: Option<sync::CatchUp<S>>,
+    gateway: gateway::Gateway,
+    reads: reads::Reads,
+    cuts: checkpoint::Cuts<S::Snapshot>,
+    retry_at: u64,
+    counters: Counters,
 }
 
-/// Who takes part: agreed, never recomputed locally.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Configuration {
-    /// Its number.
-    pub epoch: Epoch,
-    /// Members, most preferred primary first; `primary(view) = order[view mod n]` (R8).
-    pub order: Vec<ReplicaId>,
-}
+impl<S: StateMachine> Replica<S> {
+    /// A replica comes to life. Committed entries of a [`Start::Complete`] log are executed here, and reported again; so
+    /// is the cut that the state was loaded from, if it is not an empty one: others may have to fetch it.
+    ///
+    /// # Errors
+    /// When what it is told contradicts itself; nothing has been done then.
+    pub fn new(
+        boot: Boot<S>,
+        options: Options,
+        now: Now,
+        out: &mut Effects<S>,
+    ) -> Result<Replica<S>, BootError> {
+        let Boot { id, vote, configuration, start, seed } = boot;
+        let mut members = configuration.order.clone();
+        members.sort_unstable();
+        members.dedup();
+        if members.is_empty() || members.len() != configuration.order.len() {
+            return Err(BootError::Members(configuration.order));
+        }
+        let position = configuration.position(id).ok_or(BootError::NotAMember(id))?;
+        if vote.replica != id {
+            return Err(BootError::Vote { expected: id, found: vote.replica });
+        }
+        if vote.ballot.epoch != configuration.epoch {
+            return Err(BootError::Epoch { ballot: vote.ballot, epoch: configuration.epoch });
+        }
+        let (state, entries, commit, last_normal, amnesiac) = match start {
+            Start::Complete { state, log, commit, last_normal } => {
+                (state, log, Some(commit), last_normal, false)
+            }
+            //= R5
+            // A checkpoint is a base for state and nothing else: no log, no last normal ballot, no vote.
+            Start::Amnesiac { state } => (state, Vec::new(), None, Ballot::default(), true),
+        };
+        let stored = state.core_state();
+        let mut core = if stored.is_empty() {
+            CoreState::empty(configuration.clone())
+        } else {
+            CoreState::decode(&stored).map_err(BootError::CoreState)?
+        };
+        core.configuration = configuration.clone();
+        let base = core.op;
+        let mut log = Log::new(base, core.digest);
+        for entry in entries {
+            if !log.continued_by(&entry.header) || entry.check().is_err() {
+                return Err(BootError::Log(entry.header.op));
+            }
+            log.append(entry);
+        }
+        let commit = commit.unwrap_or(base);
+        if commit < base || commit > log.op() {
+            return Err(BootError::Commit { commit, base, op: log.op() });
+        }
+        // Nobody has ever voted and nothing is uncertain: the first view needs no election.
+        let fresh = !amnesiac && vote.ballot.view == View(0) && log.op() == Op(0);
+        let status = match (amnesiac, fresh) {
+            (true, _) => Status::Recovering,
+            (false, true) => Status::Normal,
+            (false, false) => Status::ViewChange,
+        };
+        let peers = configuration.order.iter().filter(|&&peer| peer != id).map(|&peer| peer::Peer::new(peer));
+        let mut replica = Replica {
+            id,
+            position,
+            peers: peers.collect(),
+            now,
+            status,
+            // Nothing has been reported yet; the first settling must report whatever it is.
+            reported: (Status::Halted, vote.ballot),
+            ballot: vote.ballot,
+            last_normal: if fresh { vote.ballot } else { last_normal },
+            promised: vote.ballot,
+            writing: None,
+            amnesiac,
+            lost: false,
+            state,
+            executor: Executor::new(core),
+            log,
+            heard: now.mono,
+            suspect_at: 0,
+            ahead: BTreeMap::new(),
+            commit_heard: commit,
+            ack_due: false,
+            round_seen: 0,
+            shipper: None,
+            lead: normal::Lead::new(vote.incarnation),
+            views: view_change::Views::new(),
+            recovery: recovery::Recovery::new(seed, vote.incarnation, base),
+            catch_up: None,
+            gateway: gateway::Gateway::new(SessionId { client: id.0, incarnation: vote.incarnation }),
+            reads: reads::Reads::new(seed ^ vote.incarnation.0.rotate_left(17)),
+            cuts: checkpoint::Cuts::new(base),
+            retry_at: now.mono + options.retry,
+            counters: Counters::default(),
+            vote,
+            configuration,
+            options,
+        };
+        replica.suspect_at = now.mono + replica.patience();
+        if base > Op(0) {
+            replica.cut_kept(None, out);
+        }
+        replica.execute_to(commit, out);
+        match replica.status {
+            Status::Recovering => replica.ask_for_view(out),
+            Status::Normal if replica.is_primary() => replica.start_leading_fresh(out),
+            Status::Normal => {}
+            _ => replica.resume_after_clean_stop(out),
+        }
+        replica.settle(out);
+        Ok(replica)
+    }
 
-/// Tunables. Every queue they bound refuses at its bound.
-#[derive(Clone, Debug)]
-pub struct Options {
-    /// A primary that has nothing to say says so this often. Microseconds.
-    pub heartbeat: u64,
-    /// A backup that has heard nothing from its primary this long intends a view change. Microseconds; each replica
-    /// adds a spread of up to a half by its id, so that not all move at once.
-    pub view_timeout: u64,
-    /// Unanswered requests to a peer (entries, state, view) are repeated this often. Microseconds.
-    pub retry: u64,
-    /// A batch is closed at this many bytes.
-    pub batch_bytes: usize,
-    /// Entries prepared and not yet committed.
-    pub pipeline: usize,
-    /// Requests queued or in flight at this replica's gateway.
-    pub window: usize,
-    /// Bytes of log since the last cut at which the primary proposes another by itself.
-    pub log_bytes: usize,
-}
+    /// One input. Everything to be done about it is in `out`, in order.
+    pub fn step(&mut self, now: Now, input: Input, out: &mut Effects<S>) {
+        // A monotonic clock that steps back would make timers wait for ever.
+        self.now = Now { mono: now.mono.max(self.now.mono), wall: now.wall };
+        if self.status == Status::Halted {
+            return self.refuse_everything(input, out);
+        }
+        match input {
+            Input::Message(envelope) => self.receive(envelope, out),
+            Input::Submit { number, body } => self.submit(number, body, out),
+            Input::Read { token } => self.read(token, out),
+            Input::Turn => self.flush(out),
+            Input::Tick => self.tick(out),
+            Input::VoteWritten(record) => self.vote_written(record, out),
+            Input::PeerLost(peer) => self.peer_lost(peer),
+            Input::Cut => self.lead.cut_wanted |= self.is_primary(),
+            Input::CutRoot { op, root } => self.cut_root(op, root, out),
+        }
+        self.settle(out);
+    }
 
-/// 64 bytes on two devices: what this replica has promised (R1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct VoteRecord {
-    /// The database.
-    pub lineage: Lineage,
-    /// Its generation.
-    pub generation: Generation,
-    /// The highest promised ballot.
-    pub ballot: Ballot,
-    /// Whose promise.
-    pub replica: ReplicaId,
-    /// The start that wrote it.
-    pub incarnation: Incarnation,
-}
+    /// What it is doing.
+    #[must_use]
+    pub fn status(&self) -> Status {
+        if self.lost && self.status != Status::Halted { Status::QuorumLost } else { self.status }
+    }
 
-/// How a replica comes to life.
-pub struct Boot<S> {
+    /// The ballot it is in, or is about to enter.
+    #[must_use]
+    pub fn ballot(&self) -> Ballot {
+        self.ballot
+    }
+
+    /// Who leads [`Replica::ballot`]; whether that replica is alive is another question.
+    #[must_use]
+    pub fn primary(&self) -> ReplicaId {
+        self.configuration.primary(self.ballot.view)
+    }
+
+    /// Whether this replica leads now.
+    #[must_use]
+    pub fn is_primary(&self) -> bool {
+        self.status == Status::Normal && self.primary() == self.id
+    }
+
+    /// Whether a primary was heard within three timeouts (or this is one).
+    #[must_use]
+    pub fn has_primary(&self) -> bool {
+        self.is_primary() || (self.is_backup() && self.now.mono - self.heard < 3 * self.options.view_timeout)
+    }
+
+    /// Its newest entry.
+    #[must_use]
+    pub fn op(&self) -> Op {
+        self.log.op()
+    }
+
+    /// The newest op it knows to be committed; everything through it is executed.
+    #[must_use]
+    pub fn commit(&self) -> Op {
+        self.executor.op()
+    }
+
+    /// The first op whose entry it still holds (or will hold next).
+    #[must_use]
+    pub fn oldest(&self) -> Op {
+        self.log.oldest()
+    }
+
+    /// An entry that is still held.
+    #[must_use]
+    pub fn entry(&self, op: Op) -> Option<&Entry> {
+        self.log.entry(op)
+    }
+
+    /// Digest of the log through the last executed entry.
+    #[must_use]
+    pub fn digest(&self) -> Digest {
+        self.executor.core.digest
+    }
+
+    /// Time of the last executed entry: microseconds since the Unix epoch.
+    #[must_use]
+    pub fn time(&self) -> u64 {
+        self.executor.core.time
+    }
+
+    /// The last ballot in which it was Normal; what a clean stop records for [`Start::Complete`].
+    #[must_use]
+    pub fn last_normal(&self) -> Ballot {
+        self.last_normal
+    }
+
+    /// Whether it has lost its memory and not yet recovered.
+    #[must_use]
+    pub fn is_amnesiac(&self) -> bool {
+        self.amnesiac
+    }
+
     /// Its own id.
-    pub id: ReplicaId,
-    /// The vote record as it stands durably, this start's incarnation included.
-    pub vote: VoteRecord,
+    #[must_use]
+    pub fn id(&self) -> ReplicaId {
+        self.id
+    }
+
     /// The members.
-    pub configuration: Configuration,
-    /// What it still has.
-    pub start: Start<S>,
-    /// Randomness for nonces and spreads; the driver's.
-    pub seed: u64,
-}
+    #[must_use]
+    pub fn configuration(&self) -> &Configuration {
+        &self.configuration
+    }
 
-/// What a starting replica still has. The op and the log digest of a state come from its
-/// [`StateMachine::core_state`]; an empty one is op 0.
-pub enum Start<S> {
-    /// All it ever promised is in hand: a bootstrap (once, ever), a clean stop, or the base of a restored generation.
-    Complete {
-        /// The state, verified by the driver.
-        state: S,
-        /// The entries above it.
-        log: Vec<Entry>,
-        /// How many of them are known to be committed.
-        commit: Op,
-        /// The last ballot in which it was Normal.
-        last_normal: Ballot,
-    },
-    /// It lost its memory. The state is a verified checkpoint or an empty one: a base, never evidence (R5).
-    Amnesiac {
-        /// The base.
-        state: S,
-    },
-}
+    /// The vote record that is durable.
+    #[must_use]
+    pub fn vote(&self) -> &VoteRecord {
+        &self.vote
+    }
 
-impl Default for Options {
-    fn default() -> Options {
-        Options {
-            heartbeat: 50_000,
-            view_timeout: 250_000,
-            retry: 100_000,
-            batch_bytes: 64 << 10,
-            pipeline: 8,
-            window: 8192,
-            log_bytes: 64 << 20,
+    /// The state as executed through [`Replica::commit`].
+    #[must_use]
+    pub fn state(&self) -> &S {
+        &self.state
+    }
+
+    /// The state, for draining queues that the driver keeps in it. Changing anything replicated makes this replica
+    /// diverge.
+    pub fn state_mut(&mut self) -> &mut S {
+        &mut self.state
+    }
+
+    /// Who ships to the object store: as named by the primary, or by this replica if it leads.
+    #[must_use]
+    pub fn shipper(&self) -> Option<ReplicaId> {
+        self.shipper
+    }
+
+    /// What it has seen and done.
+    #[must_use]
+    pub fn counters(&self) -> Counters {
+        self.counters
+    }
+
+    /// What it knows of the others, in the configuration's order.
+    pub fn peers(&self) -> impl Iterator<Item = PeerStanding> + '_ {
+        self.peers.iter().map(peer::Peer::standing)
+    }
+
+    /// Requests of this replica's gateway that are not answered yet.
+    #[must_use]
+    pub fn pending(&self) -> usize {
+        self.gateway.len()
+    }
+
+    /// A member that takes part and follows somebody else.
+    fn is_backup(&self) -> bool {
+        !self.amnesiac && matches!(self.status, Status::Normal | Status::Syncing) && self.primary() != self.id
+    }
+
+    fn members(&self) -> usize {
+        self.configuration.order.len()
+    }
+
+    fn durable(&self) -> bool {
+        self.vote.ballot >= self.ballot
+    }
+
+    /// The door: what is foreign, from a stranger, or from a start of the sender that is over, goes no further (R20).
+    fn receive(&mut self, envelope: Envelope, out: &mut Effects<S>) {
+        let Envelope { lineage, generation, from, incarnation, message } = envelope;
+        let known = self.peers.iter_mut().find(|peer| peer.id == from);
+        let (Some(peer), true) = (known, lineage == self.vote.lineage && generation == self.vote.generation)
+        else {
+            self.counters.dropped_foreign += 1;
+            return;
+        };
+        //= R20
+        if incarnation < peer.incarnation {
+            self.counters.dropped_stale_incarnation += 1;
+            return;
+        }
+        if incarnation > peer.incarnation {
+            peer.restarted(incarnation);
+        }
+        peer.heard = Some(self.now.mono);
+        // Who has just lost its memory does not know which starts of the others are over.
+        peer.note(&message, !self.amnesiac);
+        if message_ballot(&message).is_some_and(|ballot| ballot.epoch != self.configuration.epoch) {
+            self.counters.dropped_ballot += 1;
+            return;
+        }
+        match message {
+            Message::Forward { requests } => self.on_forward(from, &requests, out),
+            Message::Refused { numbers } => {
+                self.gateway.refused(&numbers, self.now.mono + self.options.retry)
+            }
+            Message::Prepare { ballot, commit, entry } => self.on_prepare(from, ballot, commit, entry, out),
+            Message::PrepareOk { ballot, op, digest } => self.on_prepare_ok(from, ballot, op, digest, out),
+            Message::Commit { ballot, commit, digest, round, shipper } => {
+                self.on_commit(from, ballot, commit, digest, round, shipper, out);
+            }
+            Message::CommitOk { ballot, round, op: _ } => self.on_commit_ok(from, ballot, round, out),
+            Message::ReadIndex { token } => self.on_read_index(from, token),
+            Message::ReadIndexIs { token, op } => self.on_read_index_is(token, op, out),
+            Message::StartViewChange { ballot } => self.on_start_view_change(from, ballot, out),
+            Message::DoViewChange { ballot, last_normal, commit, op, headers } => {
+                let vote = crate::select::Vote { from, last_normal, commit, op, headers };
+                self.on_do_view_change(ballot, vote, out);
+            }
+            Message::StartView { ballot, commit, op, headers } => {
+                self.on_start_view(from, ballot, commit, op, headers, out);
+            }
+            Message::GetView { nonce, promised, checkpoint: _ } => {
+                self.on_get_view(from, nonce, promised, out)
+            }
+            Message::ViewIs { nonce, ballot, commit, op, digest } => {
+                self.on_view_is(from, nonce, ballot, commit, op, digest, out);
+            }
+            Message::Standing { nonce, promised, amnesiac } => {
+                self.on_standing(from, nonce, promised, amnesiac, out);
+            }
+            Message::GetEntries { ballot: _, from: first, to } => self.on_get_entries(from, first, to, out),
+            Message::Entries { ballot, oldest, entries } => {
+                self.on_entries(from, ballot, oldest, entries, out);
+            }
+            Message::GetState { ballot, cut, cursor } => self.on_get_state(from, ballot, cut, &cursor, out),
+            Message::State { ballot, cut, root, chunk, next } => {
+                self.on_state(from, ballot, cut, root, &chunk, next, out);
+            }
+            Message::Root { op, root } => self.on_root(from, op, root, out),
+        }
+    }
+
+    /// The end of every step: what became possible is done, what changed is reported, what must hold is checked.
+    fn settle(&mut self, out: &mut Effects<S>) {
+        self.judge_quorum();
+        if self.cannot_serve() {
+            self.reads.fail_all(out);
+        }
+        self.reads.release(self.executor.op(), out);
+        let standing = (self.status(), self.ballot);
+        if standing != self.reported {
+            self.reported = standing;
+            out.push(Effect::Standing(standing.0, standing.1));
+        }
+        self.check_invariants();
+    }
+
+    /// Whether requests are turned away at once, because nothing says when they could be taken.
+    fn cannot_serve(&self) -> bool {
+        !matches!(self.status(), Status::Normal | Status::ViewChange)
+    }
+
+    fn refuse_everything(&mut self, input: Input, out: &mut Effects<S>) {
+        match input {
+            Input::Submit { number, .. } => out.push(Effect::Rejected { number }),
+            Input::Read { token } => out.push(Effect::ReadFailed { token }),
+            _ => {}
+        }
+    }
+
+    fn halt(&mut self, out: &mut Effects<S>) {
+        self.status = Status::Halted;
+        self.catch_up = None;
+        self.reads.fail_all(out);
+    }
+
+    fn fatal(&mut self, reason: String, out: &mut Effects<S>) {
+        self.halt(out);
+        out.push(Effect::Fatal(reason));
+    }
+
+    fn peer(&mut self, id: ReplicaId) -> &mut peer::Peer {
+        self.peers.iter_mut().find(|peer| peer.id == id).expect("the door lets only members in")
+    }
+
+    /// Makes a promise durable, one write at a time (R1).
+    //= R1
+    fn promise(&mut self, ballot: Ballot, out: &mut Effects<S>) {
+        self.promised = self.promised.max(ballot);
+        if self.writing.is_none() && self.promised > self.vote.ballot {
+            self.writing = Some(self.promised);
+            out.push(Effect::WriteVote(VoteRecord { ballot: self.promised, ..self.vote }));
+        }
+    }
+
+    fn vote_written(&mut self, record: VoteRecord, out: &mut Effects<S>) {
+        // What counts is what was written, not what this replica has come to want in the meantime.
+        let awaited = VoteRecord { ballot: self.writing.unwrap_or_default(), ..self.vote };
+        if self.writing.is_none() || record != awaited {
+            self.counters.dropped_malformed += 1;
+            return;
+        }
+        self.vote = record;
+        self.writing = None;
+        self.promise(self.promised, out);
+        if self.durable() {
+            self.promise_is_durable(out);
         }
     }
 }
 
-/// What a replica is doing.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-pub enum Status {
-    /// Takes part.
-    Normal,
-    /// Between two views.
-    ViewChange,
-    /// Started without memory; asks for the view (R2). Votes nowhere (R4).
-    Recovering,
-    /// Fetches state or log it must have before it may vote (R4).
-    Syncing,
-    /// A majority is without memory and no primary is left (R7): waits for the operator.
-    QuorumLost,
-    /// Must not go on ([`Effect::Fatal`], [`Effect::Diverged`]): ignores everything, keeps the evidence.
-    Halted,
-}
-
-/// What a driver hands in.
-pub enum Input {
-    /// A peer said something. The driver has decoded it; everything else is checked here.
-    Message(crate::message::Envelope),
-    /// A request of this replica's own gateway. Numbers are consecutive from 1, per incarnation.
-    Submit {
-        /// Its number.
-        number: RequestNumber,
-        /// What the state machine will be given.
-        body: bytes::Bytes,
-    },
-    /// A gateway read wants to be linearizable; answered by [`Effect::ReadReady`]. Tokens are the driver's.
-    Read {
-        /// Chosen by the driver, unique among those waiting.
-        token: u64,
-    },
-    /// The end of the driver's loop turn: what was queued becomes a batch.
-    Turn,
-    /// Time has passed: [`Replica::next_deadline`] was reached.
-    Tick,
-    /// The record of an [`Effect::WriteVote`] is durable.
-    VoteWritten(VoteRecord),
-    /// The connection to a peer broke: a hint that may hasten suspicion, never a proof.
-    PeerLost(ReplicaId),
-    /// Please cut soon (a tier's cadence); ignored unless primary.
-    Cut,
-    /// The root digest of a cut, computed on another thread.
-    CutRoot {
-        /// Which cut.
-        op: Op,
-        /// Its root.
-        root: Digest,
-    },
-}
-
-/// What a driver is to do.
-pub enum Effect<S: StateMachine> {
-    /// Send to one peer; may be lost.
-    Send(ReplicaId, Message),
-    /// Send to every other member; encode once.
-    Broadcast(Message),
-    /// Make durable on both devices, then hand back [`Input::VoteWritten`].
-    WriteVote(VoteRecord),
-    /// A request of this replica's gateway was executed at `op`.
-    Reply {
-        /// Which.
-        number: RequestNumber,
-        /// Where.
-        op: Op,
-        /// What it answered.
-        reply: S::Reply,
-    },
-    /// A request was surely not executed and never will be under this number.
-    Rejected {
-        /// Which.
-        number: RequestNumber,
-    },
-    /// A request may or may not have been executed; its answer is lost (the state jumped over it).
-    Unknown {
-        /// Which.
-        number: RequestNumber,
-    },
-    /// The read may be served from the state as it is now.
-    ReadReady {
-        /// Which.
-        token: u64,
-    },
-    /// The read cannot be confirmed now; the client may try again.
-    ReadFailed {
-        /// Which.
-        token: u64,
-    },
-    /// These entries are committed and executed: for the log shipper.
-    Committed(Entry),
-    /// The state was cut at `op`.
-    Cut {
-        /// Where.
-        op: Op,
-        /// The ballot of the Checkpoint entry.
-        ballot: Ballot,
-        /// Time of the entry, microseconds since the Unix epoch.
-        time: u64,
-        /// Digest of the log through `op`.
-        digest: Digest,
-        /// The state.
-        snapshot: S::Snapshot,
-    },
-    /// f+1 members reported this root for this cut.
-    Certified {
-        /// Which cut.
-        op: Op,
-        /// Its root.
-        root: Digest,
-        /// Who reported it.
-        by: Vec<ReplicaId>,
-    },
-    /// This replica's root differs from a certified one: stop serving, keep the evidence.
-    Diverged {
-        /// Which cut.
-        op: Op,
-        /// What a quorum has.
-        certified: Digest,
-        /// What this replica has.
-        ours: Digest,
-    },
-    /// The status, the ballot or the primary changed.
-    Standing(Status, Ballot),
-    /// The state was replaced by another replica's: watchers and caches must start over.
-    StateReplaced(Op),
-    /// An old snapshot is no longer needed: drop it on another thread, it may be large.
-    Release(S::Snapshot),
-    /// The state that was replaced: drop it on another thread, it may be large.
-    ReleaseState(Box<S>),
-    /// This replica must not go on (R5, R6): the reason for a person.
-    Fatal(String),
-}
-
-/// Effects in the order in which they arose; reused between steps.
-pub struct Effects<S: StateMachine>(pub Vec<Effect<S>>);
-
-impl<S: StateMachine> Default for Effects<S> {
-    fn default() -> Effects<S> {
-        Effects(Vec::new())
-    }
-}
-
-impl<S: StateMachine> Effects<S> {
-    /// None yet.
-    #[must_use]
-    pub fn new() -> Effects<S> {
-        Effects::default()
-    }
-
-    pub(crate) fn push(&mut self, effect: Effect<S>) {
-        self.0.push(effect);
+fn message_ballot(message: &Message) -> Option<Ballot> {
+    match message {
+        Message::Prepare { ballot, .. }
+        | Message::PrepareOk { ballot, .. }
+        | Message::Commit { ballot, .. }
+        | Message::CommitOk { ballot, .. }
+        | Message::StartViewChange { ballot }
+        | Message::DoViewChange { ballot, .. }
+        | Message::StartView { ballot, .. }
+        | Message::ViewIs { ballot, .. }
+        | Message::GetEntries { ballot, .. }
+        | Message::Entries { ballot, .. }
+        | Message::GetState { ballot, .. }
+        | Message::State { ballot, .. } => Some(*ballot),
+        Message::GetView { promised, .. } | Message::Standing { promised, .. } => Some(*promised),
+        Message::Forward { .. }
+        | Message::Refused { .. }
+        | Message::ReadIndex { .. }
+        | Message::ReadIndexIs { .. }
+        | Message::Root { .. } => None,
     }
 }

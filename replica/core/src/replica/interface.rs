@@ -1,0 +1,357 @@
+//! What goes into a replica and what comes out: inputs, effects, and how it comes to life.
+
+use crate::ids::*;
+use crate::message::{Entry, Message};
+use crate::state_machine::StateMachine;
+
+/// The driver's clocks at an input.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Now {
+    /// Monotonic, microseconds from any origin.
+    pub mono: u64,
+    /// Wall clock, microseconds since the Unix epoch. May jump; the log's time never goes back.
+    pub wall: u64,
+}
+
+/// Who takes part: agreed, never recomputed locally.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Configuration {
+    /// Its number.
+    pub epoch: Epoch,
+    /// Members, most preferred primary first; `primary(view) = order[view mod n]` (R8).
+    pub order: Vec<ReplicaId>,
+}
+
+/// Tunables. Every queue they bound refuses at its bound.
+#[derive(Clone, Debug)]
+pub struct Options {
+    /// A primary that has nothing to say says so this often. Microseconds.
+    pub heartbeat: u64,
+    /// A backup that has heard nothing from its primary this long intends a view change. Microseconds; each replica
+    /// adds a spread of up to a half by its id, so that not all move at once.
+    pub view_timeout: u64,
+    /// Unanswered requests to a peer (entries, state, view) are repeated this often. Microseconds.
+    pub retry: u64,
+    /// A batch is closed at this many bytes.
+    pub batch_bytes: usize,
+    /// Entries prepared and not yet committed.
+    pub pipeline: usize,
+    /// Requests queued or in flight at this replica's gateway.
+    pub window: usize,
+    /// Bytes of log since the last cut at which the primary proposes another by itself.
+    pub log_bytes: usize,
+}
+
+/// 64 bytes on two devices: what this replica has promised (R1).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct VoteRecord {
+    /// The database.
+    pub lineage: Lineage,
+    /// Its generation.
+    pub generation: Generation,
+    /// The highest promised ballot.
+    pub ballot: Ballot,
+    /// Whose promise.
+    pub replica: ReplicaId,
+    /// The start that wrote it.
+    pub incarnation: Incarnation,
+}
+
+/// How a replica comes to life.
+pub struct Boot<S> {
+    /// Its own id.
+    pub id: ReplicaId,
+    /// The vote record as it stands durably, this start's incarnation included.
+    pub vote: VoteRecord,
+    /// The members.
+    pub configuration: Configuration,
+    /// What it still has.
+    pub start: Start<S>,
+    /// Randomness for nonces and spreads; the driver's.
+    pub seed: u64,
+}
+
+/// What a starting replica still has. The op and the log digest of a state come from its
+/// [`StateMachine::core_state`]; an empty one is op 0.
+pub enum Start<S> {
+    /// All it ever promised is in hand: a bootstrap (once, ever), a clean stop, or the base of a restored generation.
+    Complete {
+        /// The state, verified by the driver.
+        state: S,
+        /// The entries above it.
+        log: Vec<Entry>,
+        /// How many of them are known to be committed.
+        commit: Op,
+        /// The last ballot in which it was Normal.
+        last_normal: Ballot,
+    },
+    /// It lost its memory. The state is a verified checkpoint or an empty one: a base, never evidence (R5).
+    Amnesiac {
+        /// The base.
+        state: S,
+    },
+}
+
+impl Default for Options {
+    fn default() -> Options {
+        Options {
+            heartbeat: 50_000,
+            view_timeout: 250_000,
+            retry: 100_000,
+            batch_bytes: 64 << 10,
+            pipeline: 8,
+            window: 8192,
+            log_bytes: 64 << 20,
+        }
+    }
+}
+
+/// What a replica is doing.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Status {
+    /// Takes part.
+    Normal,
+    /// Between two views.
+    ViewChange,
+    /// Started without memory; asks for the view (R2). Votes nowhere (R4).
+    Recovering,
+    /// Fetches state or log it must have before it may vote (R4).
+    Syncing,
+    /// A majority is without memory and no primary is left (R7): waits for the operator.
+    QuorumLost,
+    /// Must not go on ([`Effect::Fatal`], [`Effect::Diverged`]): ignores everything, keeps the evidence.
+    Halted,
+}
+
+/// What a driver hands in.
+pub enum Input {
+    /// A peer said something. The driver has decoded it; everything else is checked here.
+    Message(crate::message::Envelope),
+    /// A request of this replica's own gateway. Numbers are consecutive from 1, per incarnation.
+    Submit {
+        /// Its number.
+        number: RequestNumber,
+        /// What the state machine will be given.
+        body: bytes::Bytes,
+    },
+    /// A gateway read wants to be linearizable; answered by [`Effect::ReadReady`]. Tokens are the driver's.
+    Read {
+        /// Chosen by the driver, unique among those waiting.
+        token: u64,
+    },
+    /// The end of the driver's loop turn: what was queued becomes a batch.
+    Turn,
+    /// Time has passed: [`Replica::next_deadline`] was reached.
+    Tick,
+    /// The record of an [`Effect::WriteVote`] is durable.
+    VoteWritten(VoteRecord),
+    /// The connection to a peer broke: a hint that may hasten suspicion, never a proof.
+    PeerLost(ReplicaId),
+    /// Please cut soon (a tier's cadence); ignored unless primary.
+    Cut,
+    /// The root digest of a cut, computed on another thread.
+    CutRoot {
+        /// Which cut.
+        op: Op,
+        /// Its root.
+        root: Digest,
+    },
+}
+
+/// What a driver is to do.
+pub enum Effect<S: StateMachine> {
+    /// Send to one peer; may be lost.
+    Send(ReplicaId, Message),
+    /// Send to every other member; encode once.
+    Broadcast(Message),
+    /// Make durable on both devices, then hand back [`Input::VoteWritten`].
+    WriteVote(VoteRecord),
+    /// A request of this replica's gateway was executed at `op`.
+    Reply {
+        /// Which.
+        number: RequestNumber,
+        /// Where.
+        op: Op,
+        /// What it answered.
+        reply: S::Reply,
+    },
+    /// A request was surely not executed and never will be under this number.
+    Rejected {
+        /// Which.
+        number: RequestNumber,
+    },
+    /// A request may or may not have been executed; its answer is lost (the state jumped over it).
+    Unknown {
+        /// Which.
+        number: RequestNumber,
+    },
+    /// The read may be served from the state as it is now.
+    ReadReady {
+        /// Which.
+        token: u64,
+    },
+    /// The read cannot be confirmed now; the client may try again.
+    ReadFailed {
+        /// Which.
+        token: u64,
+    },
+    /// These entries are committed and executed: for the log shipper.
+    Committed(Entry),
+    /// The state was cut at `op`.
+    Cut {
+        /// Where.
+        op: Op,
+        /// The ballot of the Checkpoint entry.
+        ballot: Ballot,
+        /// Time of the entry, microseconds since the Unix epoch.
+        time: u64,
+        /// Digest of the log through `op`.
+        digest: Digest,
+        /// The state.
+        snapshot: S::Snapshot,
+    },
+    /// f+1 members reported this root for this cut.
+    Certified {
+        /// Which cut.
+        op: Op,
+        /// Its root.
+        root: Digest,
+        /// Who reported it.
+        by: Vec<ReplicaId>,
+    },
+    /// This replica's root differs from a certified one: stop serving, keep the evidence.
+    Diverged {
+        /// Which cut.
+        op: Op,
+        /// What a quorum has.
+        certified: Digest,
+        /// What this replica has.
+        ours: Digest,
+    },
+    /// The status, the ballot or the primary changed.
+    Standing(Status, Ballot),
+    /// The state was replaced by another replica's: watchers and caches must start over.
+    StateReplaced(Op),
+    /// An old snapshot is no longer needed: drop it on another thread, it may be large.
+    Release(S::Snapshot),
+    /// The state that was replaced: drop it on another thread, it may be large.
+    ReleaseState(Box<S>),
+    /// This replica must not go on (R5, R6): the reason for a person.
+    Fatal(String),
+}
+
+/// Effects in the order in which they arose; reused between steps.
+pub struct Effects<S: StateMachine>(pub Vec<Effect<S>>);
+
+impl<S: StateMachine> Default for Effects<S> {
+    fn default() -> Effects<S> {
+        Effects(Vec::new())
+    }
+}
+
+impl<S: StateMachine> Effects<S> {
+    /// None yet.
+    #[must_use]
+    pub fn new() -> Effects<S> {
+        Effects::default()
+    }
+
+    pub(crate) fn push(&mut self, effect: Effect<S>) {
+        self.0.push(effect);
+    }
+}
+
+/// Why a replica cannot come to life as told.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum BootError {
+    /// It is not in the list of members.
+    #[error("replica {0} is not a member of the configuration; add it by a reconfiguration under a new id")]
+    NotAMember(ReplicaId),
+    /// The list of members is unusable.
+    #[error("the configuration names no member, or one twice: {0:?}")]
+    Members(Vec<ReplicaId>),
+    /// The vote record is another replica's.
+    #[error(
+        "the vote record is replica {found}'s, this is replica {expected}; it was started on the wrong disk"
+    )]
+    Vote {
+        /// Who starts.
+        expected: ReplicaId,
+        /// Whose record it is.
+        found: ReplicaId,
+    },
+    /// The vote record's promise lies outside the configuration.
+    #[error("the vote record promises ballot {ballot}, the configuration has epoch {epoch}")]
+    Epoch {
+        /// The promise.
+        ballot: Ballot,
+        /// The configuration's epoch.
+        epoch: Epoch,
+    },
+    /// The state's own record of the protocol is unreadable.
+    #[error("the protocol's part of the state is unreadable: {0}; start from another checkpoint")]
+    CoreState(crate::codec::DecodeError),
+    /// The log does not continue the state.
+    #[error("log entry {0} does not continue the state below it; start without memory instead")]
+    Log(Op),
+    /// More entries are said to be committed than there are, or fewer than the state has.
+    #[error("op {commit} is said to be committed, but state and log reach from {base} to {op}")]
+    Commit {
+        /// What was said.
+        commit: Op,
+        /// Where the state stands.
+        base: Op,
+        /// Where the log ends.
+        op: Op,
+    },
+}
+
+/// What a replica has seen and done, for metrics. Counts since the start.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counters {
+    /// Messages of another lineage or generation, or from a stranger.
+    pub dropped_foreign: u64,
+    /// Messages of an older start of their sender.
+    pub dropped_stale_incarnation: u64,
+    /// Messages of a lower ballot, or not from that ballot's primary.
+    pub dropped_ballot: u64,
+    /// Messages that contradict themselves.
+    pub dropped_malformed: u64,
+    /// Messages that name another digest than this replica's log has (R12).
+    pub dropped_digest: u64,
+    /// Votes and the like that a replica without memory must not take part in (R4).
+    pub dropped_invisible: u64,
+    /// Requests that were queued, logged or executed already.
+    pub repeated_requests: u64,
+    /// Requests turned away because a queue was full.
+    pub refused_requests: u64,
+    /// Entries proposed.
+    pub proposed: u64,
+    /// Requests executed (including those of other gateways).
+    pub executed: u64,
+    /// View changes entered.
+    pub view_changes: u64,
+    /// Views this replica began as primary.
+    pub views_led: u64,
+    /// Entries fetched from others because a message was lost or memory was.
+    pub entries_fetched: u64,
+    /// States taken over from another replica.
+    pub states_fetched: u64,
+    /// Read rounds begun.
+    pub read_rounds: u64,
+}
+
+/// What is known of a peer, for status pages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PeerStanding {
+    /// Who.
+    pub id: ReplicaId,
+    /// Its newest start seen; 0 if it has not been heard.
+    pub incarnation: Incarnation,
+    /// When it was last heard, monotonic microseconds; `None` if never.
+    pub heard: Option<u64>,
+    /// The newest op it acknowledged in this ballot (known to the primary only).
+    pub acknowledged: Op,
+    /// Whether it said that it has lost its memory.
+    pub amnesiac: bool,
+}

@@ -1,0 +1,414 @@
+//! The normal case: batches, Prepare, acknowledgements, commit, execution.
+
+use super::{AHEAD, Effect, Effects, Replica, Status};
+use crate::ids::*;
+use crate::message::{Entry, Kind, Message};
+use crate::sessions::Sessions;
+use crate::state_machine::StateMachine;
+use crate::{batch, codec, quorum};
+use bytes::Bytes;
+use std::collections::VecDeque;
+
+/// Unacknowledged entries that are sent again to a peer at once, at most.
+const RESEND: u64 = 8;
+
+struct Queued {
+    session: SessionId,
+    number: RequestNumber,
+    body: Bytes,
+}
+
+/// What only a primary has.
+pub(super) struct Lead {
+    queue: VecDeque<Queued>,
+    /// Requests that are queued here or stand in the log above the commit: tracked apart from the client table,
+    /// which changes by execution only.
+    in_flight: Sessions,
+    /// Reads wait until this op is executed (R14).
+    pub(super) serves_from: Op,
+    /// The newest read-confirmation round. Counted on from the start's number, so that no answer to an earlier start
+    /// of this replica can be taken for one to this.
+    pub(super) round: u64,
+    pub(super) commit_sent: Op,
+    pub(super) heartbeat_at: u64,
+    pub(super) cut_wanted: bool,
+    cut_proposed: Op,
+}
+
+impl Lead {
+    pub(super) fn new(incarnation: Incarnation) -> Lead {
+        Lead {
+            queue: VecDeque::new(),
+            in_flight: Sessions::default(),
+            serves_from: Op(0),
+            round: incarnation.0 << 32,
+            commit_sent: Op(0),
+            heartbeat_at: 0,
+            cut_wanted: false,
+            cut_proposed: Op(0),
+        }
+    }
+}
+
+impl<S: StateMachine> Replica<S> {
+    /// The first view of a new lineage or generation: nothing is inherited.
+    pub(super) fn start_leading_fresh(&mut self, out: &mut Effects<S>) {
+        self.lead.serves_from = self.commit();
+        self.take_the_lead(out);
+    }
+
+    /// Common to every beginning of a term as primary.
+    pub(super) fn take_the_lead(&mut self, out: &mut Effects<S>) {
+        self.counters.views_led += 1;
+        self.lead.queue.clear();
+        self.lead.in_flight = Sessions::default();
+        self.lead.commit_sent = self.commit();
+        self.lead.cut_wanted = false;
+        self.lead.cut_proposed = Op(0);
+        self.lead.heartbeat_at = self.now.mono;
+        self.peers.iter_mut().for_each(super::peer::Peer::forget_acknowledgements);
+        let mut op = self.commit().next();
+        while let Some(entry) = self.log.entry(op) {
+            match entry.header.kind {
+                Kind::Requests => batch::requests(&entry.body).flatten().for_each(|request| {
+                    self.lead.in_flight.admit(op, request.session, request.number);
+                }),
+                Kind::Checkpoint => self.lead.cut_proposed = op,
+                Kind::NewView => {}
+            }
+            op = op.next();
+        }
+        self.choose_shipper();
+        for (number, body) in self.gateway.all() {
+            self.enqueue(self.gateway.session(), number, body);
+        }
+        self.flush(out);
+    }
+
+    /// A request for this primary; `false` if it had to be turned away.
+    pub(super) fn enqueue(&mut self, session: SessionId, number: RequestNumber, body: Bytes) -> bool {
+        if !self.executor.sessions().is_new(session, number) || !self.lead.in_flight.is_new(session, number) {
+            self.counters.repeated_requests += 1;
+            return true;
+        }
+        if self.lead.queue.len() >= self.options.window * self.members() {
+            self.counters.refused_requests += 1;
+            return false;
+        }
+        self.lead.in_flight.admit(self.log.op(), session, number);
+        self.lead.queue.push_back(Queued { session, number, body });
+        true
+    }
+
+    pub(super) fn on_forward(&mut self, from: ReplicaId, requests: &Bytes, out: &mut Effects<S>) {
+        if !self.is_primary() {
+            self.counters.dropped_ballot += 1;
+            return;
+        }
+        let mut refused = Vec::new();
+        for request in batch::requests(requests) {
+            let Ok(request) = request else {
+                self.counters.dropped_malformed += 1;
+                break;
+            };
+            if !self.enqueue(request.session, request.number, requests.slice_ref(request.body)) {
+                refused.push(request.number);
+            }
+        }
+        if !refused.is_empty() {
+            out.push(Effect::Send(from, Message::Refused { numbers: refused }));
+        }
+    }
+
+    /// The end of a turn: what was gathered leaves in as few messages as possible.
+    pub(super) fn flush(&mut self, out: &mut Effects<S>) {
+        if self.is_primary() {
+            self.propose_what_fits(out);
+            self.begin_read_round(out);
+            if self.lead.commit_sent < self.commit() && !self.peers.is_empty() {
+                self.send_commit(out);
+            }
+        } else if self.is_backup() {
+            self.forward_requests(out);
+            self.ask_read_index(out);
+            if self.ack_due {
+                self.acknowledge(out);
+            }
+        }
+    }
+
+    /// Whether a flush would send anything.
+    pub(super) fn flush_is_due(&self) -> bool {
+        if self.is_primary() {
+            let room = self.has_room() && (!self.lead.queue.is_empty() || self.cut_is_due());
+            room || self.reads.has_fresh()
+                || (self.lead.commit_sent < self.commit() && !self.peers.is_empty())
+        } else {
+            self.is_backup()
+                && self.status == Status::Normal
+                && (self.ack_due || self.gateway.has_unsent(self.now.mono) || self.reads.has_fresh())
+        }
+    }
+
+    fn has_room(&self) -> bool {
+        self.log.op().0 - self.commit().0 < self.options.pipeline as u64
+    }
+
+    fn cut_is_due(&self) -> bool {
+        let wanted = self.lead.cut_wanted || self.cuts.log_bytes() >= self.options.log_bytes;
+        wanted && self.lead.cut_proposed <= self.commit()
+    }
+
+    pub(super) fn propose_what_fits(&mut self, out: &mut Effects<S>) {
+        while self.has_room() && !self.lead.queue.is_empty() {
+            let mut body = Vec::with_capacity(self.options.batch_bytes.min(
+                self.lead.queue.iter().take(64).map(|q| q.body.len() + batch::REQUEST_BYTES).sum::<usize>(),
+            ));
+            while let Some(next) = self.lead.queue.front() {
+                let len = next.body.len() + batch::REQUEST_BYTES;
+                if !body.is_empty() && body.len() + len > self.options.batch_bytes {
+                    break;
+                }
+                batch::push(&mut body, next.session, next.number, &next.body);
+                self.lead.queue.pop_front();
+            }
+            self.propose(Kind::Requests, body.into(), out);
+        }
+        if self.has_room() && self.cut_is_due() {
+            self.lead.cut_wanted = false;
+            self.lead.cut_proposed = self.log.op().next();
+            self.propose(Kind::Checkpoint, Bytes::new(), out);
+        }
+    }
+
+    pub(super) fn propose(&mut self, kind: Kind, body: Bytes, out: &mut Effects<S>) {
+        let before = self.log.entry(self.log.op()).map_or(self.executor.core.time, |entry| entry.header.time);
+        // The log's time never goes back, whatever the wall clock does.
+        let time = before.max(self.now.wall);
+        let entry = Entry::new(self.log.op().next(), self.ballot, kind, time, self.log.digest(), body);
+        self.log.append(entry.clone());
+        self.counters.proposed += 1;
+        if self.peers.is_empty() {
+            return self.execute_to(self.log.op(), out);
+        }
+        self.lead.commit_sent = self.commit();
+        out.push(Effect::Broadcast(Message::Prepare { ballot: self.ballot, commit: self.commit(), entry }));
+    }
+
+    /// Tells the backups what is committed; with the newest round's number, which they confirm if it is new to them.
+    pub(super) fn send_commit(&mut self, out: &mut Effects<S>) {
+        self.lead.commit_sent = self.commit();
+        self.lead.heartbeat_at = self.now.mono + self.options.heartbeat;
+        out.push(Effect::Broadcast(Message::Commit {
+            ballot: self.ballot,
+            commit: self.commit(),
+            digest: self.digest(),
+            round: self.lead.round,
+            shipper: self.shipper,
+        }));
+    }
+
+    pub(super) fn on_prepare(
+        &mut self,
+        from: ReplicaId,
+        ballot: Ballot,
+        commit: Op,
+        entry: Entry,
+        out: &mut Effects<S>,
+    ) {
+        if !self.follows(from, ballot, out) {
+            // Not there yet: what comes now will be needed then.
+            let awaited = self.catch_up.as_ref().map_or(self.ballot, |catch_up| catch_up.ballot);
+            if ballot == awaited && from == self.configuration.primary(ballot.view) {
+                self.keep_ahead(entry);
+            }
+            return;
+        }
+        let op = entry.header.op;
+        if op <= self.log.op() {
+            // A repetition: the answer to the first may have been lost.
+            self.ack_due = true;
+        } else if self.log.continued_by(&entry.header) {
+            if entry.check().is_err() {
+                self.counters.dropped_malformed += 1;
+                return;
+            }
+            self.log.append(entry);
+            self.ack_due = true;
+            self.use_ahead();
+        } else if op > self.log.op().next() {
+            self.keep_ahead(entry);
+            self.close_gap(Op(op.0 - 1), out);
+        } else {
+            self.counters.dropped_digest += 1;
+            return;
+        }
+        self.learn_commit(commit, out);
+    }
+
+    fn keep_ahead(&mut self, entry: Entry) {
+        let near = entry.header.op.0 <= self.log.op().0.saturating_add(1 << 20);
+        if near && self.ahead.len() < AHEAD && entry.header.op > self.log.op() && entry.check().is_ok() {
+            self.ahead.insert(entry.header.op, entry);
+        }
+    }
+
+    /// Appends what had arrived ahead of its turn.
+    pub(super) fn use_ahead(&mut self) {
+        while let Some((&op, _)) = self.ahead.first_key_value() {
+            if op > self.log.op().next() {
+                break;
+            }
+            let (_, entry) = self.ahead.pop_first().expect("it was just seen");
+            if self.log.continued_by(&entry.header) {
+                self.log.append(entry);
+                self.ack_due = true;
+            }
+        }
+    }
+
+    //= R4
+    //= R12
+    pub(super) fn acknowledge(&mut self, out: &mut Effects<S>) {
+        if self.status != Status::Normal || self.amnesiac {
+            return;
+        }
+        self.ack_due = false;
+        let message =
+            Message::PrepareOk { ballot: self.ballot, op: self.log.op(), digest: self.log.digest() };
+        out.push(Effect::Send(self.primary(), message));
+    }
+
+    pub(super) fn on_prepare_ok(
+        &mut self,
+        from: ReplicaId,
+        ballot: Ballot,
+        op: Op,
+        digest: Digest,
+        out: &mut Effects<S>,
+    ) {
+        if !self.is_primary() || ballot != self.ballot {
+            self.counters.dropped_ballot += 1;
+            return;
+        }
+        //= R12
+        if op > self.log.op() || self.log.digest_at(op).is_some_and(|ours| ours != digest) {
+            self.counters.dropped_digest += 1;
+            return;
+        }
+        let peer = self.peer(from);
+        if op > peer.acked {
+            peer.acked = op;
+            self.advance_commit(out);
+        }
+    }
+
+    fn advance_commit(&mut self, out: &mut Effects<S>) {
+        // A cluster of more than nine would be a strange one, but must work: hence no fixed array.
+        let mut held: Vec<Op> = self.peers.iter().map(|peer| peer.acked).collect();
+        held.push(self.log.op());
+        let commit = quorum::held_by_majority(&mut held);
+        if commit > self.commit() {
+            self.execute_to(commit, out);
+            self.propose_what_fits(out);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the message's fields")]
+    pub(super) fn on_commit(
+        &mut self,
+        from: ReplicaId,
+        ballot: Ballot,
+        commit: Op,
+        digest: Digest,
+        round: u64,
+        shipper: Option<ReplicaId>,
+        out: &mut Effects<S>,
+    ) {
+        if !self.follows(from, ballot, out) {
+            return;
+        }
+        self.shipper = shipper;
+        if self.log.digest_at(commit).is_some_and(|ours| ours != digest) {
+            self.counters.dropped_digest += 1;
+            return;
+        }
+        //= R4
+        if round > self.round_seen && self.status == Status::Normal {
+            self.round_seen = round;
+            out.push(Effect::Send(from, Message::CommitOk { ballot, round, op: self.log.op() }));
+        }
+        self.learn_commit(commit, out);
+    }
+
+    fn learn_commit(&mut self, commit: Op, out: &mut Effects<S>) {
+        self.commit_heard = self.commit_heard.max(commit);
+        if self.status == Status::Normal {
+            // In its ballot a backup's log is a prefix of the primary's: what it holds of the committed part is it.
+            self.execute_to(self.commit_heard.min(self.log.op()), out);
+        }
+        if self.commit_heard > self.log.op() {
+            self.close_gap(self.commit_heard, out);
+        }
+    }
+
+    /// Executes committed entries in log order, through `target`.
+    pub(super) fn execute_to(&mut self, target: Op, out: &mut Effects<S>) {
+        while self.executor.op() < target {
+            let op = self.executor.op().next();
+            let entry = self.log.entry(op).expect("what is committed is held before it is executed").clone();
+            let digest = self.log.digest_at(op).expect("a held entry has a digest");
+            self.cuts.count_bytes(codec::HEADER_BYTES + entry.body.len());
+            let (mut numbers, mut replies) = (Vec::new(), Vec::new());
+            let (ours, gateway) = (self.gateway.session(), &self.gateway);
+            let snapshot = self.executor.execute(
+                &mut self.state,
+                &entry,
+                digest,
+                |session, number| session == ours && gateway.is_pending(number),
+                &mut numbers,
+                &mut replies,
+            );
+            self.counters.executed += 1;
+            for (number, reply) in numbers.into_iter().zip(replies) {
+                self.gateway.answered(number);
+                out.push(Effect::Reply { number, op, reply });
+            }
+            let header = entry.header;
+            out.push(Effect::Committed(entry));
+            if let Some(snapshot) = snapshot {
+                self.cut_taken(&header, digest, snapshot, out);
+            }
+        }
+    }
+
+    /// The backup that ships to the object store: the named one while it is alive, else the one furthest ahead; the
+    /// primary itself when it is alone.
+    pub(super) fn choose_shipper(&mut self) {
+        let alive_since = self.now.mono.saturating_sub(2 * self.options.view_timeout);
+        let alive = |peer: &&super::peer::Peer| peer.heard.is_some_and(|heard| heard >= alive_since);
+        if self.peers.iter().filter(alive).any(|peer| Some(peer.id) == self.shipper) {
+            return;
+        }
+        let best =
+            self.peers.iter().filter(alive).max_by_key(|peer| (peer.acked, std::cmp::Reverse(peer.id)));
+        self.shipper = Some(best.map_or(self.id, |peer| peer.id));
+    }
+
+    /// Sends a peer again what it has not acknowledged since the last retry.
+    pub(super) fn resend_prepares(&mut self, out: &mut Effects<S>) {
+        for peer in &mut self.peers {
+            // Nothing acknowledged in this ballot: it has not entered it, and heartbeats will make it ask.
+            let stuck = peer.acked > Op(0) && peer.acked == peer.acked_at_retry && peer.acked < self.log.op();
+            peer.acked_at_retry = peer.acked;
+            if !stuck {
+                continue;
+            }
+            let last = Op(self.log.op().0.min(peer.acked.0 + RESEND));
+            for entry in self.log.entries(peer.acked.next(), last, 1 << 20) {
+                let message = Message::Prepare { ballot: self.ballot, commit: self.executor.op(), entry };
+                out.push(Effect::Send(peer.id, message));
+            }
+        }
+    }
+}

@@ -1,0 +1,100 @@
+//! What a replica knows of another one. All of it is about one start of that peer and is forgotten with it.
+
+use super::PeerStanding;
+use crate::ids::*;
+use crate::message::Message;
+use crate::select::Vote;
+
+/// What a peer has said of its memory.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Memory {
+    /// Nothing was heard of this start, or nothing that tells.
+    Unknown,
+    /// It takes part.
+    Intact,
+    /// It said that it lost it.
+    Lost,
+}
+
+pub(super) struct Peer {
+    pub(super) id: ReplicaId,
+    pub(super) incarnation: Incarnation,
+    pub(super) heard: Option<u64>,
+    pub(super) memory: Memory,
+    /// The highest promise it has told of.
+    pub(super) promised: Ballot,
+    /// The ballot in which it was last heard as primary, unless it has said since that it is none.
+    pub(super) leads: Option<Ballot>,
+    /// Its intent and when it was heard (R9).
+    pub(super) intent: Option<(Ballot, u64)>,
+    /// Its newest vote (R11).
+    pub(super) vote: Option<(Ballot, Vote)>,
+    /// The newest op it acknowledged in this replica's ballot (R12), and the same at the last retry.
+    pub(super) acked: Op,
+    pub(super) acked_at_retry: Op,
+    /// The newest round it confirmed in this replica's ballot.
+    pub(super) round: u64,
+}
+
+impl Peer {
+    pub(super) fn new(id: ReplicaId) -> Peer {
+        Peer {
+            id,
+            incarnation: Incarnation(0),
+            heard: None,
+            memory: Memory::Unknown,
+            promised: Ballot::default(),
+            leads: None,
+            intent: None,
+            vote: None,
+            acked: Op(0),
+            acked_at_retry: Op(0),
+            round: 0,
+        }
+    }
+
+    /// A new start: all it held in memory may be gone; a vote it cast is a durable promise and stays.
+    pub(super) fn restarted(&mut self, incarnation: Incarnation) {
+        *self = Peer { incarnation, promised: self.promised, vote: self.vote.take(), ..Peer::new(self.id) };
+    }
+
+    /// Acknowledgements belong to one ballot (R12).
+    //= R12
+    pub(super) fn forget_acknowledgements(&mut self) {
+        self.acked = Op(0);
+        self.acked_at_retry = Op(0);
+        self.round = 0;
+    }
+
+    /// What a message says about its sender, whatever becomes of it otherwise. `sure`: it cannot be of an older start
+    /// of the sender, or it would not matter if it were.
+    pub(super) fn note(&mut self, message: &Message, sure: bool) {
+        let takes_part = match message {
+            Message::Prepare { ballot, .. }
+            | Message::Commit { ballot, .. }
+            | Message::StartView { ballot, .. }
+            | Message::ViewIs { ballot, .. } => {
+                self.leads = self.leads.max(Some(*ballot));
+                true
+            }
+            Message::PrepareOk { .. }
+            | Message::CommitOk { .. }
+            | Message::StartViewChange { .. }
+            | Message::DoViewChange { .. } => true,
+            _ => false,
+        };
+        if takes_part && (sure || self.memory == Memory::Lost) {
+            self.memory = Memory::Intact;
+        }
+    }
+
+    pub(super) fn standing(&self) -> PeerStanding {
+        PeerStanding {
+            id: self.id,
+            incarnation: self.incarnation,
+            heard: self.heard,
+            acknowledged: self.acked,
+            amnesiac: self.memory == Memory::Lost,
+        }
+    }
+}

@@ -1,0 +1,205 @@
+//! Recovery: a start without memory finds the primary of a ballot at least as high as its promise, or finds that
+//! nobody can be one.
+
+use super::peer::Memory;
+use super::sync::{CatchUp, Purpose};
+use super::{Effect, Effects, Replica, Status};
+use crate::ids::*;
+use crate::message::Message;
+use crate::state_machine::StateMachine;
+
+/// Retries without an answer from the primary it was catching up with, after which it asks everybody again.
+const GIVE_UP_AFTER: u32 = 5;
+
+pub(super) struct Recovery {
+    /// Echoed by answers to this start's questions; no answer to an earlier start can carry it (R2).
+    nonce: u64,
+    /// Where the checkpoint it started from stood (R5).
+    base: Op,
+    /// The highest ballot it has begun to catch up with: what it fetched belongs to no lower one.
+    floor: Ballot,
+}
+
+impl Recovery {
+    pub(super) fn new(seed: u64, incarnation: Incarnation, base: Op) -> Recovery {
+        let mixed = blake3::hash(&[seed.to_le_bytes(), incarnation.0.to_le_bytes()].concat());
+        let nonce = u64::from_le_bytes(mixed.as_bytes()[..8].try_into().expect("eight of 32 bytes")).max(1);
+        Recovery { nonce, base, floor: Ballot::default() }
+    }
+}
+
+impl<S: StateMachine> Replica<S> {
+    /// Asks everybody who leads. Said again until it is answered.
+    //= R2
+    pub(super) fn ask_for_view(&mut self, out: &mut Effects<S>) {
+        if self.peers.is_empty() {
+            return;
+        }
+        out.push(Effect::Broadcast(self.get_view()));
+        out.push(Effect::Broadcast(self.standing_message(0)));
+    }
+
+    pub(super) fn get_view(&self) -> Message {
+        let promised = self.vote.ballot;
+        Message::GetView { nonce: self.recovery.nonce, promised, checkpoint: self.commit() }
+    }
+
+    pub(super) fn standing_message(&self, nonce: u64) -> Message {
+        Message::Standing { nonce, promised: self.vote.ballot, amnesiac: self.amnesiac }
+    }
+
+    pub(super) fn on_get_view(
+        &mut self,
+        from: ReplicaId,
+        nonce: u64,
+        promised: Ballot,
+        out: &mut Effects<S>,
+    ) {
+        let peer = self.peer(from);
+        peer.promised = peer.promised.max(promised);
+        let answer = if self.is_primary() {
+            Message::ViewIs {
+                nonce,
+                ballot: self.ballot,
+                commit: self.commit(),
+                op: self.log.op(),
+                digest: self.log.digest(),
+            }
+        } else {
+            self.standing_message(nonce)
+        };
+        out.push(Effect::Send(from, answer));
+        self.learn_promise(promised, out);
+        if self.status != Status::ViewChange && from == self.primary() {
+            // A primary that asks who leads does not.
+            self.suspect(out);
+        }
+    }
+
+    pub(super) fn on_standing(
+        &mut self,
+        from: ReplicaId,
+        nonce: u64,
+        promised: Ballot,
+        amnesiac: bool,
+        out: &mut Effects<S>,
+    ) {
+        // Without memory one cannot know which start of the sender a message is from: only answers count.
+        let fresh = !self.amnesiac || nonce == self.recovery.nonce;
+        let peer = self.peer(from);
+        peer.promised = peer.promised.max(promised);
+        if fresh {
+            if !amnesiac {
+                peer.memory = Memory::Intact;
+                peer.leads = None;
+            } else if peer.memory == Memory::Unknown {
+                peer.memory = Memory::Lost;
+                peer.leads = None;
+            }
+        }
+        self.learn_promise(promised, out);
+        if amnesiac && self.status != Status::ViewChange && from == self.primary() {
+            self.suspect(out);
+        }
+    }
+
+    #[allow(clippy::too_many_arguments, reason = "the message's fields")]
+    pub(super) fn on_view_is(
+        &mut self,
+        from: ReplicaId,
+        nonce: u64,
+        ballot: Ballot,
+        commit: Op,
+        op: Op,
+        digest: Digest,
+        out: &mut Effects<S>,
+    ) {
+        //= R2
+        if nonce != self.recovery.nonce
+            || self.configuration.primary(ballot.view) != from
+            || ballot < self.promised.max(self.recovery.floor)
+        {
+            self.counters.dropped_ballot += 1;
+            return;
+        }
+        if commit > op {
+            self.counters.dropped_malformed += 1;
+            return;
+        }
+        if !self.amnesiac {
+            if ballot > self.ballot {
+                self.enter_view(ballot, false, out);
+            }
+            if ballot == self.ballot && self.status == Status::ViewChange {
+                self.heard = self.now.mono;
+                self.follow_to(from, op, commit, Vec::new(), out);
+            }
+            return;
+        }
+        if let Some(catch_up) = &mut self.catch_up
+            && catch_up.ballot == ballot
+        {
+            return;
+        }
+        //= R5
+        let contradicts = op == self.commit() && digest != self.digest();
+        if self.recovery.base > op || contradicts {
+            let reason = format!(
+                "the local checkpoint of replica {} stands at op {} with log digest {}, but the log of primary {from} \
+                 in ballot {ballot} ends at op {op} with digest {digest}: they are different histories. Keep the \
+                 checkpoint for inspection, start with an empty data directory",
+                self.id,
+                self.recovery.base,
+                self.digest(),
+            );
+            return self.fatal(reason, out);
+        }
+        self.recovery.floor = ballot;
+        self.abandon_catch_up(out);
+        self.status = Status::Syncing;
+        let mut catch_up = CatchUp::new(Purpose::Follow, ballot, from, self.commit());
+        catch_up.aim(op, commit, Vec::new());
+        catch_up.digest = Some(digest);
+        catch_up.source_commit = commit;
+        self.catch_up = Some(catch_up);
+        self.advance_catch_up(out);
+    }
+
+    /// The primary it was catching up with does not answer any more.
+    pub(super) fn give_up_on_silent_primary(&mut self, out: &mut Effects<S>) {
+        let Some(catch_up) = &self.catch_up else { return };
+        if self.amnesiac && catch_up.silent_retries >= GIVE_UP_AFTER {
+            self.abandon_catch_up(out);
+            self.status = Status::Recovering;
+        }
+    }
+
+    /// R7: with a majority without memory and no primary of the highest promise, nobody may ever be elected. Said only
+    /// when every other member was heard: one that was not might be the primary.
+    //= R7
+    pub(super) fn judge_quorum(&mut self) {
+        let waits = match self.status {
+            Status::Recovering | Status::ViewChange => self.catch_up.is_none(),
+            Status::Normal | Status::Syncing => self.is_backup() && self.views.intent.is_some(),
+            Status::QuorumLost | Status::Halted => false,
+        };
+        self.lost = waits && self.nobody_can_lead();
+    }
+
+    fn nobody_can_lead(&self) -> bool {
+        if self.peers.iter().any(|peer| peer.memory == Memory::Unknown) {
+            return false;
+        }
+        let leader = self.peers.iter().filter_map(|peer| peer.leads).max();
+        let highest = self.peers.iter().map(|peer| peer.promised).fold(self.promised, Ballot::max);
+        if leader.is_some_and(|ballot| ballot >= highest) {
+            return false;
+        }
+        // Who can take part in an election: those with memory, and those that the leader there is can bring back.
+        let comes_back = |promised: Ballot| leader.is_some_and(|ballot| ballot >= promised);
+        let others =
+            self.peers.iter().filter(|p| p.memory == Memory::Intact || comes_back(p.promised)).count();
+        let own = usize::from(!self.amnesiac || comes_back(self.promised));
+        others + own < self.configuration.quorum()
+    }
+}

@@ -1,0 +1,118 @@
+//! What happens because time has passed.
+
+use super::{Effect, Effects, Replica, Status};
+use crate::ids::ReplicaId;
+use crate::message::Message;
+use crate::state_machine::StateMachine;
+
+/// How often a view's time limit grows before it stays.
+const MAX_GROWTH: u64 = 7;
+
+impl<S: StateMachine> Replica<S> {
+    /// When [`Input::Tick`](super::Input::Tick) is due: monotonic microseconds, in the past if it is overdue.
+    #[must_use]
+    pub fn next_deadline(&self) -> Option<u64> {
+        if self.status == Status::Halted {
+            return None;
+        }
+        // A driver that forgets to end its turns must not stall the cluster.
+        let flush = self.flush_is_due().then_some(self.now.mono);
+        let own = if self.is_primary() {
+            Some(self.lead.heartbeat_at)
+        } else if self.is_backup() && self.views.intent.is_none() {
+            Some(self.suspect_at)
+        } else if self.status == Status::ViewChange {
+            Some(self.views.deadline)
+        } else {
+            None
+        };
+        [flush, own, Some(self.retry_at)].into_iter().flatten().min()
+    }
+
+    /// How long a backup bears silence. The spread keeps replicas from moving all at once.
+    pub(super) fn patience(&self) -> u64 {
+        self.options.view_timeout
+            + self.options.view_timeout / 2 * self.position as u64 / self.members() as u64
+    }
+
+    /// How long an entered view may take to begin; longer with every one that did not.
+    pub(super) fn patience_with_view(&self) -> u64 {
+        self.patience() + self.options.view_timeout * self.views.attempts.min(MAX_GROWTH)
+    }
+
+    pub(super) fn peer_lost(&mut self, peer: ReplicaId) {
+        if self.is_backup() && peer == self.primary() {
+            self.suspect_at = self.suspect_at.min(self.now.mono + self.options.heartbeat);
+        }
+        if let Some(peer) = self.peers.iter_mut().find(|known| known.id == peer)
+            && peer.heard.is_some()
+        {
+            peer.heard = Some(0);
+        }
+    }
+
+    pub(super) fn tick(&mut self, out: &mut Effects<S>) {
+        let now = self.now.mono;
+        if self.is_primary() && now >= self.lead.heartbeat_at {
+            self.choose_shipper();
+            self.lead.round += 1;
+            self.lead.heartbeat_at = now + self.options.heartbeat;
+            if !self.peers.is_empty() {
+                self.send_commit(out);
+            }
+        }
+        if self.is_backup() && self.views.intent.is_none() && now >= self.suspect_at {
+            self.suspect(out);
+        }
+        if self.status == Status::ViewChange && now >= self.views.deadline {
+            self.views.attempts += 1;
+            self.views.deadline = now + self.patience_with_view();
+            let next = self.ballot.max(self.views.intent.unwrap_or_default());
+            // An intent that nobody shared is kept; a view that did not begin is skipped.
+            let next = if next > self.ballot { next } else { next_view(self.ballot) };
+            self.intend(next, out);
+        }
+        if now >= self.retry_at {
+            self.retry_at = now + self.options.retry;
+            self.retry(out);
+        }
+        self.flush(out);
+    }
+
+    /// Says again what may have been lost.
+    fn retry(&mut self, out: &mut Effects<S>) {
+        self.views.asked = false;
+        self.retry_catch_up(out);
+        self.give_up_on_silent_primary(out);
+        match self.status {
+            Status::Recovering => self.ask_for_view(out),
+            Status::Syncing if self.amnesiac => self.ask_for_view(out),
+            Status::ViewChange if self.durable() => {
+                out.push(Effect::Broadcast(Message::StartViewChange { ballot: self.ballot }));
+                out.push(Effect::Broadcast(self.standing_message(0)));
+                self.repeat_vote(out);
+            }
+            Status::Normal if self.is_primary() => self.resend_prepares(out),
+            Status::Normal if self.log.op() > self.commit() => self.ack_due = true,
+            _ => {}
+        }
+        if let Some(intent) = self.views.intent
+            && self.status != Status::Halted
+        {
+            out.push(Effect::Broadcast(Message::StartViewChange { ballot: intent }));
+            out.push(Effect::Broadcast(self.standing_message(0)));
+            self.intend(intent, out);
+        }
+        let before = self.now.mono.saturating_sub(self.options.retry);
+        if self.is_backup() {
+            self.gateway.resend_older_than(before);
+            self.reads.ask_again_older_than(before);
+        }
+        self.reads.fail_old(self.now.mono, out);
+        self.repeat_root(out);
+    }
+}
+
+fn next_view(ballot: crate::ids::Ballot) -> crate::ids::Ballot {
+    crate::ids::Ballot { view: crate::ids::View(ballot.view.0 + 1), ..ballot }
+}

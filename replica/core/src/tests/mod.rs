@@ -1,0 +1,7 @@
+//! Replicas talking to each other in memory: a deterministic world small enough to script single traces in.
+
+mod recovery;
+mod service;
+mod swarm;
+mod views;
+mod world;
