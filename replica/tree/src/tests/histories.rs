@@ -118,3 +118,21 @@ fn a_tree_goes_on_from_a_snapshot() {
     assert_eq!(other.view().root(), rule::root(&other_model, 200));
     assert_eq!(before.root(), tree.view().root());
 }
+
+#[test]
+fn the_format_is_pinned() {
+    // Another root here is another format: nothing written before could be read or compared any more.
+    let mut tree = Tree::new();
+    for number in 0..20_000_u64 {
+        tree.put(format!("/registry/pods/{number}").as_bytes(), &super::mix(number).to_le_bytes(), number);
+    }
+    tree.put(b"", b"the empty key", 20_000);
+    tree.put(b"/registry", &[9; 10_000], 20_001);
+    assert_eq!(tree.view().root(), rule::root(&contents(tree.view()), crate::LEAF_MAX));
+    let hex = |id: [u8; 32]| id.iter().map(|byte| format!("{byte:02x}")).collect::<String>();
+    assert_eq!(hex(tree.view().root()), "fbce78e85d36b2c40ed5cb4fdde7dae1f5ea7835478c77372c9a01a9c7b74ffc");
+    assert_eq!(
+        hex(Snapshot::default().root()),
+        "43148b07b493694077f3514997ad7f38146aa03202a48c85569464646117e4f6"
+    );
+}
