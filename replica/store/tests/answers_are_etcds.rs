@@ -20,6 +20,11 @@ fn seed_2() {
     replay(include_str!("etcd/etcd-3.7.3-seed-2.txt"));
 }
 
+#[test]
+fn all_deleted() {
+    replay(include_str!("etcd/etcd-3.7.3-all-deleted.txt"));
+}
+
 /// Lists in parentheses; an atom is percent-encoded, `-` is empty.
 #[derive(Clone, Debug)]
 enum Expr {
