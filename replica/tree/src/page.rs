@@ -19,6 +19,13 @@ use crate::shape::{LEAF_MAX, Range, Totals, fits};
 const LEAF: u8 = 1;
 const INNER: u8 = 2;
 
+/// Bytes of a leaf before its entries.
+pub(crate) const LEAF_HEADER: usize = 1 + 4;
+/// Bytes of an inner page before its slots.
+pub(crate) const INNER_HEADER: usize = 1 + 4 + 2;
+/// Bytes of a slot.
+pub(crate) const SLOT: usize = 2 + 2 + 8 + 32;
+
 /// A page read from its bytes.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Page {

@@ -63,6 +63,15 @@ impl<'a> NodeRef<'a> {
         slots.map(|slot| NodeRef { node: &slot.node })
     }
 
+    /// How many bytes [`NodeRef::encode`] appends.
+    #[must_use]
+    pub fn encoded_len(&self) -> usize {
+        match &self.node.kind {
+            Kind::Leaf(_) => page::LEAF_HEADER + self.node.totals.bytes as usize,
+            Kind::Inner(inner) => page::INNER_HEADER + page::SLOT * inner.slots.len(),
+        }
+    }
+
     /// Appends its canonical bytes, those that [`Page::decode`](crate::Page::decode) reads.
     pub fn encode(&self, out: &mut Vec<u8>) {
         match &self.node.kind {

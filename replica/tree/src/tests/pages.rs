@@ -87,6 +87,7 @@ fn encoding_is_what_decoding_reads() {
         for page in tree.view().changed_since(0) {
             let mut bytes = b"before".to_vec();
             page.encode(&mut bytes);
+            assert_eq!(bytes.len() - 6, page.encoded_len());
             let verified = Page::verify_with(&page.id(), &bytes[6..], 200).expect("a page of a tree");
             match verified.page() {
                 Page::Leaf(leaf) => assert_eq!(leaf.entries(), page.entries()),
