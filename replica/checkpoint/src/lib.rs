@@ -4,6 +4,7 @@
 //! segments beside them. A writer ships what a tier lacks and moves HEAD last; a reader goes the other way and checks
 //! everything it loads. Nothing here knows the protocol: ops and digests are numbers, log entries are bytes.
 
+pub mod chain;
 pub mod format;
 pub mod restore;
 pub mod store;

@@ -168,7 +168,7 @@ fn fork_of(generation: u64, parents: &BTreeMap<u64, Parent>) -> u64 {
 }
 
 /// How far sorted segments lead on from `op`.
-fn reach(op: u64, ranges: &[(u64, u64)]) -> u64 {
+pub(crate) fn reach(op: u64, ranges: &[(u64, u64)]) -> u64 {
     ranges.iter().fold(op, |at, (first, last)| if *first <= at + 1 { at.max(*last) } else { at })
 }
 

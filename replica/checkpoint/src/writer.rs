@@ -408,6 +408,30 @@ impl Writer {
         self.update(move |head, _| head.reserved_revision = head.reserved_revision.max(revision), &[]).await
     }
 
+    /// The newest retained checkpoint of this very generation.
+    #[must_use]
+    pub fn newest_own(&self) -> Option<&Retained> {
+        let own = Names { generation: self.identity.generation };
+        self.head.retained.iter().rev().find(|r| Names::of(&r.manifest) == Some(own))
+    }
+
+    /// How far the shipped log of this generation leads on from `op`.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn log_reach(&self, op: u64) -> Result<u64, WriteError> {
+        let names = Names { generation: self.identity.generation };
+        let mut ranges: Vec<(u64, u64)> = self
+            .store
+            .list(&names.segments())
+            .await?
+            .iter()
+            .filter_map(|o| names.segment_range(&o.key))
+            .collect();
+        ranges.sort_unstable();
+        Ok(crate::restore::reach(op, &ranges))
+    }
+
     /// Whether HEAD still is of this generation.
     ///
     /// # Errors
