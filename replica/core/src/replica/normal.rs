@@ -60,10 +60,8 @@ impl<S: StateMachine> Replica<S> {
     /// Common to every beginning of a term as primary.
     pub(super) fn take_the_lead(&mut self, out: &mut Effects<S>) {
         self.counters.views_led += 1;
-        self.lead.queue.clear();
-        self.lead.in_flight = Sessions::default();
+        self.lose_the_lead();
         self.lead.commit_sent = self.commit();
-        self.lead.cut_wanted = false;
         self.lead.cut_proposed = Op(0);
         self.lead.heartbeat_at = self.now.mono;
         self.peers.iter_mut().for_each(super::peer::Peer::forget_acknowledgements);
@@ -83,6 +81,13 @@ impl<S: StateMachine> Replica<S> {
             self.enqueue(self.gateway.session(), number, body);
         }
         self.flush(out);
+    }
+
+    /// No longer the primary: what others asked, they will ask again; what its own gateway was asked, the gateway has.
+    pub(super) fn lose_the_lead(&mut self) {
+        self.lead.queue.clear();
+        self.lead.in_flight = Sessions::default();
+        self.lead.cut_wanted = false;
     }
 
     /// A request for this primary; `false` if it had to be turned away.

@@ -36,7 +36,7 @@ pub(super) struct Reads {
     fresh_others: Vec<(ReplicaId, u64)>,
     asked: VecDeque<Asked>,
     /// Confirmed; may be served once this op is executed.
-    confirmed: VecDeque<(Op, u64)>,
+    confirmed: VecDeque<(Op, Waiting)>,
     next_question: u64,
     waiting: usize,
 }
@@ -76,7 +76,7 @@ impl Reads {
 
     pub(super) fn release<S: StateMachine>(&mut self, executed: Op, out: &mut Effects<S>) {
         while self.confirmed.front().is_some_and(|(op, _)| *op <= executed) {
-            let (_, token) = self.confirmed.pop_front().expect("it was just seen");
+            let (_, Waiting { token, .. }) = self.confirmed.pop_front().expect("it was just seen");
             self.waiting -= 1;
             out.push(Effect::ReadReady { token });
         }
@@ -85,7 +85,7 @@ impl Reads {
     pub(super) fn fail_all<S: StateMachine>(&mut self, out: &mut Effects<S>) {
         self.primary_changed();
         let tokens = self.fresh.drain(..).map(|read| read.token);
-        for token in tokens.chain(self.confirmed.drain(..).map(|(_, token)| token)) {
+        for token in tokens.chain(self.confirmed.drain(..).map(|(_, read)| read.token)) {
             out.push(Effect::ReadFailed { token });
         }
         self.waiting = 0;
@@ -104,12 +104,13 @@ impl Reads {
         };
         self.fresh.retain(&mut keep);
         self.asked.iter_mut().for_each(|asked| asked.own.retain(&mut keep));
+        self.confirmed.retain(|(_, read)| keep(read));
     }
 
     fn confirm(&mut self, op: Op, reads: Vec<Waiting>) {
         // Later confirmations never name a smaller op within a ballot, and a larger one only makes a read wait longer.
         let op = self.confirmed.back().map_or(op, |(last, _)| op.max(*last));
-        self.confirmed.extend(reads.into_iter().map(|read| (op, read.token)));
+        self.confirmed.extend(reads.into_iter().map(|read| (op, read)));
     }
 }
 

@@ -114,6 +114,7 @@ impl<S: StateMachine> Replica<S> {
         assert!(ballot > self.ballot && !self.amnesiac, "ballots only grow, and only for those with memory");
         self.counters.view_changes += 1;
         self.abandon_catch_up(out);
+        self.lose_the_lead();
         self.ballot = ballot;
         self.status = Status::ViewChange;
         self.ahead.clear();

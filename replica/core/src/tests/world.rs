@@ -103,6 +103,8 @@ pub(super) struct Node {
     pub(super) replica: Replica<Ledger>,
     pub(super) outcomes: BTreeMap<u64, Outcome>,
     pub(super) reads: BTreeMap<u64, bool>,
+    /// The same, with what was executed at that moment.
+    pub(super) read_at: BTreeMap<u64, (bool, Op)>,
     pub(super) certified: Vec<Op>,
     pub(super) fatal: Option<String>,
     pub(super) cut: Option<Ledger>,
@@ -203,6 +205,7 @@ impl World {
             replica,
             outcomes: BTreeMap::new(),
             reads: BTreeMap::new(),
+            read_at: BTreeMap::new(),
             certified: Vec::new(),
             fatal: None,
             cut: None,
@@ -278,10 +281,14 @@ impl World {
                     self.node(id).outcomes.insert(number.0, Outcome::Unknown);
                 }
                 Effect::ReadReady { token } => {
-                    self.node(id).reads.insert(token, true);
+                    let node = self.node(id);
+                    node.reads.insert(token, true);
+                    node.read_at.insert(token, (true, node.replica.commit()));
                 }
                 Effect::ReadFailed { token } => {
-                    self.node(id).reads.insert(token, false);
+                    let node = self.node(id);
+                    node.reads.insert(token, false);
+                    node.read_at.insert(token, (false, node.replica.commit()));
                 }
                 Effect::Committed(entry) => {
                     let digest = entry.digest();
