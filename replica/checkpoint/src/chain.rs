@@ -43,6 +43,8 @@ pub struct TierOptions {
     pub keep: usize,
     /// What nothing retains is deleted after so long.
     pub grace: Duration,
+    /// Whether it may be begun where there is no HEAD (at a bootstrap, or on a new disk).
+    pub may_create: bool,
 }
 
 /// The whole chain.
@@ -51,8 +53,6 @@ pub struct Options {
     pub identity: Identity,
     /// Where this generation began, unless it is the first.
     pub parent: Option<Parent>,
-    /// Whether a tier without HEAD may be begun (at a bootstrap, or on a new disk).
-    pub may_create: bool,
     /// The tiers, fastest first.
     pub tiers: Vec<TierOptions>,
 }
@@ -132,7 +132,12 @@ impl Chain {
     pub fn start(options: Options) -> std::io::Result<Chain> {
         let (inbox, messages) = mpsc::channel(INBOX);
         let kinds: Vec<TierKind> = options.tiers.iter().map(|t| t.kind).collect();
-        let tiers = kinds.iter().map(|_| TierShared::default()).collect();
+        // A tier that may yet have to be begun holds no reservation that could be exceeded.
+        let tier = |t: &TierOptions| TierShared {
+            reserved: AtomicI64::new(if t.may_create { i64::MAX } else { 0 }),
+            ..TierShared::default()
+        };
+        let tiers = options.tiers.iter().map(tier).collect();
         let shared = Arc::new(Shared { tiers, ..Shared::default() });
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let theirs = shared.clone();
@@ -219,7 +224,7 @@ impl Chain {
 
 async fn run(options: Options, shared: Arc<Shared>, mut messages: mpsc::Receiver<Message>) {
     let mut tasks = Vec::new();
-    let Options { identity, parent, may_create, tiers } = options;
+    let Options { identity, parent, tiers } = options;
     for (place, tier) in tiers.into_iter().enumerate() {
         let (stop, stopped) = oneshot::channel();
         let work = Tier {
@@ -227,7 +232,6 @@ async fn run(options: Options, shared: Arc<Shared>, mut messages: mpsc::Receiver
             writer: None,
             identity: identity.clone(),
             parent: parent.clone(),
-            may_create,
             shared: shared.clone(),
             due_checkpoint: Instant::now(),
             due_log: Instant::now(),
@@ -304,7 +308,6 @@ struct Tier {
     options: TierOptions,
     identity: Identity,
     parent: Option<Parent>,
-    may_create: bool,
     shared: Arc<Shared>,
     writer: Option<Writer>,
     due_checkpoint: Instant,
@@ -400,7 +403,7 @@ impl Tier {
     async fn open(&mut self) -> Result<(), WriteError> {
         let (store, identity) = (self.options.store.clone(), self.identity.clone());
         let mut writer =
-            Writer::open(store.clone(), identity, self.parent.clone(), self.may_create, self.options.keep)
+            Writer::open(store.clone(), identity, self.parent.clone(), self.options.may_create, self.options.keep)
                 .await?;
         let (op, time) = writer.head().retained.last().map_or((0, 0), |r| (r.op, r.time_micros));
         let own = writer.newest_own().map_or(0, |r| r.op);

@@ -30,8 +30,8 @@ pub use execute::{ReplayEnd, ReplayError, replay};
 pub use ids::*;
 pub use message::{Entry, Envelope, Header, Kind, Message};
 pub use replica::{
-    Boot, BootError, Configuration, Counters, Effect, Effects, Input, Now, Options, PeerStanding, Replica,
-    Start, Status, VoteRecord,
+    Boot, BootError, Configuration, Counters, Effect, Effects, Input, Leaving, Now, Options, PeerStanding,
+    Replica, Start, Status, VoteRecord,
 };
 pub use state_machine::{Accepted, At, Chunk, StateMachine};
 

@@ -3,7 +3,7 @@
 
 use super::{Effect, Effects, Replica};
 use crate::ids::*;
-use crate::message::{Header, Message};
+use crate::message::{Entry, Header, Message};
 use crate::state_machine::StateMachine;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -157,5 +157,43 @@ impl<S: StateMachine> Replica<S> {
         {
             out.push(Effect::Broadcast(Message::Root { op, root }));
         }
+    }
+}
+
+/// What a replica that stops cleanly keeps: with it, its next start remembers everything it ever promised.
+pub struct Leaving<T> {
+    /// Everything through here is executed.
+    pub op: Op,
+    /// Ballot of that entry.
+    pub ballot: Ballot,
+    /// Its time, microseconds since the Unix epoch.
+    pub time: u64,
+    /// Digest of the log through it.
+    pub digest: Digest,
+    /// The state there, the protocol's part included.
+    pub snapshot: T,
+    /// The entries above it.
+    pub tail: Vec<Entry>,
+    /// The last ballot in which this replica was Normal.
+    pub last_normal: Ballot,
+}
+
+impl<S: StateMachine> Replica<S> {
+    /// What to keep at a clean stop; `None` from a replica that has not got its memory back (R5). Must be the last
+    /// thing asked of it: whatever it is told afterwards would not be kept.
+    pub fn leave(&mut self) -> Option<Leaving<S::Snapshot>> {
+        if self.amnesiac {
+            return None;
+        }
+        let core = self.executor.core.clone();
+        let snapshot = self.state.cut(core.op, &core.encode());
+        let mut tail = Vec::new();
+        let mut next = core.op.next();
+        while let Some(entry) = self.log.entry(next) {
+            tail.push(entry.clone());
+            next = next.next();
+        }
+        let (op, ballot, time, digest) = (core.op, core.ballot, core.time, core.digest);
+        Some(Leaving { op, ballot, time, digest, snapshot, tail, last_normal: self.last_normal })
     }
 }

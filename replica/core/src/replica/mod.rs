@@ -15,6 +15,7 @@ mod sync;
 mod timers;
 mod view_change;
 
+pub use checkpoint::Leaving;
 pub use interface::*;
 
 use crate::core_state::CoreState;
