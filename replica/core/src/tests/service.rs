@@ -245,3 +245,17 @@ fn a_replay_ends_where_the_replica_stands() {
     let mut state = super::world::Ledger::default();
     assert!(matches!(replay(&mut state, &[], &world.configuration(), damaged), Err(ReplayError::Entry(_))));
 }
+
+#[test]
+fn a_request_that_stands_in_the_log_twice_is_executed_once() {
+    let mut body = Vec::new();
+    crate::batch::push(&mut body, SessionId::default(), RequestNumber(1), b"once");
+    let entry =
+        |op, parent| Entry::new(Op(op), Ballot::default(), Kind::Requests, 0, parent, body.clone().into());
+    let first = entry(1, Digest::default());
+    let second = entry(2, first.digest());
+    let mut state = super::world::Ledger::default();
+    let configuration = World::new(1).configuration();
+    let end = replay(&mut state, &[], &configuration, [first, second]).expect("the log is whole");
+    assert_eq!((end.op, end.entries, state.lines.len()), (Op(2), 2, 1));
+}

@@ -147,3 +147,53 @@ fn after_a_clean_stop_all_begin_a_new_view_with_everything() {
     assert_eq!(world.lines(0), ["a", "b", "c"]);
     assert_eq!(world.replica(0).ballot().view, View(1));
 }
+
+/// R13: a replacement that has arrived in part replaces nothing.
+#[test]
+fn nothing_is_cut_off_before_its_replacement_is_in_hand() {
+    let mut world = World::new(3);
+    world.commit(0, "a");
+    world.until("quiet", 1_000_000, World::all_equal);
+    world.cut_off.insert(0);
+    (0..3).for_each(|_| {
+        world.submit(0, "alone");
+    });
+    world.until("another leads", 3_000_000, |w| w.leader().is_some());
+    ["b", "c", "d"].iter().for_each(|body| {
+        world.commit(1, body);
+    });
+    let own = world.replica(0).digest();
+    world.hold = |_, to, m| to == 0 && matches!(m, Message::Entries { .. });
+    world.cut_off.clear();
+    world.until("the replacement", 1_000_000, |w| !w.held.is_empty());
+    let mut letter = world.held.remove(0);
+    if let Message::Entries { entries, .. } = &mut letter.envelope.message {
+        assert!(entries.len() > 1);
+        entries.truncate(1);
+    }
+    world.input(0, Input::Message(letter.envelope));
+    assert_eq!((world.replica(0).op(), world.replica(0).digest()), (Op(4), own));
+    world.hold = |_, _, _| false;
+    world.release(|_, _, _| true);
+    world.until("all agree", 3_000_000, |w| w.all_equal() && w.replica(0).pending() == 0);
+}
+
+/// R12: what was acknowledged in an earlier term does not count in a later one.
+#[test]
+fn acknowledgements_belong_to_one_ballot() {
+    let mut world = World::new(3);
+    world.commit(0, "a");
+    for gone in [0, 1, 2] {
+        world.until("quiet", 3_000_000, World::all_equal);
+        if gone == 2 {
+            world.hold = |_, to, m| to == 0 && matches!(m, Message::PrepareOk { .. });
+        }
+        world.cut_off.insert(gone);
+        world.until("another leads", 3_000_000, |w| w.leader().is_some_and(|id| id != gone));
+        if gone < 2 {
+            world.cut_off.clear();
+        }
+    }
+    assert_eq!(world.leader(), Some(0));
+    assert!(world.replica(0).peers().all(|peer| peer.acknowledged == Op(0)));
+}
