@@ -387,7 +387,7 @@ impl<S: StateMachine> Replica<S> {
             Message::Commit { ballot, commit, digest, round, shipper } => {
                 self.on_commit(from, ballot, commit, digest, round, shipper, out);
             }
-            Message::CommitOk { ballot, round, op: _ } => self.on_commit_ok(from, ballot, round, out),
+            Message::CommitOk { ballot, round, op } => self.on_commit_ok(from, ballot, round, op, out),
             Message::ReadIndex { token } => self.on_read_index(from, token),
             Message::ReadIndexIs { token, op } => self.on_read_index_is(token, op, out),
             Message::StartViewChange { ballot } => self.on_start_view_change(from, ballot, out),

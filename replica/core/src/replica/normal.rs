@@ -403,14 +403,16 @@ impl<S: StateMachine> Replica<S> {
     /// Sends a peer again what it has not acknowledged since the last retry.
     pub(super) fn resend_prepares(&mut self, out: &mut Effects<S>) {
         for peer in &mut self.peers {
-            // Nothing acknowledged in this ballot: it has not entered it, and heartbeats will make it ask.
-            let stuck = peer.acked > Op(0) && peer.acked == peer.acked_at_retry && peer.acked < self.log.op();
+            // A peer that has said nothing in this ballot has not entered it, and heartbeats will make it ask.
+            let here = peer.acked > Op(0) || peer.round > 0;
+            let has = peer.acked.max(peer.held);
+            let stuck = here && peer.acked == peer.acked_at_retry && has < self.log.op();
             peer.acked_at_retry = peer.acked;
             if !stuck {
                 continue;
             }
-            let last = Op(self.log.op().0.min(peer.acked.0 + RESEND));
-            for entry in self.log.entries(peer.acked.next(), last, 1 << 20) {
+            let last = Op(self.log.op().0.min(has.0 + RESEND));
+            for entry in self.log.entries(has.next(), last, 1 << 20) {
                 let message = Message::Prepare { ballot: self.ballot, commit: self.executor.op(), entry };
                 out.push(Effect::Send(peer.id, message));
             }

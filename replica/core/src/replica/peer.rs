@@ -32,6 +32,8 @@ pub(super) struct Peer {
     /// The newest op it acknowledged in this replica's ballot (R12), and the same at the last retry.
     pub(super) acked: Op,
     pub(super) acked_at_retry: Op,
+    /// The newest op it said it holds in this replica's ballot, without naming a digest: where to send on from.
+    pub(super) held: Op,
     /// The newest round it confirmed in this replica's ballot.
     pub(super) round: u64,
 }
@@ -49,6 +51,7 @@ impl Peer {
             vote: None,
             acked: Op(0),
             acked_at_retry: Op(0),
+            held: Op(0),
             round: 0,
         }
     }
@@ -63,6 +66,7 @@ impl Peer {
     pub(super) fn forget_acknowledgements(&mut self) {
         self.acked = Op(0);
         self.acked_at_retry = Op(0);
+        self.held = Op(0);
         self.round = 0;
     }
 

@@ -142,12 +142,20 @@ impl<S: StateMachine> Replica<S> {
         }
     }
 
-    pub(super) fn on_commit_ok(&mut self, from: ReplicaId, ballot: Ballot, round: u64, out: &mut Effects<S>) {
+    pub(super) fn on_commit_ok(
+        &mut self,
+        from: ReplicaId,
+        ballot: Ballot,
+        round: u64,
+        op: Op,
+        out: &mut Effects<S>,
+    ) {
         if !self.is_primary() || ballot != self.ballot || round > self.lead.round {
             self.counters.dropped_ballot += 1;
             return;
         }
         let peer = self.peer(from);
+        peer.held = peer.held.max(op);
         if round > peer.round {
             peer.round = round;
             self.confirm_rounds(out);
