@@ -11,6 +11,7 @@ mod normal;
 mod peer;
 mod reads;
 mod recovery;
+mod survey;
 mod sync;
 mod timers;
 mod view_change;

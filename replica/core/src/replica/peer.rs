@@ -1,6 +1,7 @@
 //! What a replica knows of another one. All of it is about one start of that peer and is forgotten with it.
 
 use super::PeerStanding;
+use super::survey::Answers;
 use crate::ids::*;
 use crate::message::Message;
 use crate::select::Vote;
@@ -21,6 +22,8 @@ pub(super) struct Peer {
     pub(super) incarnation: Incarnation,
     pub(super) heard: Option<u64>,
     pub(super) memory: Memory,
+    /// What it answered to `GetView`.
+    pub(super) answers: Answers,
     /// The highest promise it has told of.
     pub(super) promised: Ballot,
     /// The ballot in which it was last heard as primary, unless it has said since that it is none.
@@ -45,6 +48,7 @@ impl Peer {
             incarnation: Incarnation(0),
             heard: None,
             memory: Memory::Unknown,
+            answers: Answers::default(),
             promised: Ballot::default(),
             leads: None,
             intent: None,

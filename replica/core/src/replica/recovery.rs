@@ -2,6 +2,7 @@
 //! nobody can be one.
 
 use super::peer::Memory;
+use super::survey::{Answer, ROUND};
 use super::sync::{CatchUp, Purpose};
 use super::{Effect, Effects, Replica, Status};
 use crate::ids::*;
@@ -12,8 +13,9 @@ use crate::state_machine::StateMachine;
 const GIVE_UP_AFTER: u32 = 5;
 
 pub(super) struct Recovery {
-    /// Echoed by answers to this start's questions; no answer to an earlier start can carry it (R2).
-    nonce: u64,
+    /// Echoed by answers to this start's questions; no answer to an earlier start can carry it (R2). Its last bits
+    /// count the rounds of questions.
+    pub(super) nonce: u64,
     /// Where the checkpoint it started from stood (R5).
     base: Op,
     /// The highest ballot it has begun to catch up with: what it fetched belongs to no lower one.
@@ -23,8 +25,15 @@ pub(super) struct Recovery {
 impl Recovery {
     pub(super) fn new(seed: u64, incarnation: Incarnation, base: Op) -> Recovery {
         let mixed = blake3::hash(&[seed.to_le_bytes(), incarnation.0.to_le_bytes()].concat());
-        let nonce = u64::from_le_bytes(mixed.as_bytes()[..8].try_into().expect("eight of 32 bytes")).max(1);
+        let mixed = u64::from_le_bytes(mixed.as_bytes()[..8].try_into().expect("eight of 32 bytes"));
+        // Never 0, which answers no question.
+        let nonce = mixed & !ROUND | (ROUND + 1);
         Recovery { nonce, base, floor: Ballot::default() }
+    }
+
+    /// Whether a nonce is one of this start's, of whatever round.
+    pub(super) fn is_ours(&self, nonce: u64) -> bool {
+        nonce & !ROUND == self.nonce & !ROUND
     }
 }
 
@@ -35,6 +44,7 @@ impl<S: StateMachine> Replica<S> {
         if self.peers.is_empty() {
             return;
         }
+        self.next_round();
         out.push(Effect::Broadcast(self.get_view()));
         out.push(Effect::Broadcast(self.standing_message(0)));
     }
@@ -85,7 +95,8 @@ impl<S: StateMachine> Replica<S> {
         out: &mut Effects<S>,
     ) {
         // Without memory one cannot know which start of the sender a message is from: only answers count.
-        let fresh = !self.amnesiac || nonce == self.recovery.nonce;
+        let fresh = !self.amnesiac || self.recovery.is_ours(nonce);
+        self.note_answer(from, nonce, if amnesiac { Answer::Amnesiac } else { Answer::Follows });
         let peer = self.peer(from);
         peer.promised = peer.promised.max(promised);
         if fresh {
@@ -114,8 +125,9 @@ impl<S: StateMachine> Replica<S> {
         digest: Digest,
         out: &mut Effects<S>,
     ) {
+        self.note_answer(from, nonce, Answer::Leads(ballot));
         //= R2
-        if nonce != self.recovery.nonce
+        if !self.recovery.is_ours(nonce)
             || self.configuration.primary(ballot.view) != from
             || ballot < self.promised.max(self.recovery.floor)
         {
@@ -175,15 +187,11 @@ impl<S: StateMachine> Replica<S> {
     }
 
     /// R7: with a majority without memory and no primary of the highest promise, nobody may ever be elected. Said only
-    /// when every other member was heard: one that was not might be the primary.
+    /// when every other member has answered, and the same twice: one that has not might be the primary.
     //= R7
     pub(super) fn judge_quorum(&mut self) {
-        let waits = match self.status {
-            Status::Recovering | Status::ViewChange => self.catch_up.is_none(),
-            Status::Normal | Status::Syncing => self.is_backup() && self.views.intent.is_some(),
-            Status::QuorumLost | Status::Halted => false,
-        };
-        self.lost = waits && self.nobody_can_lead();
+        let steady = self.peers.iter().all(|peer| peer.answers.steady);
+        self.lost = steady && self.waits_for_a_leader() && self.nobody_can_lead();
     }
 
     fn nobody_can_lead(&self) -> bool {

@@ -96,6 +96,10 @@ impl<S: StateMachine> Replica<S> {
             Status::Normal if self.log.op() > self.commit() => self.ack_due = true,
             _ => {}
         }
+        if !self.amnesiac && self.waits_for_a_leader() {
+            self.next_round();
+            out.push(Effect::Broadcast(self.get_view()));
+        }
         if let Some(intent) = self.views.intent
             && self.status != Status::Halted
         {
