@@ -1,1 +1,103 @@
-fn main() {}
+//! `vr-sim`: sweeps over seeds and replays of one. Exit status 0: nothing broke; 1: something did; 2: bad usage.
+
+use anyhow::Context;
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::io::{self, BufWriter, Write};
+use std::process::ExitCode;
+use std::time::Instant;
+use vr_sim::plan::Plan;
+use vr_sim::report::Report;
+use vr_sim::run::run;
+use vr_sim::sweep::sweep;
+use vr_sim::trace::Trace;
+
+/// The deterministic simulator: the real core and state machine under a seeded world of faults.
+#[derive(Parser)]
+#[command(name = "vr-sim", version)]
+struct Cli {
+    #[command(subcommand)]
+    mode: Mode,
+}
+
+#[derive(Subcommand)]
+enum Mode {
+    /// Play many seeds out; every fault, message and effect must come up somewhere.
+    Swarm(SwarmArgs),
+    /// Play one seed out, exactly as it went in a sweep.
+    Replay(ReplayArgs),
+}
+
+#[derive(Args)]
+struct SwarmArgs {
+    /// How many seeds.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Threads; as many as there are cores if not given.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+    /// How to print the report.
+    #[arg(short, long, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Args)]
+struct ReplayArgs {
+    /// Which seed.
+    seed: u64,
+    /// Print every line of the trace to standard output (the report then goes to standard error).
+    #[arg(long)]
+    trace: bool,
+    /// How to print the report.
+    #[arg(short, long, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum Output {
+    Table,
+    Json,
+}
+
+fn main() -> ExitCode {
+    match carry_out(Cli::parse().mode) {
+        Ok(true) => ExitCode::SUCCESS,
+        Ok(false) => ExitCode::from(1),
+        Err(error) => {
+            eprintln!("vr-sim: {error:#}");
+            ExitCode::from(2)
+        }
+    }
+}
+
+#[allow(clippy::disallowed_methods, reason = "how fast a sweep was is told to people; no world sees it")]
+fn carry_out(mode: Mode) -> anyhow::Result<bool> {
+    let began = Instant::now();
+    let (report, output, to_stderr) = match mode {
+        Mode::Swarm(SwarmArgs { seeds, from, jobs, output }) => {
+            let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+            let sweep = sweep(from, seeds, jobs.map_or(cores, usize::from));
+            (Report::swarm(sweep, began.elapsed()), output, false)
+        }
+        Mode::Replay(ReplayArgs { seed, trace: printed, output }) => {
+            let trace = match printed {
+                true => Trace::printed(Box::new(BufWriter::new(io::stdout()))),
+                false => Trace::quiet(),
+            };
+            (Report::replay(run(Plan::of(seed), trace), began.elapsed()), output, printed)
+        }
+    };
+    let text = match output {
+        Output::Table => report.to_string(),
+        Output::Json => serde_json::to_string(&report).context("the report cannot be written as JSON")?,
+    };
+    let mut to: Box<dyn Write> = if to_stderr { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
+    match writeln!(to, "{text}") {
+        Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
+            Err(error).context("the report cannot be printed")
+        }
+        _ => Ok(report.is_good()),
+    }
+}

@@ -1,0 +1,61 @@
+//! One seed, from its plan to its outcome. A panic of the code under test is an outcome like any other.
+
+use crate::coverage::Coverage;
+use crate::machine::Toy;
+use crate::oracle::Broken;
+use crate::plan::{MachineKind, Plan};
+use crate::trace::Trace;
+use crate::world::{Outcome, World};
+use std::cell::RefCell;
+use std::panic::{self, AssertUnwindSafe};
+use std::sync::Once;
+
+thread_local! {
+    static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
+}
+
+/// Keeps panics of simulated processes for the report instead of printing each.
+fn keep_panics() {
+    static ONCE: Once = Once::new();
+    ONCE.call_once(|| {
+        let before = panic::take_hook();
+        panic::set_hook(Box::new(move |info| {
+            let inside = LAST_PANIC.with(|last| match last.try_borrow_mut() {
+                Ok(mut last) if last.is_some() => {
+                    *last = Some(info.to_string());
+                    true
+                }
+                _ => false,
+            });
+            if !inside {
+                before(info);
+            }
+        }));
+    });
+}
+
+/// Plays a plan out.
+#[must_use]
+pub fn run(plan: Plan, trace: Trace) -> Outcome {
+    keep_panics();
+    LAST_PANIC.with(|last| *last.borrow_mut() = Some(String::new()));
+    let seed = plan.seed;
+    let played = panic::catch_unwind(AssertUnwindSafe(|| match plan.machine {
+        MachineKind::Toy => World::<Toy>::new(plan, trace).run(),
+    }));
+    let said = LAST_PANIC.with(|last| last.borrow_mut().take()).unwrap_or_default();
+    played.unwrap_or_else(|_| Outcome {
+        seed,
+        events: 0,
+        trace: 0,
+        time: 0,
+        coverage: Coverage::default(),
+        broken: Some(Broken::new("never-panics", said)),
+    })
+}
+
+/// Plays a seed out, hashing its trace only.
+#[must_use]
+pub fn run_seed(seed: u64) -> Outcome {
+    run(Plan::of(seed), Trace::quiet())
+}

@@ -1,0 +1,283 @@
+//! A seeded world: processes around the real core and state machine, a network, clocks, disks and clients, all of
+//! whose chances come from one number.
+//!
+//! The world carries out effects exactly as a driver does and judges everything it sees by the oracles. It promises
+//! that equal plans give equal traces; it does not model time inside a step, and messages travel as values: what the
+//! wire format does to them is tested where the wire format lives.
+
+mod carry_out;
+mod clients;
+mod clock;
+mod faults;
+mod healing;
+mod network;
+mod node;
+mod process;
+mod queue;
+pub mod script;
+
+use crate::coverage::{Coverage, Fault, MessageKind};
+use crate::machine::{Machine, Tap, Tapped};
+use crate::oracle::{Broken, Check, Gateways, History, Promises};
+use crate::plan::Plan;
+use crate::rng::{Rng, Stream};
+use crate::trace::{Line, Trace, What};
+use clients::Client;
+use clock::Clock;
+use node::{NEVER, Node};
+use queue::Queue;
+use vr_core::{
+    Ballot, Configuration, Digest, Effects, Envelope, Epoch, Generation, Lineage, Op, ReplicaId, View,
+    VoteRecord,
+};
+
+/// An epoch and a view in one number, for the trace.
+pub(crate) fn packed(ballot: Ballot) -> u64 {
+    ballot.epoch.0 << 32 | ballot.view.0
+}
+
+const LINEAGE: Lineage = Lineage([7; 16]);
+const GENERATION: Generation = Generation(1);
+const EPOCH: Epoch = Epoch(1);
+
+/// No run needs more events than this: one that does is caught in a circle.
+const MOST_EVENTS: u64 = 3_000_000;
+/// No core has a reason to keep more messages and timers in flight than this.
+const MOST_QUEUED: usize = 200_000;
+
+enum Event {
+    Deliver { to: usize, envelope: Box<Envelope> },
+    Start { node: usize, life: u32 },
+    VoteDone { node: usize, life: u32 },
+    VoteClaimed { node: usize, life: u32, record: VoteRecord },
+    Booted { node: usize, life: u32 },
+    Root { node: usize, life: u32, op: Op, root: Digest },
+    PeerLost { node: usize, peer: usize },
+    Ask { client: usize, serial: u64 },
+    Patience { client: usize, serial: u64 },
+    Fault(faults::Kind),
+    Reopen { from: usize, to: usize },
+    Heal,
+    Look,
+}
+
+/// What a run came to.
+#[derive(Clone, Debug)]
+pub struct Outcome {
+    /// The seed.
+    pub seed: u64,
+    /// Steps of the world.
+    pub events: u64,
+    /// The hash of the trace.
+    pub trace: u64,
+    /// Simulated microseconds.
+    pub time: u64,
+    /// What was met.
+    pub coverage: Coverage,
+    /// The first rule that broke, if one did.
+    pub broken: Option<Broken>,
+}
+
+/// A world around one kind of state machine.
+pub struct World<M: Machine> {
+    plan: Plan,
+    time: u64,
+    events: u64,
+    queue: Queue<Event>,
+    nodes: Vec<Node<M>>,
+    network: network::Network,
+    clients: Vec<Client>,
+    asked_ever: u64,
+    /// Until all faults end.
+    phase: healing::Phase,
+    /// A majority's memory has been lost at some time.
+    majority_was_lost: bool,
+    lost_reported: bool,
+    configuration: Configuration,
+    effects: Effects<Tapped<M>>,
+    history: History<M>,
+    gateways: Gateways,
+    promises: Promises,
+    coverage: Coverage,
+    trace: Trace,
+    faults_rng: Rng,
+    clients_rng: Rng,
+    disks_rng: Rng,
+    process_rng: Rng,
+}
+
+impl<M: Machine> World<M> {
+    /// The world of a plan, before its first event.
+    #[must_use]
+    pub fn new(plan: Plan, trace: Trace) -> World<M> {
+        let seed = plan.seed;
+        let ids: Vec<_> = (1..=plan.replicas as u64).map(ReplicaId).collect();
+        let mut process_rng = Rng::new(seed, Stream::Processes);
+        let nodes = ids.iter().map(|&id| {
+            let drift = process_rng.between(0, 2 * u64::from(plan.drift.0)) as i64 - i64::from(plan.drift.0);
+            let skew = process_rng.below(2_000_000) as i64 - 1_000_000;
+            let mut node = Node::new(id, Clock::new(process_rng.below(1 << 40), drift, skew));
+            node.ballot = Ballot { epoch: EPOCH, view: View(0) };
+            node
+        });
+        let mut nodes: Vec<_> = nodes.collect();
+        if plan.sabotage.corrupt_execution {
+            nodes[0].tap = Tap::on_a_corrupt_machine();
+        }
+        let mut world = World {
+            time: 0,
+            events: 0,
+            queue: Queue::new(),
+            network: network::Network::new(seed, nodes.len()),
+            nodes,
+            clients: Vec::new(),
+            asked_ever: 0,
+            phase: healing::Phase::Faults,
+            majority_was_lost: false,
+            lost_reported: false,
+            configuration: Configuration { epoch: EPOCH, order: ids },
+            effects: Effects(Vec::new()),
+            history: History::new(),
+            gateways: Gateways::default(),
+            promises: Promises::default(),
+            coverage: Coverage::default(),
+            trace,
+            faults_rng: Rng::new(seed, Stream::Faults),
+            clients_rng: Rng::new(seed, Stream::Clients),
+            disks_rng: Rng::new(seed, Stream::Disks),
+            process_rng,
+            plan,
+        };
+        world.begin();
+        world
+    }
+
+    fn begin(&mut self) {
+        for node in 0..self.nodes.len() {
+            let at = self.process_rng.below(self.plan.options.view_timeout);
+            self.queue.push(at, Event::Start { node, life: 0 });
+        }
+        self.begin_clients();
+        self.begin_faults();
+        self.queue.push(self.plan.faulty, Event::Heal);
+    }
+
+    /// Runs to the end: until all is well after healing, or a rule is broken.
+    pub fn run(mut self) -> Outcome {
+        let result = self.run_until(NEVER);
+        self.trace.line(Line {
+            time: self.time,
+            node: Line::WORLD,
+            what: What::End,
+            name: result.as_ref().err().map_or("", |broken| broken.oracle),
+            a: 0,
+            b: 0,
+            c: self.history.newest().0,
+        });
+        // An output that is gone has been dropped by the trace already; its verdict is not lost with it.
+        let _ = self.trace.flush();
+        Outcome {
+            seed: self.plan.seed,
+            events: self.events,
+            trace: self.trace.hash(),
+            time: self.time,
+            coverage: self.coverage,
+            broken: result.err(),
+        }
+    }
+
+    /// Runs until a time, or until the end if that comes first.
+    ///
+    /// # Errors
+    /// The first rule that breaks.
+    pub fn run_until(&mut self, end: u64) -> Check {
+        while self.phase != healing::Phase::Done {
+            let (own, node) = self
+                .nodes
+                .iter()
+                .enumerate()
+                .map(|(index, node)| (node.wake(), index))
+                .min()
+                .expect("a cluster has members");
+            let queued = self.queue.next_time();
+            let next = own.min(queued);
+            if next > end || next == NEVER {
+                self.time = self.time.max(end);
+                return Ok(());
+            }
+            self.time = self.time.max(next);
+            self.events += 1;
+            if self.events > MOST_EVENTS || self.queue.len() > MOST_QUEUED {
+                let detail = format!("{} events so far, {} wait", self.events, self.queue.len());
+                return Err(Broken::new("bounded", detail));
+            }
+            if queued <= own {
+                let event = self.queue.pop().expect("it has a next time");
+                self.happen(event)?;
+            } else {
+                self.wake(node)?;
+            }
+        }
+        Ok(())
+    }
+
+    fn happen(&mut self, event: Event) -> Check {
+        match event {
+            Event::Deliver { to, envelope } => self.deliver(to, envelope),
+            Event::Start { node, life } => self.start(node, life),
+            Event::Booted { node, life } => self.booted(node, life),
+            Event::VoteDone { node, life } => self.vote_done(node, life),
+            Event::VoteClaimed { node, life, record } => match self.nodes[node].life == life {
+                true => self.step(node, vr_core::Input::VoteWritten(record)),
+                false => Ok(()),
+            },
+            Event::Root { node, life, op, root } => self.root_done(node, life, op, root),
+            Event::PeerLost { node, peer } => self.peer_lost(node, peer),
+            Event::Ask { client, serial } => self.ask(client, serial),
+            Event::Patience { client, serial } => self.lose_patience(client, serial),
+            Event::Fault(kind) => self.strike(kind),
+            Event::Reopen { from, to } => {
+                self.network.reopen(from, to);
+                Ok(())
+            }
+            Event::Heal => self.heal(),
+            Event::Look => self.look(),
+        }
+    }
+
+    fn deliver(&mut self, to: usize, envelope: Box<Envelope>) -> Check {
+        let node = &self.nodes[to];
+        if !node.is_up() {
+            return Ok(());
+        }
+        if node.paused_until > self.time {
+            let until = node.paused_until;
+            self.queue.push(until, Event::Deliver { to, envelope });
+            return Ok(());
+        }
+        let kind = MessageKind::of(&envelope.message);
+        let sender = self.configuration.order.iter().position(|id| *id == envelope.from);
+        let sender = sender.expect("only members send");
+        if envelope.incarnation < self.nodes[sender].incarnation {
+            self.coverage.fault(Fault::Stale);
+        }
+        self.coverage.received(kind, node.status);
+        let line = (What::Receive, kind.name(), sender as u64, network::ballot_of(&envelope.message));
+        self.note(to, line.0, line.1, line.2, line.3, network::op_of(&envelope.message));
+        if self.nodes[to].forgetful
+            && self.faults_rng.chance(self.plan.faults.crash_recovering)
+            && self.phase == healing::Phase::Faults
+        {
+            self.coverage.fault(Fault::CrashRecovering);
+            self.crash(to);
+            return Ok(());
+        }
+        self.step(to, vr_core::Input::Message(*envelope))
+    }
+
+    /// Adds a line to the trace.
+    fn note(&mut self, node: usize, what: What, name: &'static str, a: u64, b: u64, c: u64) {
+        let node = u8::try_from(node).unwrap_or(Line::WORLD);
+        self.trace.line(Line { time: self.time, node, what, name, a, b, c });
+    }
+}

@@ -1,0 +1,162 @@
+//! One machine of the world: a process that comes and goes, its clocks, its disks, its gateway.
+
+use super::clock::Clock;
+use crate::machine::{Machine, Tap, Tapped};
+use std::collections::{BTreeMap, VecDeque};
+use vr_core::{
+    Ballot, Digest, Entry, Incarnation, Op, Replica, ReplicaId, RequestNumber, SessionId, Status, VoteRecord,
+};
+
+/// The end of time: never.
+pub(super) const NEVER: u64 = u64::MAX;
+
+/// The device that holds the vote record. One write at a time; a crash loses those that wait and, perhaps, the one
+/// in flight. A torn write cannot be told from a lost one, since the other of the two files still holds.
+#[derive(Debug, Default)]
+pub(super) struct VoteDevice {
+    pub(super) durable: Option<VoteRecord>,
+    pub(super) in_flight: VecDeque<VoteRecord>,
+}
+
+/// A cut as kept in memory or on disk.
+pub(super) struct Kept<M: Machine> {
+    pub(super) op: Op,
+    pub(super) root: Digest,
+    pub(super) snapshot: M::Snapshot,
+}
+
+impl<M: Machine> Clone for Kept<M> {
+    fn clone(&self) -> Kept<M> {
+        Kept { op: self.op, root: self.root, snapshot: self.snapshot.clone() }
+    }
+}
+
+/// What a clean stop leaves behind.
+pub(super) struct Marker<M: Machine> {
+    pub(super) base: Option<Kept<M>>,
+    pub(super) log: Vec<Entry>,
+    pub(super) commit: Op,
+    pub(super) last_normal: Ballot,
+}
+
+/// Where a state comes from on which a clean stop could be based.
+pub(super) enum Base<M: Machine> {
+    /// From nothing: the whole log.
+    Empty,
+    /// From a cut.
+    Cut(Kept<M>),
+    /// It came from another replica, and has not been cut here since.
+    Foreign,
+}
+
+/// A read that waits.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Reading {
+    pub(super) floor: Op,
+}
+
+/// One machine.
+pub(super) struct Node<M: Machine> {
+    pub(super) id: ReplicaId,
+    pub(super) replica: Option<Replica<Tapped<M>>>,
+    pub(super) tap: Tap,
+    /// Number of its processes so far; what was meant for an earlier one is void.
+    pub(super) life: u32,
+    pub(super) incarnation: Incarnation,
+    /// As last reported.
+    pub(super) status: Status,
+    /// At the end of the step whose effects are being carried out.
+    pub(super) status_after: Status,
+    pub(super) ballot: Ballot,
+    pub(super) executed: Op,
+    /// Its memory is lost and not yet replaced.
+    pub(super) forgetful: bool,
+    /// This process began with all that the one before it had.
+    pub(super) continued: bool,
+    pub(super) clock: Clock,
+    pub(super) votes: VoteDevice,
+    pub(super) checkpoint: Option<Kept<M>>,
+    pub(super) base: Base<M>,
+    pub(super) marker: Option<Marker<M>>,
+    pub(super) paused_until: u64,
+    pub(super) turn_due: u64,
+    pub(super) tick_due: u64,
+    /// Its reads, by token.
+    pub(super) reads: BTreeMap<u64, Reading>,
+    pub(super) next_token: u64,
+    /// The newest read that was served.
+    pub(super) served_token: u64,
+    /// Who waits for which request.
+    pub(super) asked: BTreeMap<RequestNumber, Asker>,
+    /// Who waits for which read.
+    pub(super) asked_reads: BTreeMap<u64, Asker>,
+}
+
+/// Whoever waits: a client with the serial of its question.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Asker {
+    pub(super) client: usize,
+    pub(super) serial: u64,
+}
+
+impl<M: Machine> Node<M> {
+    pub(super) fn new(id: ReplicaId, clock: Clock) -> Node<M> {
+        Node {
+            id,
+            replica: None,
+            tap: Tap::default(),
+            life: 0,
+            incarnation: Incarnation(0),
+            status: Status::Recovering,
+            status_after: Status::Recovering,
+            ballot: Ballot::default(),
+            executed: Op(0),
+            forgetful: false,
+            continued: true,
+            clock,
+            votes: VoteDevice::default(),
+            checkpoint: None,
+            base: Base::Empty,
+            marker: None,
+            paused_until: 0,
+            turn_due: NEVER,
+            tick_due: NEVER,
+            reads: BTreeMap::new(),
+            next_token: 0,
+            served_token: 0,
+            asked: BTreeMap::new(),
+            asked_reads: BTreeMap::new(),
+        }
+    }
+
+    pub(super) fn is_up(&self) -> bool {
+        self.replica.is_some()
+    }
+
+    pub(super) fn session(&self) -> SessionId {
+        SessionId { client: self.id.0, incarnation: self.incarnation }
+    }
+
+    /// When it next has something to do of its own.
+    pub(super) fn wake(&self) -> u64 {
+        match &self.replica {
+            None => NEVER,
+            Some(_) => self.turn_due.min(self.tick_due).max(self.paused_until),
+        }
+    }
+
+    /// Everything of the process goes; what belongs to the machine stays.
+    pub(super) fn die(&mut self) {
+        self.replica = None;
+        let _ = self.tap.take();
+        self.life += 1;
+        self.status = Status::Recovering;
+        self.turn_due = NEVER;
+        self.tick_due = NEVER;
+        self.paused_until = 0;
+        self.base = Base::Foreign;
+        self.reads.clear();
+        self.asked.clear();
+        self.asked_reads.clear();
+    }
+}

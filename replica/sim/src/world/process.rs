@@ -1,0 +1,303 @@
+//! Processes: how they start, take a step, lose their memory, stop cleanly; and their vote records.
+
+use super::healing::Phase;
+use super::node::{Base, Kept, Marker, NEVER};
+use super::{EPOCH, Event, GENERATION, LINEAGE, World, packed};
+use crate::coverage::{Fault, Seen};
+use crate::machine::{Machine, Tapped};
+use crate::oracle::{Broken, Check, require};
+use crate::trace::What;
+use vr_core::{
+    Ballot, Boot, Digest, Entry, Incarnation, Input, Op, Replica, Start, Status, View, VoteRecord,
+};
+
+impl<M: Machine> World<M> {
+    /// How many memories may be lost at once without losing anything.
+    pub(super) fn tolerated(&self) -> usize {
+        (self.nodes.len() - 1) / 2
+    }
+
+    /// Whether this process may lose its memory now.
+    pub(super) fn may_forget(&self, node: usize) -> bool {
+        let others = self.nodes.iter().enumerate().filter(|(i, n)| *i != node && n.forgetful).count();
+        self.phase == Phase::Faults
+            && (self.plan.mode == crate::plan::Mode::Loss || others < self.tolerated())
+    }
+
+    /// A start begins: the incarnation is written before anything else.
+    pub(super) fn start(&mut self, index: usize, life: u32) -> Check {
+        let node = &mut self.nodes[index];
+        if node.life != life || node.is_up() || !node.votes.in_flight.is_empty() {
+            return Ok(());
+        }
+        let first = VoteRecord {
+            lineage: LINEAGE,
+            generation: GENERATION,
+            ballot: Ballot { epoch: EPOCH, view: View(0) },
+            replica: node.id,
+            incarnation: Incarnation(0),
+        };
+        let record = node.votes.durable.unwrap_or(first);
+        let incarnation = Incarnation(record.incarnation.0 + 1);
+        node.votes.in_flight.push_back(VoteRecord { incarnation, ..record });
+        let at = self.time + self.vote_delay();
+        self.queue.push(at, Event::Booted { node: index, life });
+        Ok(())
+    }
+
+    /// The incarnation is durable: the replica comes to life.
+    pub(super) fn booted(&mut self, index: usize, life: u32) -> Check {
+        let node = &mut self.nodes[index];
+        if node.life != life {
+            return Ok(());
+        }
+        let vote = node.votes.in_flight.pop_front().expect("a start writes its incarnation");
+        node.votes.durable = Some(vote);
+        self.promises.durable(&vote)?;
+        let marker = node.marker.take();
+        let first = vote.incarnation == Incarnation(1);
+        let start = if let Some(Marker { base, log, commit, last_normal }) = marker {
+            self.coverage.seen(Seen::BootComplete);
+            node.continued = true;
+            let (state, base) = load(base, node.tap.clone())?;
+            node.base = base;
+            Start::Complete { state, log, commit, last_normal }
+        } else if first || self.plan.sabotage.claim_complete {
+            node.continued = first;
+            node.base = Base::Empty;
+            node.forgetful = false;
+            let state = Tapped::empty(node.tap.clone());
+            Start::Complete { state, log: Vec::new(), commit: Op(0), last_normal: vote.ballot }
+        } else {
+            node.continued = false;
+            let found = self.disks_rng.chance(self.plan.disks.from_checkpoint);
+            let kept = node.checkpoint.clone().filter(|_| found);
+            self.coverage.fault(if kept.is_some() { Fault::FromCheckpoint } else { Fault::FromNothing });
+            let (state, base) = load(kept, node.tap.clone())?;
+            node.base = base;
+            Start::Amnesiac { state }
+        };
+        let base = match &node.base {
+            Base::Cut(kept) => kept.op,
+            _ => Op(0),
+        };
+        node.incarnation = vote.incarnation;
+        node.executed = base;
+        node.ballot = vote.ballot;
+        node.status = if node.forgetful { Status::Recovering } else { Status::ViewChange };
+        let complete = matches!(start, Start::Complete { .. });
+        let boot = Boot {
+            id: node.id,
+            vote,
+            configuration: self.configuration.clone(),
+            start,
+            seed: self.process_rng.next(),
+        };
+        let now = node.clock.at(self.time);
+        let replica = Replica::new(boot, self.plan.options.clone(), now, &mut self.effects);
+        node.replica = Some(replica.map_err(|e| Broken::new("boots", format!("replica {}: {e}", node.id)))?);
+        self.coverage.seen(Seen::Boot);
+        let name = if complete { "complete" } else { "amnesiac" };
+        self.note(index, What::Boot, name, vote.incarnation.0, packed(vote.ballot), base.0);
+        self.carry_out(index)
+    }
+
+    /// A process takes one input.
+    pub(super) fn step(&mut self, index: usize, input: Input) -> Check {
+        let node = &mut self.nodes[index];
+        let now = node.clock.at(self.time);
+        let ends_turn = matches!(input, Input::Turn | Input::Tick);
+        let replica = node.replica.as_mut().expect("only a living process takes a step");
+        replica.step(now, input, &mut self.effects);
+        if !ends_turn && node.turn_due == NEVER {
+            node.turn_due = self.time + self.process_rng.below(self.plan.turn + 1);
+        }
+        self.carry_out(index)
+    }
+
+    /// A process has something to do of its own: the end of its turn, or a deadline.
+    pub(super) fn wake(&mut self, index: usize) -> Check {
+        let node = &mut self.nodes[index];
+        if node.turn_due <= self.time {
+            node.turn_due = NEVER;
+            self.step(index, Input::Turn)
+        } else {
+            node.tick_due = NEVER;
+            self.note(index, What::Tick, "", 0, 0, 0);
+            self.step(index, Input::Tick)
+        }
+    }
+
+    /// A process is gone, and its memory with it.
+    pub(super) fn crash(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        let booting = !node.is_up() && !node.votes.in_flight.is_empty();
+        self.coverage.fault(if booting { Fault::CrashBooting } else { Fault::Crash });
+        if let Some(writing) = node.votes.in_flight.pop_front() {
+            if self.disks_rng.chance(self.plan.disks.landed) {
+                self.coverage.fault(Fault::VoteLanded);
+                node.votes.durable = Some(writing);
+                // It can only be newer than what was durable; the next start reports a regression if not.
+                let _ = self.promises.durable(&writing);
+            } else {
+                self.coverage.fault(Fault::VoteLost);
+            }
+        }
+        node.votes.in_flight.clear();
+        // A clean stop's marker is erased before the first message; a crash before that leaves it.
+        if node.is_up() || node.marker.is_none() {
+            node.forgetful = true;
+            node.marker = None;
+        }
+        if self.plan.sabotage.forget_votes {
+            if let Some(durable) = &mut node.votes.durable {
+                durable.ballot.view = View(0);
+            }
+            self.promises.forget(node.id);
+        }
+        node.die();
+        let executed = node.executed;
+        self.note(index, What::Crash, "", 0, 0, executed.0);
+        self.orphan_clients(index);
+        self.watch_for_majority_loss();
+        self.peers_notice(index);
+        self.come_back(index);
+    }
+
+    /// A process stops and leaves all it has, if it can: its state must have been cut here.
+    pub(super) fn stop_cleanly(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
+        let Some(replica) = &node.replica else { return };
+        if node.forgetful || replica.is_amnesiac() || !node.votes.in_flight.is_empty() {
+            return;
+        }
+        let (base, from) = match &node.base {
+            Base::Empty => (None, Op(0)),
+            Base::Cut(kept) => (Some(kept.clone()), kept.op),
+            Base::Foreign => return,
+        };
+        let ops = (from.0 + 1)..=replica.op().0;
+        let Some(log) = ops.map(|op| replica.entry(Op(op)).cloned()).collect::<Option<Vec<Entry>>>() else {
+            return;
+        };
+        let (commit, last_normal) = (replica.commit(), replica.last_normal());
+        node.marker = Some(Marker { base, log, commit, last_normal });
+        node.die();
+        self.coverage.fault(Fault::CleanStop);
+        self.note(index, What::Stop, "", 0, packed(last_normal), commit.0);
+        self.orphan_clients(index);
+        self.peers_notice(index);
+        self.come_back(index);
+    }
+
+    /// After a while somebody starts it again.
+    fn come_back(&mut self, index: usize) {
+        let after = self.faults_rng.below(self.plan.faults.down_for + 1);
+        let life = self.nodes[index].life;
+        self.queue.push(self.time + after, Event::Start { node: index, life });
+    }
+
+    fn peers_notice(&mut self, index: usize) {
+        for node in (0..self.nodes.len()).filter(|&node| node != index) {
+            if self.faults_rng.chance(self.plan.faults.peers_notice) {
+                self.coverage.fault(Fault::PeerLostTrue);
+                let at = self.time + self.plan.network.latency;
+                self.queue.push(at, Event::PeerLost { node, peer: index });
+            }
+        }
+    }
+
+    fn watch_for_majority_loss(&mut self) {
+        let forgetful = self.nodes.iter().filter(|node| node.forgetful).count();
+        if forgetful > self.tolerated() && !self.majority_was_lost {
+            self.majority_was_lost = true;
+            self.coverage.fault(Fault::MajorityLoss);
+        }
+    }
+
+    fn vote_delay(&mut self) -> u64 {
+        let plan = &self.plan.disks;
+        let delay = plan.vote + self.disks_rng.below(plan.vote_spread + 1);
+        if self.phase == Phase::Faults && self.disks_rng.chance(plan.slow_vote) {
+            self.coverage.fault(Fault::SlowVote);
+            return delay * self.disks_rng.between(2, 100);
+        }
+        delay
+    }
+
+    /// The core wants a promise to be durable.
+    pub(super) fn write_vote(&mut self, index: usize, record: VoteRecord) {
+        self.note(index, What::WriteVote, "", 0, packed(record.ballot), 0);
+        let node = &mut self.nodes[index];
+        node.votes.in_flight.push_back(record);
+        let (life, alone) = (node.life, node.votes.in_flight.len() == 1);
+        if self.plan.sabotage.early_votes {
+            self.queue.push(self.time, Event::VoteClaimed { node: index, life, record });
+        }
+        if alone {
+            let delay = self.vote_delay();
+            self.queue.push(self.time + delay, Event::VoteDone { node: index, life });
+        }
+    }
+
+    /// A promise is durable.
+    pub(super) fn vote_done(&mut self, index: usize, life: u32) -> Check {
+        let node = &mut self.nodes[index];
+        if node.life != life {
+            return Ok(());
+        }
+        if node.paused_until > self.time {
+            let at = node.paused_until;
+            self.queue.push(at, Event::VoteDone { node: index, life });
+            return Ok(());
+        }
+        let record = node.votes.in_flight.pop_front().expect("a write that ends was begun");
+        node.votes.durable = Some(record);
+        let more = !node.votes.in_flight.is_empty();
+        self.promises.durable(&record)?;
+        self.note(index, What::VoteWritten, "", 0, packed(record.ballot), 0);
+        if more {
+            let delay = self.vote_delay();
+            self.queue.push(self.time + delay, Event::VoteDone { node: index, life });
+        }
+        if self.plan.sabotage.early_votes {
+            return Ok(());
+        }
+        self.step(index, Input::VoteWritten(record))
+    }
+
+    /// The root of a cut has been computed.
+    pub(super) fn root_done(&mut self, index: usize, life: u32, op: Op, root: Digest) -> Check {
+        let node = &self.nodes[index];
+        if node.life != life {
+            return Ok(());
+        }
+        if node.paused_until > self.time {
+            let at = node.paused_until;
+            self.queue.push(at, Event::Root { node: index, life, op, root });
+            return Ok(());
+        }
+        self.note(index, What::CutRoot, "", 0, 0, op.0);
+        self.step(index, Input::CutRoot { op, root })
+    }
+
+    /// A connection broke.
+    pub(super) fn peer_lost(&mut self, index: usize, peer: usize) -> Check {
+        if !self.nodes[index].is_up() || self.nodes[index].paused_until > self.time {
+            return Ok(());
+        }
+        self.note(index, What::PeerLost, "", peer as u64, 0, 0);
+        let peer = self.nodes[peer].id;
+        self.step(index, Input::PeerLost(peer))
+    }
+}
+
+type Loaded<M> = (Tapped<M>, Base<M>);
+
+fn load<M: Machine>(kept: Option<Kept<M>>, tap: crate::machine::Tap) -> Result<Loaded<M>, Broken> {
+    let Some(kept) = kept else { return Ok((Tapped::empty(tap), Base::Empty)) };
+    let state = Tapped::load(&kept.snapshot, 4096, tap)
+        .map_err(|e| Broken::new("restores", format!("the checkpoint at op {}: {e}", kept.op)))?;
+    require!(M::root(&kept.snapshot) == kept.root, "restores", "a snapshot changed after it was taken");
+    Ok((state, Base::Cut(kept)))
+}
