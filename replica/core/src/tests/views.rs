@@ -197,3 +197,16 @@ fn acknowledgements_belong_to_one_ballot() {
     assert_eq!(world.leader(), Some(0));
     assert!(world.replica(0).peers().all(|peer| peer.acknowledged == Op(0)));
 }
+
+#[test]
+fn a_single_member_goes_on_after_a_clean_stop() {
+    let mut world = World::new(1);
+    world.commit(0, "a");
+    let replica = world.replica(0);
+    let log = vec![replica.entry(Op(1)).expect("it is held").clone()];
+    world.crash(0);
+    world.restart_clean(0, super::world::Ledger::default(), log, Op(0), Ballot::default());
+    world.commit(0, "b");
+    assert_eq!(world.lines(0), ["a", "b"]);
+    assert_eq!(world.replica(0).ballot().view, View(1));
+}
