@@ -3,6 +3,16 @@
 //! Every outcome that the format's promises rest on is a value of its own. In particular "it may have happened" is
 //! never reported as failure or success: the caller reads back and compares.
 
+mod dir;
+mod mem;
+mod s3;
+#[cfg(test)]
+pub(crate) mod tests;
+
+pub use dir::DirStore;
+pub use mem::MemStore;
+pub use s3::{S3Keys, S3Location, S3Store};
+
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 
