@@ -7,5 +7,7 @@
 pub mod chain;
 pub mod format;
 pub mod restore;
+#[cfg(feature = "s3-server")]
+pub mod s3_server;
 pub mod store;
 pub mod writer;
