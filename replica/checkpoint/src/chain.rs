@@ -402,9 +402,14 @@ impl Tier {
 
     async fn open(&mut self) -> Result<(), WriteError> {
         let (store, identity) = (self.options.store.clone(), self.identity.clone());
-        let mut writer =
-            Writer::open(store.clone(), identity, self.parent.clone(), self.options.may_create, self.options.keep)
-                .await?;
+        let mut writer = Writer::open(
+            store.clone(),
+            identity,
+            self.parent.clone(),
+            self.options.may_create,
+            self.options.keep,
+        )
+        .await?;
         let (op, time) = writer.head().retained.last().map_or((0, 0), |r| (r.op, r.time_micros));
         let own = writer.newest_own().map_or(0, |r| r.op);
         self.shipped = writer.log_reach(own).await?;

@@ -288,7 +288,10 @@ impl Writer {
             move |head, identity| {
                 head.state = HeadState::Active;
                 head.owner = identity.replica;
-                head.retained.push(retained.clone());
+                // Our swap may have happened and another one after it: then it is in already.
+                if !head.retained.contains(&retained) {
+                    head.retained.push(retained.clone());
+                }
                 let surplus = head.retained.len().saturating_sub(keep);
                 head.retained.drain(..surplus);
             },
