@@ -1,1 +1,17 @@
-//! placeholder
+//! One replica: sockets, clocks, disks and threads around `vr-core` and `vr-store`, and etcd's v3 interface.
+//!
+//! It makes no protocol decisions. One thread carries everything that a request touches; disks and S3 have threads of
+//! their own and never hold one up.
+
+pub mod boot;
+pub mod command;
+pub mod config;
+pub mod etcd;
+mod http;
+mod marker;
+pub mod metrics;
+pub mod node;
+pub mod peer;
+pub mod serve;
+pub mod status;
+pub mod vote;

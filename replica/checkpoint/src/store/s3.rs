@@ -134,7 +134,11 @@ impl S3Store {
     }
 
     /// Writes an object twice as if it did not exist: the second must be refused, and a swap from a wrong one too.
-    async fn probe(&self) -> Result<(), StoreError> {
+    /// Refuses a store that does not honour conditional writes. Writes and deletes one small object.
+    ///
+    /// # Errors
+    /// As [`S3Store::open`].
+    pub async fn probe(&self) -> Result<(), StoreError> {
         let key = format!("probe/{}", ulid::Ulid::generate());
         let ignores = |what: &str| {
             self.permanent(

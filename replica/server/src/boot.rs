@@ -1,0 +1,406 @@
+//! How a replica comes to life, and how it leaves: what its disks say of its past, and what that allows.
+//!
+//! - no vote record and `initial: bootstrap`: the lineage begins; otherwise it is not a replica any more (R6);
+//! - a clean-stop marker: it remembers everything, from the checkpoint the marker names;
+//! - a vote record alone: it has lost its memory; its newest checkpoint is a base and no more (R5);
+//! - `restore` and a vote record of an older generation (or none): it begins the new generation from that recovery
+//!   point.
+
+use crate::config::{Config, DiskTier, Initial, ObjectStoreTier, Restore};
+use crate::marker::{self, Marker};
+use crate::node::{CutHeader, Node, Tiering};
+use crate::serve::End;
+use crate::{node, vote};
+use anyhow::{Context, bail};
+use std::path::{Path, PathBuf};
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::sync::mpsc;
+use vr_checkpoint::chain::{self, Chain, TierOptions};
+use vr_checkpoint::format::Parent;
+use vr_checkpoint::restore::{self, Loaded, Source, TierKind};
+use vr_checkpoint::store::{DirStore, ObjectStore, S3Location, S3Store};
+use vr_checkpoint::writer::Identity;
+use vr_core::{
+    Ballot, Boot, Configuration, Digest, Entry, Epoch, Incarnation, Op, Start, StateMachine, View, VoteRecord,
+};
+use vr_store::{Revision, Store};
+
+/// Nobody reads a disk tier for longer than this without coming back to HEAD.
+const DISK_GRACE: Duration = Duration::from_secs(60);
+const OBJECT_STORE_GRACE: Duration = Duration::from_secs(24 * 3600);
+
+/// A replica ready to be made.
+pub struct Booted {
+    /// For `Replica::new`.
+    pub boot: Boot<Store>,
+    /// The running tier chain.
+    pub tiering: Tiering,
+    /// This start.
+    pub incarnation: Incarnation,
+    /// Roots of cuts, as they are computed.
+    pub roots: mpsc::UnboundedReceiver<(Op, Digest)>,
+}
+
+/// What kind of start it is.
+enum Past {
+    Begins,
+    Remembers(Marker, Vec<Entry>),
+    Amnesiac,
+    Restored(Restore),
+}
+
+/// Reads the disks, loads what there is to load, and writes this start's vote record.
+///
+/// # Errors
+/// Everything that forbids this replica to start, with what to do.
+pub async fn boot(config: &Config) -> anyhow::Result<Booted> {
+    let disks = config.tiers.disks();
+    for disk in &disks {
+        let writable = std::fs::create_dir_all(disk).and_then(|()| tempfile_in(disk));
+        writable.with_context(|| {
+            format!(
+                "the tier directory {} cannot be written to: check its owner and free space",
+                disk.display()
+            )
+        })?;
+    }
+    let (past, before) = past(config, &disks)?;
+    let incarnation = Incarnation(before.map_or(0, |vote| vote.incarnation.0) + 1);
+    let (start, kind) = match past {
+        Past::Begins => {
+            tracing::info!(lineage = %config.lineage, "the lineage begins here");
+            (complete(Store::new(options(config)), Vec::new(), Op(0), Ballot::default()), "bootstrap")
+        }
+        Past::Remembers(marker, tail) => (remembered(config, &marker, tail).await?, "clean stop"),
+        Past::Amnesiac => (Start::Amnesiac { state: base(config).await }, "without memory"),
+        Past::Restored(ref restore) => (restored(config, restore).await?, "restored"),
+    };
+    // In a new generation nobody has promised anything yet.
+    let ballot = match (&start, before) {
+        (Start::Complete { .. }, Some(vote)) if kind == "restored" && vote.generation < config.generation => {
+            Ballot::default()
+        }
+        (_, Some(vote)) => vote.ballot,
+        (_, None) => Ballot::default(),
+    };
+    let vote = VoteRecord {
+        lineage: config.lineage,
+        generation: config.generation,
+        ballot,
+        replica: config.id,
+        incarnation,
+    };
+    // The marker goes first: from here on, a crash is a crash.
+    marker::erase(&disks).context("the clean-stop marker cannot be erased")?;
+    vote::write(&disks, vote)?;
+    let chain = Chain::start(chain_options(config, kind == "bootstrap").await?)?;
+    let (tiering, roots) = Tiering::new(chain)?;
+    tracing::info!(incarnation = incarnation.0, %ballot, start = kind, "starting");
+    let order = config.members.iter().map(|m| m.id).collect();
+    let configuration = Configuration { epoch: Epoch(0), order };
+    let seed = uuid::Uuid::new_v4().as_u64_pair().0;
+    Ok(Booted { boot: Boot { id: config.id, vote, configuration, start, seed }, tiering, incarnation, roots })
+}
+
+fn tempfile_in(disk: &Path) -> std::io::Result<()> {
+    let probe = disk.join(".writable");
+    std::fs::write(&probe, b"x")?;
+    std::fs::remove_file(probe)
+}
+
+/// What the disks say.
+fn past(config: &Config, disks: &[PathBuf]) -> anyhow::Result<(Past, Option<VoteRecord>)> {
+    let record = match vote::read(disks)? {
+        vote::Found::Empty => None,
+        vote::Found::Present(record) => Some(record),
+        vote::Found::Unreadable => bail!(
+            "the vote record of replica {} is damaged: what it promised is not known, so it must not come back under \
+             this id. Replace it by a new replica id",
+            config.id
+        ),
+    };
+    if let Some(vote) = record {
+        if vote.lineage != config.lineage {
+            bail!("the disks belong to lineage {}, not to {}: use others", vote.lineage, config.lineage);
+        }
+        if vote.replica != config.id {
+            bail!("the disks belong to replica {}, not to {}: use others", vote.replica, config.id);
+        }
+        if vote.generation > config.generation {
+            bail!(
+                "the disks are of generation {}, the configuration says {}: this configuration is of the past",
+                vote.generation,
+                config.generation
+            );
+        }
+    }
+    let current = record.filter(|vote| vote.generation == config.generation);
+    Ok(match (current, &config.restore) {
+        (Some(vote), _) => match disks.iter().find_map(|disk| marker::read(disk)) {
+            Some((marker, tail))
+                if marker.incarnation == vote.incarnation.0 && marker.generation == config.generation.0 =>
+            {
+                (Past::Remembers(marker, tail), record)
+            }
+            _ => (Past::Amnesiac, record),
+        },
+        (None, Some(restore)) => (Past::Restored(restore.clone()), record),
+        (None, None) if record.is_some() => bail!(
+            "the disks are of an older generation than {}, and no `restore` says what it begins from",
+            config.generation
+        ),
+        (None, None) if config.initial == Initial::Bootstrap => (Past::Begins, None),
+        (None, None) => bail!(
+            "replica {} has no vote record on {}: what it promised is not known, so it must not come back under this \
+             id. Replace it by a new replica id; if the lineage has never run, set `initial: bootstrap`",
+            config.id,
+            disks.iter().map(|d| d.display().to_string()).collect::<Vec<_>>().join(" or ")
+        ),
+    })
+}
+
+fn options(config: &Config) -> vr_store::Options {
+    // Nothing may be written before a reservation is durable on the tiers.
+    vr_store::Options {
+        memory_limit: config.memory_limit,
+        first_reservation: Revision(1),
+        ..vr_store::Options::default()
+    }
+}
+
+fn complete(state: Store, log: Vec<Entry>, commit: Op, last_normal: Ballot) -> Start<Store> {
+    Start::Complete { state, log, commit, last_normal }
+}
+
+/// The state that a clean stop left, exactly.
+async fn remembered(config: &Config, marker: &Marker, tail: Vec<Entry>) -> anyhow::Result<Start<Store>> {
+    let sources = own_disks(config);
+    let inventory = restore::inventory(&sources, &config.lineage.to_string()).await;
+    let candidates = inventory.candidates.iter().filter(|c| {
+        c.generation == marker.generation && c.checkpoint_op == marker.op && c.root == marker.root
+    });
+    let mut problem = "no tier has it".to_owned();
+    for candidate in candidates {
+        match restore::load(candidate, &sources, Some(marker.op)).await {
+            Ok(loaded) => {
+                let state = Store::from_snapshot(loaded.snapshot, options(config))?;
+                let last_normal =
+                    Ballot { epoch: Epoch(marker.last_normal_epoch), view: View(marker.last_normal_view) };
+                return Ok(complete(state, tail, Op(marker.op), last_normal));
+            }
+            Err(error) => problem = error.to_string(),
+        }
+    }
+    bail!(
+        "replica {} was stopped cleanly at op {}, but that checkpoint cannot be loaded: {problem}. Remove the file \
+         `clean-stop` from its disks to start it without its memory",
+        config.id,
+        marker.op
+    )
+}
+
+/// The newest checkpoint on the own disks, or an empty state: what is fetched from others is then less.
+async fn base(config: &Config) -> Store {
+    let sources = own_disks(config);
+    let inventory = restore::inventory(&sources, &config.lineage.to_string()).await;
+    for candidate in inventory.candidates.iter().filter(|c| c.generation == config.generation.0) {
+        let loaded = restore::load(candidate, &sources, Some(candidate.checkpoint_op)).await;
+        match loaded
+            .map_err(anyhow::Error::from)
+            .and_then(|l| Ok(Store::from_snapshot(l.snapshot, options(config))?))
+        {
+            Ok(state) => {
+                tracing::info!(op = candidate.checkpoint_op, source = candidate.source, "base loaded");
+                return state;
+            }
+            Err(error) => tracing::warn!(%error, "a local checkpoint is of no use"),
+        }
+    }
+    Store::new(options(config))
+}
+
+/// The recovery point that this generation begins from, replayed to its end.
+async fn restored(config: &Config, plan: &Restore) -> anyhow::Result<Start<Store>> {
+    let mut sources = own_disks(config);
+    for path in &plan.sources {
+        sources.push(disk_source(&path.display().to_string(), TierKind::Volume, path, config));
+    }
+    if let Some(tier) = &config.tiers.object_store {
+        let store = Arc::new(S3Store::connect(&location(tier, config)).await);
+        sources.push(Source { name: "object store".to_owned(), tier: TierKind::ObjectStore, store });
+    }
+    let inventory = restore::inventory(&sources, &config.lineage.to_string()).await;
+    let wanted = |c: &&restore::Candidate| {
+        c.generation == plan.from_generation.0 && c.checkpoint_op == plan.checkpoint.0 && c.root == plan.root
+    };
+    let mut problems: Vec<String> = inventory
+        .findings
+        .iter()
+        .filter_map(|f| f.problem.as_ref().map(|problem| format!("{}: {problem}", f.source)))
+        .collect();
+    for candidate in inventory.candidates.iter().filter(wanted) {
+        match restore::load(candidate, &sources, Some(plan.to_op.0)).await {
+            Ok(loaded) => {
+                tracing::info!(
+                    source = candidate.source,
+                    repaired = loaded.repaired_pages,
+                    "checkpoint loaded"
+                );
+                return replayed(config, plan, loaded);
+            }
+            Err(error) => problems.push(error.to_string()),
+        }
+    }
+    bail!(
+        "the recovery point at op {} (checkpoint {}) of generation {} cannot be loaded from any source; {}",
+        plan.to_op,
+        plan.checkpoint,
+        plan.from_generation,
+        problems.join("; ")
+    )
+}
+
+fn replayed(config: &Config, plan: &Restore, loaded: Loaded) -> anyhow::Result<Start<Store>> {
+    let mut state = Store::from_snapshot(loaded.snapshot, options(config))?;
+    let order = config.members.iter().map(|m| m.id).collect();
+    let configuration = Configuration { epoch: Epoch(0), order };
+    let entries: Vec<Entry> =
+        loaded.entries.iter().map(|e| Entry::decode(&e.bytes)).collect::<Result<_, _>>()?;
+    let core = state.core_state();
+    let end = vr_core::replay(&mut state, &core, &configuration, entries)?;
+    if end.op != plan.to_op {
+        bail!("the log leads to op {} and not to {}", end.op, plan.to_op);
+    }
+    state.after_restore(Revision(plan.reserved_revision));
+    state.cut(end.op, &end.core.encode());
+    tracing::info!(op = %end.op, replayed = end.entries, revision = %state.revision(), "restored");
+    Ok(complete(state, Vec::new(), end.op, Ballot::default()))
+}
+
+/// Where a lineage stands on a disk.
+#[must_use]
+pub fn tier_directory(path: &Path, lineage: &str) -> PathBuf {
+    path.join(lineage)
+}
+
+fn disk_source(name: &str, tier: TierKind, path: &Path, config: &Config) -> Source {
+    let store = Arc::new(DirStore::read_only(&tier_directory(path, &config.lineage.to_string())));
+    Source { name: name.to_owned(), tier, store }
+}
+
+fn own_disks(config: &Config) -> Vec<Source> {
+    let tiers =
+        [("nvme", TierKind::Nvme, &config.tiers.nvme), ("volume", TierKind::Volume, &config.tiers.volume)];
+    let source = |(name, kind, tier): (&str, TierKind, &Option<DiskTier>)| {
+        tier.as_ref().map(|tier| disk_source(name, kind, &tier.path, config))
+    };
+    tiers.into_iter().filter_map(source).collect()
+}
+
+fn location(tier: &ObjectStoreTier, config: &Config) -> S3Location {
+    let prefix = [tier.prefix.as_str(), &config.lineage.to_string()].join("/");
+    S3Location {
+        endpoint: tier.endpoint.clone(),
+        bucket: tier.bucket.clone(),
+        prefix: prefix.trim_matches('/').to_owned(),
+        region: tier.region.clone(),
+        path_style: tier.path_style,
+        keys: None,
+    }
+}
+
+async fn chain_options(config: &Config, begins: bool) -> anyhow::Result<chain::Options> {
+    let lineage = config.lineage.to_string();
+    let mut tiers = Vec::new();
+    for (kind, tier) in [(TierKind::Nvme, &config.tiers.nvme), (TierKind::Volume, &config.tiers.volume)] {
+        if let Some(DiskTier { path, cadence }) = tier {
+            let store = Arc::new(DirStore::open(&tier_directory(path, &lineage))?);
+            tiers.push(TierOptions {
+                kind,
+                store,
+                checkpoint: cadence.checkpoint,
+                log: cadence.log,
+                keep: cadence.keep,
+                grace: DISK_GRACE,
+                // A new disk is begun whenever it comes; it holds nothing that could be lost.
+                may_create: true,
+            });
+        }
+    }
+    if let Some(tier) = &config.tiers.object_store {
+        let store = Arc::new(S3Store::connect(&location(tier, config)).await);
+        probe(&store).await?;
+        tiers.push(TierOptions {
+            kind: TierKind::ObjectStore,
+            store,
+            checkpoint: tier.cadence.checkpoint,
+            log: tier.cadence.log,
+            keep: tier.cadence.keep,
+            grace: OBJECT_STORE_GRACE,
+            // A HEAD that vanished from S3 is a finding, never a fresh start; only a bootstrap makes one.
+            may_create: begins,
+        });
+    }
+    let parent = config.restore.as_ref().map(|r| Parent {
+        generation: r.from_generation.0,
+        op: r.to_op.0,
+        root: r.root.clone(),
+    });
+    let identity = Identity {
+        lineage: vr_checkpoint::writer::Lineage(config.lineage.0),
+        generation: config.generation.0,
+        replica: config.id.0,
+    };
+    Ok(chain::Options { identity, parent, tiers })
+}
+
+/// A store that ignores conditions, or a bucket that is not there, must not be found out by the first restore. One that
+/// cannot be reached now is a tier in trouble: the chain goes on trying.
+async fn probe(store: &Arc<S3Store>) -> anyhow::Result<()> {
+    use vr_checkpoint::store::StoreError;
+    match store.probe().await {
+        Ok(()) => Ok(()),
+        Err(error @ StoreError::Transient { .. }) => {
+            tracing::error!(%error, "the object store is not reached: serving without it, trying on");
+            Ok(())
+        }
+        Err(error) => {
+            Err(error).with_context(|| format!("the object store {} cannot be used", store.describe()))
+        }
+    }
+}
+
+/// Leaves a checkpoint of everything this replica has, and the marker that makes its next start remember.
+///
+/// # Errors
+/// A disk does not have the checkpoint: the next start is one without memory.
+pub async fn leave(node: Node) -> anyhow::Result<End> {
+    let (config, incarnation, mut replica, tiering) = node.into_parts();
+    let chain = tiering.into_chain();
+    let Some(leaving) = replica.leave() else {
+        // Without memory there is nothing to keep.
+        chain.finish(None).await.map_err(anyhow::Error::msg)?;
+        return Ok(End::WithoutMemory);
+    };
+    let header =
+        CutHeader { op: leaving.op, ballot: leaving.ballot, time: leaving.time, digest: leaving.digest };
+    let root = leaving.snapshot.root();
+    let cut = node::cut(&config, replica.state(), header);
+    chain.finish(Some((cut, leaving.snapshot))).await.map_err(anyhow::Error::msg)?;
+    let marker = Marker {
+        format: marker::FORMAT.to_owned(),
+        incarnation: incarnation.0,
+        generation: config.generation.0,
+        last_normal_epoch: leaving.last_normal.epoch.0,
+        last_normal_view: leaving.last_normal.view.0,
+        op: leaving.op.0,
+        root: vr_checkpoint::format::hex(&root),
+    };
+    for disk in config.tiers.disks() {
+        marker::write(&disk, &marker, &leaving.tail)
+            .with_context(|| format!("the clean-stop marker cannot be written to {}", disk.display()))?;
+    }
+    tracing::info!(op = %leaving.op, "stopped; the next start remembers everything");
+    Ok(End::Clean)
+}

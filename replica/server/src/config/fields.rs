@@ -1,0 +1,272 @@
+//! Every field of the configuration once: its place in the file, hence its flag and its environment variable, and
+//! what it means. Flags win over the environment, the environment over the file.
+
+use super::{Config, ConfigError, Raw};
+use serde_yaml::{Mapping, Value};
+use std::path::PathBuf;
+
+/// One field.
+#[derive(Clone, Copy, Debug)]
+pub struct Field {
+    /// Its path in the file, `tiers.nvme.path`.
+    pub path: &'static str,
+    /// What it means, for `--help` and the reference.
+    pub help: &'static str,
+}
+
+const fn f(path: &'static str, help: &'static str) -> Field {
+    Field { path, help }
+}
+
+/// The table.
+pub const FIELDS: &[Field] = &[
+    f("lineage", "UUID of the database; the same for all its replicas, for ever"),
+    f("generation", "Number of the lineage's restore [default: 1]"),
+    f("replicaId", "This replica's id among the members"),
+    f(
+        "members",
+        "All members, most preferred primary first, as YAML: [{id: 1, peer: host:port, client: URL}, …]",
+    ),
+    f("clientAddress", "Listen here for etcd v3 clients"),
+    f("peerAddress", "Listen here for peers"),
+    f("adminAddress", "Listen here for /metrics, /livez, /readyz and /status"),
+    f("initial", "bootstrap (the lineage begins here, once, ever) or resume [default: resume]"),
+    f("viewTimeout", "Silence of the primary after which a view change is intended [default: 250ms]"),
+    f("heartbeat", "How often an idle primary is heard [default: 50ms]"),
+    f("maxRequestBytes", "Largest client request in bytes [default: 1572864]"),
+    f(
+        "memoryLimitBytes",
+        "Refuse writes that grow the state beyond this many bytes; 0 is no limit [default: 0]",
+    ),
+    f("logFormat", "plain or json, on stderr [default: plain]"),
+    f("tiers.nvme.path", "Directory on a local NVMe disk"),
+    f("tiers.nvme.checkpointInterval", "Between two checkpoints there [default: 60s]"),
+    f("tiers.nvme.logInterval", "Between two shipments of the committed log [default: 1s]"),
+    f("tiers.nvme.keep", "Checkpoints kept [default: 3]"),
+    f("tiers.volume.path", "Directory on a volume that survives the node (EBS)"),
+    f("tiers.volume.checkpointInterval", "Between two checkpoints there [default: 10m]"),
+    f("tiers.volume.logInterval", "Between two shipments of the committed log [default: 1s]"),
+    f("tiers.volume.keep", "Checkpoints kept [default: 6]"),
+    f("tiers.objectStore.endpoint", "URL of an S3 server other than AWS"),
+    f("tiers.objectStore.bucket", "S3 bucket; credentials come from the AWS SDK's default chain"),
+    f("tiers.objectStore.prefix", "Key prefix in the bucket [default: none]"),
+    f("tiers.objectStore.region", "AWS region [default: us-east-1]"),
+    f("tiers.objectStore.pathStyle", "Bucket in the path instead of the host name [default: false]"),
+    f("tiers.objectStore.checkpointInterval", "Between two checkpoints there [default: 24h]"),
+    f("tiers.objectStore.logInterval", "Between two shipments of the committed log [default: 10s]"),
+    f("tiers.objectStore.keep", "Checkpoints kept [default: 24]"),
+    f("restore.fromGeneration", "Begin from a recovery point of this older generation"),
+    f("restore.checkpoint", "Op of that recovery point's checkpoint"),
+    f("restore.root", "Root of that checkpoint, hexadecimal"),
+    f("restore.toOp", "Replay the shipped log up to this op"),
+    f("restore.reservedRevision", "No revision above this one was handed out before"),
+    f("restore.sources", "Directories to read beside this replica's own tiers, as YAML: [path, …]"),
+];
+
+/// The flag of a field: `tiers.nvme.path` is `tiers-nvme-path`.
+pub(super) fn flag_of(path: &str) -> String {
+    words(path).join("-")
+}
+
+/// The environment variable of a field: `tiers.nvme.path` is `VR_TIERS_NVME_PATH`.
+pub(super) fn env_of(path: &str) -> String {
+    format!("VR_{}", words(path).join("_").to_ascii_uppercase())
+}
+
+fn words(path: &str) -> Vec<String> {
+    let mut words = vec![String::new()];
+    for c in path.chars() {
+        match c {
+            '.' => words.push(String::new()),
+            c if c.is_ascii_uppercase() => words.push(c.to_ascii_lowercase().to_string()),
+            c => words.last_mut().expect("never empty").push(c),
+        }
+    }
+    words
+}
+
+/// Adds `--config` and a flag for every field to a command.
+pub fn arguments(command: clap::Command) -> clap::Command {
+    let config = clap::Arg::new("config")
+        .long("config")
+        .env("VR_CONFIG")
+        .value_name("FILE")
+        .value_parser(clap::value_parser!(PathBuf))
+        .help("YAML file with any of the fields below; flags and environment win over it");
+    FIELDS.iter().fold(command.arg(config), |command, field| {
+        command.arg(
+            clap::Arg::new(field.path)
+                .long(flag_of(field.path))
+                .env(env_of(field.path))
+                .value_name(words(field.path).last().expect("never empty").to_ascii_uppercase())
+                .hide_env_values(true)
+                .help(field.help),
+        )
+    })
+}
+
+/// Reads file, environment and flags into a checked configuration.
+///
+/// # Errors
+/// See [`ConfigError`]; a file that is refused is named with line and column.
+pub fn load(matches: &clap::ArgMatches) -> Result<Config, ConfigError> {
+    let file = matches.get_one::<PathBuf>("config");
+    let text = match file {
+        None => String::new(),
+        Some(path) => std::fs::read_to_string(path)
+            .map_err(|source| ConfigError::Read { path: path.clone(), source })?,
+    };
+    let path = file.cloned().unwrap_or_else(|| PathBuf::from("configuration"));
+    let parse = |source| ConfigError::Parse { path: path.clone(), source };
+    // Only a parse of the text itself knows lines, so it comes first and on its own.
+    let raw =
+        if text.trim().is_empty() { Raw::default() } else { serde_yaml::from_str(&text).map_err(parse)? };
+    let given: Vec<(&str, &String)> =
+        FIELDS.iter().filter_map(|f| matches.get_one::<String>(f.path).map(|v| (f.path, v))).collect();
+    overlay(raw, &given)?.resolve()
+}
+
+fn overlay(raw: Raw, given: &[(&str, &String)]) -> Result<Raw, ConfigError> {
+    let mut tree = serde_yaml::to_value(&raw).expect("plain data is always YAML");
+    let mut result = raw;
+    for (path, text) in given {
+        let wrong = |reason: String| ConfigError::Flag { flag: flag_of(path), env: env_of(path), reason };
+        let parsed = serde_yaml::from_str::<Value>(text).map_err(|e| wrong(e.to_string()))?;
+        // Addresses and the like read as strings, numbers as numbers; a field that wants a string gets the text.
+        let before = tree.clone();
+        set(&mut tree, path, parsed);
+        result = match serde_yaml::from_value(tree.clone()) {
+            Ok(raw) => raw,
+            Err(first) => {
+                tree = before;
+                set(&mut tree, path, Value::String((*text).clone()));
+                serde_yaml::from_value(tree.clone()).map_err(|_| wrong(first.to_string()))?
+            }
+        };
+    }
+    Ok(result)
+}
+
+fn set(tree: &mut Value, path: &str, value: Value) {
+    let mut place = tree;
+    for part in path.split('.') {
+        if !place.is_mapping() {
+            *place = Value::Mapping(Mapping::new());
+        }
+        let mapping = place.as_mapping_mut().expect("made one just now");
+        place = mapping.entry(Value::String(part.to_owned())).or_insert(Value::Null);
+    }
+    *place = value;
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const FULL: &str = "
+lineage: 6f1f3c52-9f0e-4a36-9d07-3f3f0c1e2a4b
+generation: 2
+replicaId: 1
+members: [{id: 1, peer: '127.0.0.1:1', client: 'http://127.0.0.1:2'}]
+clientAddress: 127.0.0.1:0
+peerAddress: 127.0.0.1:0
+adminAddress: 127.0.0.1:0
+initial: bootstrap
+viewTimeout: 300ms
+heartbeat: 20ms
+maxRequestBytes: 1000
+memoryLimitBytes: 5
+logFormat: json
+tiers:
+  nvme: {path: /n, checkpointInterval: 1s, logInterval: 1s, keep: 2}
+  volume: {path: /v, checkpointInterval: 2s, logInterval: 2s, keep: 3}
+  objectStore: {endpoint: 'http://x', bucket: b, prefix: p, region: r, pathStyle: true, checkpointInterval: 3s,
+    logInterval: 3s, keep: 4}
+restore: {fromGeneration: 1, checkpoint: 5, root: 00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa, toOp: 6, reservedRevision: 7, sources: [/a]}
+";
+
+    fn run(file: &str, flags: &[&str]) -> Result<Config, String> {
+        let path = tempfile::NamedTempFile::new().expect("a temporary file");
+        std::fs::write(path.path(), file).expect("write it");
+        let config = path.path().to_string_lossy().into_owned();
+        let args = ["serve", "--config", &config].into_iter().chain(flags.iter().copied());
+        let matches =
+            arguments(clap::Command::new("serve")).try_get_matches_from(args).map_err(|e| e.to_string())?;
+        load(&matches).map_err(|e| e.to_string())
+    }
+
+    /// Every leaf of a full file has its line in the table, and the table has no others.
+    #[test]
+    fn the_table_names_every_field() {
+        let raw: Raw = serde_yaml::from_str(FULL).expect("the full example");
+        let tree = serde_yaml::to_value(&raw).expect("plain data");
+        let mut leaves = Vec::new();
+        leaf_paths("", &tree, &mut leaves);
+        let mut table: Vec<String> = FIELDS.iter().map(|f| f.path.to_owned()).collect();
+        leaves.sort();
+        table.sort();
+        assert_eq!(leaves, table);
+    }
+
+    fn leaf_paths(at: &str, value: &Value, out: &mut Vec<String>) {
+        match value {
+            Value::Mapping(m) => {
+                for (k, v) in m {
+                    let key = k.as_str().expect("a name");
+                    leaf_paths(&if at.is_empty() { key.to_owned() } else { format!("{at}.{key}") }, v, out);
+                }
+            }
+            _ => out.push(at.to_owned()),
+        }
+    }
+
+    #[test]
+    fn flags_win_over_the_file() {
+        let config = run(
+            FULL,
+            &[
+                "--replica-id",
+                "1",
+                "--tiers-nvme-keep",
+                "9",
+                "--log-format",
+                "plain",
+                "--tiers-object-store-bucket",
+                "2024",
+                "--client-address",
+                "127.0.0.1:7",
+            ],
+        )
+        .expect("valid");
+        assert_eq!(config.tiers.nvme.expect("given").cadence.keep, 9);
+        assert_eq!(config.tiers.object_store.expect("given").bucket, "2024");
+        assert_eq!(config.client.port(), 7);
+    }
+
+    #[test]
+    fn what_is_wrong_is_named() {
+        let with = |from: &str, to: &str| FULL.replace(from, to);
+        for (file, flags, says) in [
+            (with("heartbeat", "heartbeet"), vec![], "unknown field `heartbeet`"),
+            (with("heartbeat", "heartbeet"), vec![], "line 11"),
+            (with("generation: 2", "generation: two"), vec![], "generation"),
+            (
+                with("lineage:", "#"),
+                vec![],
+                "`lineage` is missing: set it in the configuration file, by --lineage or by VR_LINEAGE",
+            ),
+            (with("replicaId: 1", "replicaId: 4"), vec![], "replica 4 is not among the members"),
+            (with("keep: 2", "keep: 0"), vec![], "tiers.nvme.keep"),
+            (with("checkpointInterval: 1s", "checkpointInterval: 10ms"), vec![], "at least 1s"),
+            (with("bucket: b, ", ""), vec![], "--tiers-object-store-bucket"),
+            (with("fromGeneration: 1", "fromGeneration: 2"), vec![], "every restore adds one"),
+            (with("viewTimeout: 300ms", "viewTimeout: 30ms"), vec![], "three heartbeats"),
+            (with("{id: 1, peer: '127.0.0.1:1'", "{id: 1, peer: 'nowhere'"), vec![], "not host:port"),
+            (FULL.to_owned(), vec!["--generation", "x"], "--generation (or VR_GENERATION)"),
+            (FULL.to_owned(), vec!["--colour", "x"], "unexpected argument '--colour'"),
+        ] {
+            let error = run(&file, &flags).expect_err(says);
+            assert!(error.contains(says), "{error}\ndoes not say {says}");
+        }
+    }
+}

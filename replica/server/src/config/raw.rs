@@ -1,0 +1,314 @@
+//! The configuration file as it is written: every field optional, unknown ones refused, and how it becomes a
+//! [`Config`](super::Config).
+
+use super::units::Span;
+use super::{
+    Cadence, Config, ConfigError, DiskTier, Initial, LogFormat, Member, ObjectStoreTier, Restore, Tiers,
+    fields,
+};
+use serde::{Deserialize, Serialize};
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::Duration;
+use vr_core::{Generation, Lineage, Op, ReplicaId};
+
+/// The whole file. What each field means stands in [`fields::FIELDS`](super::FIELDS).
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[allow(missing_docs, reason = "documented once, in the table of fields")]
+pub struct Raw {
+    pub lineage: Option<uuid::Uuid>,
+    pub generation: Option<u64>,
+    pub replica_id: Option<u64>,
+    pub members: Option<Vec<RawMember>>,
+    pub client_address: Option<SocketAddr>,
+    pub peer_address: Option<SocketAddr>,
+    pub admin_address: Option<SocketAddr>,
+    pub initial: Option<Initial>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub view_timeout: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub heartbeat: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub max_request_bytes: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_limit_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_format: Option<LogFormat>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tiers: Option<RawTiers>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub restore: Option<RawRestore>,
+}
+
+/// One member.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RawMember {
+    /// Its replica id, at least 1.
+    pub id: u64,
+    /// `host:port` for peers.
+    pub peer: String,
+    /// URL for clients.
+    pub client: String,
+}
+
+/// The chain below RAM.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[allow(missing_docs, reason = "documented once, in the table of fields")]
+pub struct RawTiers {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub nvme: Option<RawTier>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub volume: Option<RawTier>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub object_store: Option<RawObjectStore>,
+}
+
+/// A disk tier.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[allow(missing_docs, reason = "documented once, in the table of fields")]
+pub struct RawTier {
+    pub path: Option<PathBuf>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_interval: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_interval: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<usize>,
+}
+
+/// The object store tier.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
+#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
+#[allow(missing_docs, reason = "documented once, in the table of fields")]
+pub struct RawObjectStore {
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub endpoint: Option<String>,
+    pub bucket: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub prefix: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub region: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub path_style: Option<bool>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub checkpoint_interval: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub log_interval: Option<Span>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep: Option<usize>,
+}
+
+/// A decided restore.
+#[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
+#[serde(deny_unknown_fields, rename_all = "camelCase")]
+pub struct RawRestore {
+    /// The generation that held the recovery point.
+    pub from_generation: u64,
+    /// Op of its checkpoint.
+    pub checkpoint: u64,
+    /// Root of that checkpoint, hexadecimal.
+    pub root: String,
+    /// Replay the shipped log up to here.
+    pub to_op: u64,
+    /// No revision above this one was handed out before.
+    pub reserved_revision: i64,
+    /// Directories to read beside this replica's own tiers, fastest first.
+    #[serde(default)]
+    pub sources: Vec<PathBuf>,
+}
+
+impl Raw {
+    /// What it means.
+    ///
+    /// # Errors
+    /// Names the first field that is missing or makes no sense, and what would be right.
+    pub fn resolve(self) -> Result<Config, ConfigError> {
+        let lineage = Lineage(*need(self.lineage, "lineage")?.as_bytes());
+        let generation = positive("generation", self.generation.unwrap_or(1)).map(Generation)?;
+        let id = positive("replicaId", need(self.replica_id, "replicaId")?).map(ReplicaId)?;
+        let members = members(need(self.members, "members")?, id)?;
+        let tiers = tiers(self.tiers.unwrap_or_default())?;
+        if tiers.disks().is_empty() {
+            return Err(value(
+                "tiers",
+                "no disk: set tiers.nvme.path or tiers.volume.path, the vote record must survive this process",
+            ));
+        }
+        let heartbeat = nonzero("heartbeat", self.heartbeat, Duration::from_millis(50))?;
+        let view_timeout = nonzero("viewTimeout", self.view_timeout, Duration::from_millis(250))?;
+        if view_timeout < heartbeat * 3 {
+            return Err(value(
+                "viewTimeout",
+                "must be at least three heartbeats, or idle primaries are deposed",
+            ));
+        }
+        let restore = self.restore.map(|r| restore(r, generation)).transpose()?;
+        Ok(Config {
+            lineage,
+            generation,
+            id,
+            members,
+            client: need(self.client_address, "clientAddress")?,
+            peer: need(self.peer_address, "peerAddress")?,
+            admin: need(self.admin_address, "adminAddress")?,
+            initial: self.initial.unwrap_or(Initial::Resume),
+            tiers,
+            restore,
+            view_timeout,
+            heartbeat,
+            max_request_bytes: self.max_request_bytes.unwrap_or(1536 * 1024),
+            memory_limit: self.memory_limit_bytes.unwrap_or(0),
+            log_format: self.log_format.unwrap_or_default(),
+        })
+    }
+}
+
+fn members(raw: Vec<RawMember>, id: ReplicaId) -> Result<Vec<Member>, ConfigError> {
+    if !matches!(raw.len(), 1 | 3 | 5 | 7 | 9) {
+        return Err(value("members", format!("{} members: must be 1, 3, 5, 7 or 9", raw.len())));
+    }
+    let mut members: Vec<Member> = Vec::with_capacity(raw.len());
+    for (place, member) in raw.into_iter().enumerate() {
+        let field = format!("members[{place}]");
+        let id = positive("members[].id", member.id).map(ReplicaId)?;
+        if members.iter().any(|m| m.id == id) {
+            return Err(value(field, format!("replica id {id} is listed twice")));
+        }
+        if members.iter().any(|m| m.peer == member.peer) {
+            return Err(value(field, format!("peer address {} is listed twice", member.peer)));
+        }
+        if member.peer.rsplit_once(':').and_then(|(_, port)| port.parse::<u16>().ok()).is_none() {
+            return Err(value(field, format!("peer `{}` is not host:port", member.peer)));
+        }
+        if !member.client.starts_with("http://") && !member.client.starts_with("https://") {
+            return Err(value(
+                field,
+                format!("client `{}` is not an http:// or https:// URL", member.client),
+            ));
+        }
+        members.push(Member { id, peer: member.peer, client: member.client });
+    }
+    if !members.iter().any(|m| m.id == id) {
+        return Err(value("replicaId", format!("replica {id} is not among the members")));
+    }
+    Ok(members)
+}
+
+fn tiers(raw: RawTiers) -> Result<Tiers, ConfigError> {
+    let seconds = Duration::from_secs;
+    let disk = |name: &'static str, raw: RawTier, default: Cadence| -> Result<DiskTier, ConfigError> {
+        let path = raw
+            .path
+            .ok_or_else(|| missing(if name == "nvme" { "tiers.nvme.path" } else { "tiers.volume.path" }))?;
+        let cadence = cadence(
+            &format!("tiers.{name}"),
+            (raw.checkpoint_interval, raw.log_interval, raw.keep),
+            default,
+        )?;
+        Ok(DiskTier { path, cadence })
+    };
+    let nvme = Cadence { checkpoint: seconds(60), log: seconds(1), keep: 3 };
+    let volume = Cadence { checkpoint: seconds(600), log: seconds(1), keep: 6 };
+    let object_store = Cadence { checkpoint: seconds(86_400), log: seconds(10), keep: 24 };
+    Ok(Tiers {
+        nvme: raw.nvme.map(|t| disk("nvme", t, nvme)).transpose()?,
+        volume: raw.volume.map(|t| disk("volume", t, volume)).transpose()?,
+        object_store: raw
+            .object_store
+            .map(|t| -> Result<ObjectStoreTier, ConfigError> {
+                let cadence = cadence(
+                    "tiers.objectStore",
+                    (t.checkpoint_interval, t.log_interval, t.keep),
+                    object_store,
+                )?;
+                Ok(ObjectStoreTier {
+                    endpoint: t.endpoint,
+                    bucket: t.bucket.ok_or_else(|| missing("tiers.objectStore.bucket"))?,
+                    prefix: t.prefix.unwrap_or_default().trim_matches('/').to_owned(),
+                    region: t.region.unwrap_or_else(|| "us-east-1".to_owned()),
+                    path_style: t.path_style.unwrap_or(false),
+                    cadence,
+                })
+            })
+            .transpose()?,
+    })
+}
+
+fn cadence(
+    field: &str,
+    (checkpoint, log, keep): (Option<Span>, Option<Span>, Option<usize>),
+    default: Cadence,
+) -> Result<Cadence, ConfigError> {
+    let whole = |name: &str, span: Option<Span>, default: Duration| {
+        let span = span.map_or(default, |s| s.0);
+        if span < Duration::from_secs(1) {
+            return Err(value(format!("{field}.{name}"), "must be at least 1s"));
+        }
+        Ok(span)
+    };
+    let keep = keep.unwrap_or(default.keep);
+    if keep == 0 {
+        return Err(value(format!("{field}.keep"), "must be at least 1: the newest checkpoint always stays"));
+    }
+    Ok(Cadence {
+        checkpoint: whole("checkpointInterval", checkpoint, default.checkpoint)?,
+        log: whole("logInterval", log, default.log)?,
+        keep,
+    })
+}
+
+fn restore(raw: RawRestore, generation: Generation) -> Result<Restore, ConfigError> {
+    if raw.from_generation >= generation.0 {
+        return Err(value(
+            "restore.fromGeneration",
+            format!(
+                "{} must be below this generation ({generation}): every restore adds one",
+                raw.from_generation
+            ),
+        ));
+    }
+    if raw.root.len() != 64 || !raw.root.bytes().all(|b| b.is_ascii_hexdigit()) {
+        return Err(value("restore.root", "is not 64 hexadecimal digits"));
+    }
+    if raw.to_op < raw.checkpoint {
+        return Err(value(
+            "restore.toOp",
+            format!("{} is below the checkpoint's op {}", raw.to_op, raw.checkpoint),
+        ));
+    }
+    Ok(Restore {
+        from_generation: Generation(raw.from_generation),
+        checkpoint: Op(raw.checkpoint),
+        root: raw.root,
+        to_op: Op(raw.to_op),
+        reserved_revision: raw.reserved_revision,
+        sources: raw.sources,
+    })
+}
+
+fn need<T>(given: Option<T>, field: &'static str) -> Result<T, ConfigError> {
+    given.ok_or_else(|| missing(field))
+}
+
+fn missing(field: &'static str) -> ConfigError {
+    ConfigError::Missing { field, flag: fields::flag_of(field), env: fields::env_of(field) }
+}
+
+fn value(field: impl Into<String>, reason: impl Into<String>) -> ConfigError {
+    ConfigError::Value { field: field.into(), reason: reason.into() }
+}
+
+fn positive(field: &str, number: u64) -> Result<u64, ConfigError> {
+    if number == 0 { Err(value(field, "must be at least 1")) } else { Ok(number) }
+}
+
+fn nonzero(field: &str, given: Option<Span>, default: Duration) -> Result<Duration, ConfigError> {
+    match given.map_or(default, |s| s.0) {
+        Duration::ZERO => Err(value(field, "must not be zero")),
+        span => Ok(span),
+    }
+}

@@ -1,0 +1,82 @@
+//! `etcdserverpb.KV`: reads after a confirmed round, writes through the log.
+
+use super::{convert, execute, has_memory, linearize, propose};
+use crate::node;
+use tonic::{Request, Response, Status};
+use vr_proto::etcdserverpb as pb;
+use vr_store::{Command, Revision};
+
+pub(super) struct Kv;
+
+type Answer<T> = Result<Response<T>, Status>;
+
+#[tonic::async_trait]
+impl pb::kv_server::Kv for Kv {
+    async fn range(&self, request: Request<pb::RangeRequest>) -> Answer<pb::RangeResponse> {
+        let request = request.into_inner();
+        let query = convert::range_query(&request).map_err(convert::status)?;
+        if request.serializable {
+            has_memory()?;
+        } else {
+            linearize().await?;
+        }
+        node::with(|node| {
+            node.counters.ranges += 1;
+            let found = node.store().range(&query).map_err(convert::status)?;
+            Ok(Response::new(convert::range_response(Some(node.header(found.revision)), &found)))
+        })
+    }
+
+    async fn put(&self, request: Request<pb::PutRequest>) -> Answer<pb::PutResponse> {
+        let request = request.into_inner();
+        let mut body = Vec::new();
+        vr_store::encode_put(&mut body, &convert::put(&request));
+        drop(request);
+        let (header, body) = propose(body).await?;
+        Ok(Response::new(convert::put_response(header, &body)))
+    }
+
+    async fn delete_range(
+        &self,
+        request: Request<pb::DeleteRangeRequest>,
+    ) -> Answer<pb::DeleteRangeResponse> {
+        let request = request.into_inner();
+        let (header, body) = execute(&Command::DeleteRange(convert::delete(&request))).await?;
+        Ok(Response::new(convert::delete_response(header, &body)))
+    }
+
+    async fn txn(&self, request: Request<pb::TxnRequest>) -> Answer<pb::TxnResponse> {
+        let request = request.into_inner();
+        let txn = convert::txn(&request).map_err(convert::status)?;
+        if txn.is_read_only() {
+            // As for etcd, serializable only if every read in it says so.
+            if is_serializable(&request) {
+                has_memory()?
+            } else {
+                linearize().await?
+            }
+            return node::with(|node| {
+                let answer = node.store().read_txn(&txn).map_err(convert::status)?;
+                Ok(Response::new(convert::txn_response(node.header(answer.revision), &answer.body)))
+            });
+        }
+        let (header, body) = execute(&Command::Txn(txn)).await?;
+        Ok(Response::new(convert::txn_response(header, &body)))
+    }
+
+    async fn compact(&self, request: Request<pb::CompactionRequest>) -> Answer<pb::CompactionResponse> {
+        // Removal is incremental and never visible, so a physical compaction is done when it is executed.
+        let revision = Revision(request.into_inner().revision);
+        let (header, _) = execute(&Command::Compact { revision }).await?;
+        Ok(Response::new(pb::CompactionResponse { header: Some(header) }))
+    }
+}
+
+fn is_serializable(request: &pb::TxnRequest) -> bool {
+    use pb::request_op::Request as R;
+    request
+        .success
+        .iter()
+        .chain(&request.failure)
+        .all(|op| matches!(&op.request, Some(R::RequestRange(range)) if range.serializable))
+}

@@ -1,0 +1,65 @@
+//! Plain HTTP: what etcd offers beside gRPC on the client port, and the admin port.
+
+use crate::etcd::ETCD_VERSION;
+use crate::{metrics, node, status};
+use axum::Router;
+use axum::http::{StatusCode, header};
+use axum::response::IntoResponse;
+use axum::routing::get;
+
+/// `/health`, `/version` and `/metrics` as etcd's clients and monitors expect them beside gRPC.
+pub fn client_routes() -> Router {
+    Router::new()
+        .route("/health", get(health))
+        .route("/version", get(version))
+        .route("/metrics", get(metrics))
+}
+
+/// `/livez`, `/readyz`, `/status` and `/metrics`.
+pub fn admin_routes() -> Router {
+    Router::new()
+        // The event loop answers, so it is alive. Never quorum: a partition must not restart everyone.
+        .route("/livez", get(|| async { "ok\n" }))
+        .route("/readyz", get(ready))
+        .route("/status", get(report))
+        .route("/metrics", get(metrics))
+}
+
+async fn health() -> impl IntoResponse {
+    // As etcd: healthy means that a linearizable read is possible.
+    match node::read_index().await {
+        Ok(()) => (StatusCode::OK, axum::Json(serde_json::json!({"health": "true", "reason": ""}))),
+        Err(failure) => (
+            StatusCode::SERVICE_UNAVAILABLE,
+            axum::Json(serde_json::json!({"health": "false", "reason": format!("{failure:?}")})),
+        ),
+    }
+}
+
+async fn version() -> impl IntoResponse {
+    axum::Json(serde_json::json!({
+        "etcdserver": ETCD_VERSION,
+        "etcdcluster": ETCD_VERSION,
+        "storage": ETCD_VERSION,
+        "vr": env!("CARGO_PKG_VERSION"),
+    }))
+}
+
+async fn metrics() -> impl IntoResponse {
+    ([(header::CONTENT_TYPE, "text/plain; version=0.0.4")], node::with(|node| metrics::page(node)))
+}
+
+async fn report() -> impl IntoResponse {
+    axum::Json(node::with(|node| status::report(node)))
+}
+
+async fn ready() -> impl IntoResponse {
+    node::with(|node| match status::ready(node) {
+        true => (StatusCode::OK, "ok\n".to_owned()),
+        false => {
+            let report = status::report(node);
+            let why = report.halted.unwrap_or(report.status);
+            (StatusCode::SERVICE_UNAVAILABLE, format!("not ready: {why}\n"))
+        }
+    })
+}

@@ -1,0 +1,445 @@
+//! One replica in one thread: the protocol, the store, and everything that waits on them.
+//!
+//! All of it lives in a thread-local, because a request crosses no thread on its way (a hand-over costs more than the
+//! whole gRPC work) and because gRPC services must be `Send` while nothing here is. [`with`] borrows it for the length
+//! of a closure; nothing is held across an await.
+//!
+//! Inputs become steps of [`vr_core::Replica`]; its effects are carried out here, in order, at once.
+
+mod gateway;
+mod leases;
+mod tiers;
+
+pub use gateway::{Failure, propose, read_index};
+pub use leases::remaining;
+pub use tiers::{CutHeader, Tiering, cut};
+
+use crate::config::Config;
+use crate::etcd::{Ids, Watches};
+use crate::metrics::Counters;
+use crate::peer::{self, Incoming, Outbox};
+use bytes::{Bytes, BytesMut};
+use gateway::Gateway;
+use leases::Leases;
+use std::cell::RefCell;
+use std::collections::BTreeMap;
+use std::rc::Rc;
+use std::time::{Instant, SystemTime};
+use tokio::sync::Notify;
+use vr_core::{
+    Ballot, Effect, Effects, Envelope, Incarnation, Input, Message, Now, Op, Replica, ReplicaId, Status,
+    VoteRecord,
+};
+use vr_store::{Command, Event, LeaseChange, Store};
+
+thread_local! {
+    static NODE: RefCell<Option<Node>> = const { RefCell::new(None) };
+}
+
+/// Puts this thread's replica in its place.
+pub fn install(node: Node) {
+    NODE.with(|place| *place.borrow_mut() = Some(node));
+}
+
+/// Takes this thread's replica out again; requests that still come are refused by their dropped channels.
+pub fn uninstall() -> Option<Node> {
+    NODE.with(|place| place.borrow_mut().take())
+}
+
+/// Runs `f` on this thread's replica. Must not be nested and panics before [`install`]: both are errors of this crate.
+pub fn with<R>(f: impl FnOnce(&mut Node) -> R) -> R {
+    NODE.with(|place| {
+        f(place.borrow_mut().as_mut().expect("the replica is installed before anything is served"))
+    })
+}
+
+/// Like [`with`], for tasks that may outlive the replica at a stop.
+pub fn try_with<R>(f: impl FnOnce(&mut Node) -> R) -> Option<R> {
+    NODE.with(|place| place.borrow_mut().as_mut().map(f))
+}
+
+/// Why this replica must stop for good.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Halt {
+    /// A newer generation exists: this one is the past.
+    Fenced(String),
+    /// The protocol or the state says that going on would be wrong.
+    Fatal(String),
+}
+
+/// A replica and everything that waits on it.
+pub struct Node {
+    /// What it was told.
+    pub config: Config,
+    /// Ids as etcd clients see them.
+    pub ids: Ids,
+    /// Which start this is.
+    pub incarnation: Incarnation,
+    /// Watch streams of this replica's clients.
+    pub watches: Watches,
+    /// What happened so far, for `/metrics`.
+    pub counters: Counters,
+    replica: Replica<Store>,
+    effects: Effects<Store>,
+    gateway: Gateway,
+    leases: Leases,
+    tiering: Tiering,
+    outboxes: BTreeMap<ReplicaId, Outbox>,
+    encoder: BytesMut,
+    events: Vec<Event>,
+    lease_changes: Vec<LeaseChange>,
+    votes: tokio::sync::mpsc::UnboundedSender<VoteRecord>,
+    turn: Rc<Notify>,
+    turn_due: bool,
+    halt: Option<Halt>,
+    halted: Rc<Notify>,
+    primary_heard: Instant,
+    started: Instant,
+}
+
+/// What a [`Node`] is made of.
+pub struct Parts {
+    /// What it was told.
+    pub config: Config,
+    /// Which start this is.
+    pub incarnation: Incarnation,
+    /// The protocol, as `Replica::new` made it.
+    pub replica: Replica<Store>,
+    /// What `Replica::new` wants done.
+    pub effects: Effects<Store>,
+    /// The tier chain.
+    pub tiering: Tiering,
+    /// Queues to the peers.
+    pub outboxes: BTreeMap<ReplicaId, Outbox>,
+    /// To the thread that writes vote records.
+    pub votes: tokio::sync::mpsc::UnboundedSender<VoteRecord>,
+    /// Origin of the monotonic clock handed to `Replica::new`.
+    pub started: Instant,
+}
+
+impl Node {
+    /// A replica ready to be stepped; carries out the effects of its start.
+    #[must_use]
+    pub fn new(parts: Parts) -> Node {
+        let Parts { config, incarnation, replica, effects, tiering, outboxes, votes, started } = parts;
+        let mut node = Node {
+            ids: Ids::new(&config),
+            watches: Watches::default(),
+            counters: Counters::default(),
+            gateway: Gateway::new(),
+            leases: Leases::default(),
+            config,
+            incarnation,
+            replica,
+            effects,
+            tiering,
+            outboxes,
+            encoder: BytesMut::with_capacity(1 << 16),
+            events: Vec::new(),
+            lease_changes: Vec::new(),
+            votes,
+            turn: Rc::default(),
+            turn_due: false,
+            halt: None,
+            halted: Rc::default(),
+            primary_heard: started,
+            started,
+        };
+        node.carry_out();
+        node
+    }
+
+    /// The protocol's view of things.
+    #[must_use]
+    pub fn replica(&self) -> &Replica<Store> {
+        &self.replica
+    }
+
+    /// The executed state.
+    #[must_use]
+    pub fn store(&self) -> &Store {
+        self.replica.state()
+    }
+
+    /// The tier chain.
+    #[must_use]
+    pub fn tiering(&self) -> &Tiering {
+        &self.tiering
+    }
+
+    /// Whether this replica may answer anything at all.
+    #[must_use]
+    pub fn serves(&self) -> bool {
+        self.halt.is_none() && matches!(self.replica.status(), Status::Normal | Status::ViewChange)
+    }
+
+    /// Why this replica must stop, once it must.
+    #[must_use]
+    pub fn halt(&self) -> Option<&Halt> {
+        self.halt.as_ref()
+    }
+
+    /// Rings when [`Node::halt`] is set.
+    #[must_use]
+    pub fn halted(&self) -> Rc<Notify> {
+        self.halted.clone()
+    }
+
+    /// Rings when a turn is due.
+    #[must_use]
+    pub fn turn_bell(&self) -> Rc<Notify> {
+        self.turn.clone()
+    }
+
+    /// Stops for good, for a reason that is kept.
+    pub fn stop(&mut self, halt: Halt) {
+        if self.halt.is_none() {
+            match &halt {
+                Halt::Fenced(reason) => tracing::error!(reason, "fenced"),
+                Halt::Fatal(reason) => tracing::error!(reason, "cannot go on"),
+            }
+            self.halt = Some(halt);
+            self.halted.notify_one();
+        }
+    }
+
+    /// The primary, where one is known and this replica is in its view.
+    #[must_use]
+    pub fn primary(&self) -> Option<ReplicaId> {
+        (self.replica.status() == Status::Normal).then(|| self.replica.primary())
+    }
+
+    /// Whether the primary has been silent for three timeouts.
+    #[must_use]
+    pub fn leaderless(&self) -> bool {
+        !self.replica.is_primary() && self.primary_heard.elapsed() > self.config.view_timeout * 3
+    }
+
+    /// Microseconds until the protocol wants a tick, if it does.
+    #[must_use]
+    pub fn until_deadline(&self) -> Option<std::time::Duration> {
+        let deadline = self.replica.next_deadline()?;
+        Some(std::time::Duration::from_micros(deadline.saturating_sub(self.now().mono)))
+    }
+
+    /// Seconds this process has been at it.
+    #[must_use]
+    pub fn started(&self) -> Instant {
+        self.started
+    }
+
+    fn now(&self) -> Now {
+        let micros = |d: std::time::Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+        Now {
+            mono: micros(self.started.elapsed()),
+            wall: micros(SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default()),
+        }
+    }
+
+    /// One input, and everything that follows from it.
+    pub fn step(&mut self, input: Input) {
+        if self.halt.is_some() {
+            return;
+        }
+        let now = self.now();
+        self.replica.step(now, input, &mut self.effects);
+        self.carry_out();
+    }
+
+    /// A frame from a peer.
+    ///
+    /// # Errors
+    /// The frame is malformed: its connection should end.
+    pub fn receive(&mut self, payload: Bytes) -> Result<(), String> {
+        self.counters.peer_bytes_received += payload.len() as u64;
+        match peer::decode(payload)? {
+            Incoming::Protocol(envelope) => {
+                let from = envelope.from;
+                self.step(Input::Message(envelope));
+                if from == self.replica.primary() {
+                    self.primary_heard = Instant::now();
+                }
+                // What a message has set free (a pipeline slot, a queued request) leaves with the next turn.
+                self.turn_soon();
+            }
+            Incoming::Lease(from, message) => self.lease_message(from, message),
+        }
+        Ok(())
+    }
+
+    /// Makes sure that a turn ends soon: after everything that is runnable now has queued its work.
+    fn turn_soon(&mut self) {
+        if !self.turn_due {
+            self.turn_due = true;
+            self.turn.notify_one();
+        }
+    }
+
+    /// The end of a loop turn: queued requests become a batch, queued reads a round.
+    pub fn turn(&mut self) {
+        self.turn_due = false;
+        if let Some(token) = self.gateway.begin_round() {
+            self.step(Input::Read { token });
+        }
+        self.step(Input::Turn);
+    }
+
+    fn carry_out(&mut self) {
+        let mut effects = std::mem::take(&mut self.effects.0);
+        for effect in effects.drain(..) {
+            self.carry_out_one(effect);
+        }
+        // Keep the buffer: there is one for every step.
+        if self.effects.0.is_empty() {
+            self.effects.0 = effects;
+        }
+        self.deliver_events();
+    }
+
+    fn carry_out_one(&mut self, effect: Effect<Store>) {
+        match effect {
+            Effect::Send(to, message) => {
+                let frame = self.encode(message);
+                self.push(to, frame);
+            }
+            Effect::Broadcast(message) => {
+                let frame = self.encode(message);
+                let everyone: Vec<ReplicaId> = self.outboxes.keys().copied().collect();
+                for to in everyone {
+                    self.push(to, frame.clone());
+                }
+            }
+            Effect::WriteVote(record) => {
+                // The writer outlives the node; if it is gone the process is stopping.
+                let _ = self.votes.send(record);
+            }
+            Effect::Reply { number, reply, .. } => self.gateway.answer(number, Ok(reply)),
+            Effect::Rejected { number } => self.gateway.answer(number, Err(Failure::NotExecuted)),
+            Effect::Unknown { number } => self.gateway.answer(number, Err(Failure::Unknown)),
+            Effect::ReadReady { token } => self.gateway.round_ended(token, true),
+            Effect::ReadFailed { token } => self.gateway.round_ended(token, false),
+            Effect::Committed(entry) => self.tiering.committed(&entry),
+            Effect::Cut { op, ballot, time, digest, snapshot } => {
+                let header = tiers::CutHeader { op, ballot, time, digest };
+                self.tiering.cut(&self.config, self.replica.state(), header, snapshot);
+            }
+            Effect::Release(snapshot) => self.tiering.release(snapshot),
+            Effect::ReleaseState(state) => self.tiering.release(state),
+            Effect::Certified { op, root, by } => {
+                tracing::debug!(%op, %root, members = by.len(), "cut certified");
+            }
+            Effect::Diverged { op, certified, ours } => self.stop(Halt::Fatal(format!(
+                "the state of replica {} differs from what a quorum has at op {op}: root {ours}, certified {certified}. \
+                 Keep its disks for inspection and replace it by a new replica id",
+                self.config.id
+            ))),
+            Effect::Standing(status, ballot) => self.standing(status, ballot),
+            Effect::StateReplaced(op) => {
+                tracing::info!(%op, "state replaced by another replica's");
+                self.watches.start_over();
+            }
+            Effect::Fatal(reason) => self.stop(Halt::Fatal(reason)),
+        }
+    }
+
+    fn standing(&mut self, status: Status, ballot: Ballot) {
+        let primary = self.replica.primary();
+        tracing::info!(?status, %ballot, %primary, "standing");
+        self.counters.standings += 1;
+        if status == Status::Normal && self.replica.is_primary() {
+            let now = self.elapsed();
+            self.leases.begin(self.replica.state(), now);
+        } else {
+            self.leases.end();
+        }
+        if status == Status::QuorumLost {
+            tracing::error!(
+                "a majority of the replicas has lost its memory and no primary is left: nothing is served. \
+                 Restore from the freshest checkpoint (`vr dev --restore`, or the operator's recovery plan)"
+            );
+        }
+    }
+
+    fn encode(&mut self, message: Message) -> Bytes {
+        let envelope = Envelope {
+            lineage: self.config.lineage,
+            generation: self.config.generation,
+            from: self.config.id,
+            incarnation: self.incarnation,
+            message,
+        };
+        peer::encode(&envelope, &mut self.encoder);
+        self.encoder.split().freeze()
+    }
+
+    fn push(&mut self, to: ReplicaId, frame: Bytes) {
+        let len = frame.len() as u64;
+        match self.outboxes.get(&to) {
+            Some(outbox) if outbox.push(frame) => self.counters.peer_bytes_sent += len,
+            _ => self.counters.peer_frames_dropped += 1,
+        }
+    }
+
+    fn deliver_events(&mut self) {
+        let store = self.replica.state_mut();
+        store.drain_events(&mut self.events);
+        store.drain_lease_changes(&mut self.lease_changes);
+        let now = self.started.elapsed();
+        for change in self.lease_changes.drain(..) {
+            if let Some(book) = self.leases.book() {
+                book.apply(change, now);
+            }
+        }
+        if !self.events.is_empty() {
+            let header = self.header(self.store().revision());
+            self.counters.watch_responses += self.watches.deliver(&self.events, &header);
+            self.events.clear();
+        }
+    }
+
+    /// Time since the process began: the clock of deadlines.
+    fn elapsed(&self) -> std::time::Duration {
+        self.started.elapsed()
+    }
+
+    /// A write of this replica's own, whose reply nobody waits for.
+    fn propose_own(&mut self, command: &Command<'_>) {
+        let mut body = Vec::new();
+        command.encode(&mut body);
+        // Refused or lost: the next look at the clock proposes it again.
+        let _ = self.submit(body.into());
+    }
+
+    /// A few times a second: leases whose time is over, and what the tiers want.
+    pub fn keep_house(&mut self) {
+        self.expire_leases();
+        if let Some(reason) = self.tiering.fenced() {
+            self.stop(Halt::Fenced(reason));
+            return;
+        }
+        self.tiering.ship(self.replica.shipper() == Some(self.config.id));
+        if self.replica.is_primary() && self.replica.status() == Status::Normal {
+            if self.tiering.wants_cut() {
+                self.step(Input::Cut);
+            }
+            if let Some(revision) = self.tiering.reservation(self.replica.state()) {
+                self.propose_own(&Command::Reserve { revision });
+            }
+        }
+        if self.leaderless() {
+            self.watches.primary_is_missing();
+        }
+    }
+
+    /// Takes the node apart for a clean stop.
+    #[must_use]
+    pub fn into_parts(self) -> (Config, Incarnation, Replica<Store>, Tiering) {
+        (self.config, self.incarnation, self.replica, self.tiering)
+    }
+
+    /// The op up to which everything is executed.
+    #[must_use]
+    pub fn executed(&self) -> Op {
+        self.replica.commit()
+    }
+}

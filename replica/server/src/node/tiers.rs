@@ -1,0 +1,156 @@
+//! The tier chain as the replica's thread sees it: values go in, nothing here waits. Roots of cuts are computed on a
+//! thread beside.
+
+use crate::config::Config;
+use crate::status::TierReport;
+use bytes::Bytes;
+use tokio::sync::mpsc;
+use vr_checkpoint::chain::Chain;
+use vr_checkpoint::format::LogEntry;
+use vr_checkpoint::restore::TierKind;
+use vr_checkpoint::writer::Cut;
+use vr_core::{Ballot, Digest, Entry, Op};
+use vr_store::{Revision, Store};
+use vr_tree::Snapshot;
+
+/// Revisions reserved ahead at a time: a restore skips at most so many.
+const RESERVE: i64 = 10_000_000;
+
+/// The chain's near end.
+pub struct Tiering {
+    chain: Chain,
+    hash: std::sync::mpsc::Sender<(Op, Snapshot)>,
+}
+
+/// Where a cut stands in the log.
+#[derive(Clone, Copy, Debug)]
+pub struct CutHeader {
+    /// The cut.
+    pub op: Op,
+    /// Ballot of its entry.
+    pub ballot: Ballot,
+    /// Time of its entry, microseconds since the Unix epoch.
+    pub time: u64,
+    /// Digest of the log through it.
+    pub digest: Digest,
+}
+
+impl Tiering {
+    /// Over a running chain; the roots of cuts arrive at the receiver.
+    ///
+    /// # Errors
+    /// The operating system gives no thread.
+    pub fn new(chain: Chain) -> std::io::Result<(Tiering, mpsc::UnboundedReceiver<(Op, Digest)>)> {
+        let (hash, to_hash) = std::sync::mpsc::channel::<(Op, Snapshot)>();
+        // One root a cut, and cuts are seconds apart.
+        let (tell, roots) = mpsc::unbounded_channel();
+        std::thread::Builder::new().name("roots".to_owned()).spawn(move || {
+            for (op, snapshot) in to_hash {
+                if tell.send((op, Digest(snapshot.root()))).is_err() {
+                    return;
+                }
+            }
+        })?;
+        Ok((Tiering { chain, hash }, roots))
+    }
+
+    pub(super) fn committed(&self, entry: &Entry) {
+        self.chain.committed(LogEntry {
+            op: entry.header.op.0,
+            time_micros: entry.header.time,
+            digest: entry.digest().0,
+            bytes: Bytes::from(entry.encode()),
+        });
+    }
+
+    pub(super) fn cut(&self, config: &Config, store: &Store, header: CutHeader, snapshot: Snapshot) {
+        // The hashing thread lives as long as this.
+        let _ = self.hash.send((header.op, snapshot.clone()));
+        self.chain.cut(cut(config, store, header), snapshot);
+    }
+
+    pub(super) fn release(&self, garbage: impl Send + 'static) {
+        self.chain.drop_elsewhere(garbage);
+    }
+
+    pub(super) fn ship(&self, ships: bool) {
+        self.chain.ship_to_object_store(ships);
+    }
+
+    pub(super) fn wants_cut(&self) -> bool {
+        self.chain.wants_cut()
+    }
+
+    pub(super) fn fenced(&self) -> Option<String> {
+        self.chain.fenced()
+    }
+
+    /// The reservation to propose now, if one is due and durable.
+    pub(super) fn reservation(&self, store: &Store) -> Option<Revision> {
+        let (now, reserved) = (store.revision().0, store.reserved().0);
+        if reserved - now > RESERVE / 2 {
+            return None;
+        }
+        let wanted = now + RESERVE;
+        if self.chain.reserved() < now + RESERVE / 2 {
+            self.chain.reserve(wanted);
+        }
+        let durable = self.chain.reserved().min(wanted);
+        (durable > reserved).then_some(Revision(durable))
+    }
+
+    /// How each tier is.
+    #[must_use]
+    pub fn status(&self) -> Vec<TierReport> {
+        let committed = self.chain.committed_op();
+        let seconds = |micros: u64| micros as f64 / 1e6;
+        let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+        let now = now.unwrap_or_default().as_secs_f64();
+        let report = |(kind, status): (TierKind, vr_checkpoint::chain::TierStatus)| TierReport {
+            tier: name(kind).to_owned(),
+            checkpoint_op: status.checkpoint_op,
+            recovery_op: status.recovery_op,
+            lag_seconds: match committed > status.recovery_op {
+                true => (now - seconds(status.recovery_micros)).max(0.0),
+                false => 0.0,
+            },
+            last_success: seconds(status.success_micros),
+            dirty_bytes: status.dirty_bytes,
+            written_bytes: status.written_bytes,
+            requests: status.requests,
+            error: status.error,
+        };
+        self.chain.status().into_iter().map(report).collect()
+    }
+
+    /// Gives the chain away, for its last work.
+    #[must_use]
+    pub fn into_chain(self) -> Chain {
+        self.chain
+    }
+}
+
+/// What a checkpoint of this state says.
+#[must_use]
+pub fn cut(config: &Config, store: &Store, header: CutHeader) -> Cut {
+    Cut {
+        op: header.op.0,
+        view: header.ballot.view.0,
+        epoch: header.ballot.epoch.0,
+        time_micros: header.time,
+        log_digest: header.digest.0,
+        revision: store.revision().0,
+        reserved_revision: store.reserved().0,
+        configuration: serde_json::json!({"order": config.members.iter().map(|m| m.id.0).collect::<Vec<_>>()}),
+    }
+}
+
+/// A tier's name in reports and metrics.
+#[must_use]
+pub fn name(kind: TierKind) -> &'static str {
+    match kind {
+        TierKind::Nvme => "nvme",
+        TierKind::Volume => "volume",
+        TierKind::ObjectStore => "objectStore",
+    }
+}

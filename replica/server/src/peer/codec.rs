@@ -1,0 +1,417 @@
+//! Envelopes to protobuf and back, and the two messages that drivers exchange beside the protocol.
+
+use bytes::{BufMut, Bytes, BytesMut};
+use prost::Message as _;
+use vr_core::{
+    Ballot, Digest, Entry, Envelope, Epoch, Generation, Header, Incarnation, Kind, Lineage, Message, Op,
+    ReplicaId, RequestNumber, View,
+};
+use vr_proto::peer as pb;
+use vr_proto::peer::envelope::Message as Pb;
+
+/// What a frame held.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Incoming {
+    /// For the protocol.
+    Protocol(Envelope),
+    /// For the driver: a lease question or its answer.
+    Lease(ReplicaId, LeaseMessage),
+}
+
+/// Leases' deadlines live at the primary; its peers ask there. Not part of the protocol: nothing of it is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum LeaseMessage {
+    /// How long does it still live? With `renew`, its time begins anew.
+    Ask {
+        /// The asker's.
+        token: u64,
+        /// Which lease.
+        id: i64,
+        /// Keepalive or a look.
+        renew: bool,
+    },
+    /// The answer; `remaining` is in seconds, -1 if there is no such lease, absent if the asked is no primary.
+    Answer {
+        /// The asker's.
+        token: u64,
+        /// Granted seconds.
+        granted: i64,
+        /// Seconds left.
+        remaining: Option<i64>,
+    },
+}
+
+/// Appends a frame's payload.
+pub fn encode(envelope: &Envelope, out: &mut BytesMut) {
+    frame(
+        out,
+        &pb::Envelope {
+            lineage: Bytes::copy_from_slice(&envelope.lineage.0),
+            generation: envelope.generation.0,
+            from: envelope.from.0,
+            incarnation: envelope.incarnation.0,
+            message: Some(to_pb(&envelope.message)),
+        },
+    );
+}
+
+/// Appends a driver's frame.
+pub fn encode_lease(
+    who: (Lineage, Generation, ReplicaId, Incarnation),
+    message: LeaseMessage,
+    out: &mut BytesMut,
+) {
+    let (lineage, generation, from, incarnation) = who;
+    frame(
+        out,
+        &pb::Envelope {
+            lineage: Bytes::copy_from_slice(&lineage.0),
+            generation: generation.0,
+            from: from.0,
+            incarnation: incarnation.0,
+            message: Some(match message {
+                LeaseMessage::Ask { token, id, renew } => Pb::LeaseAsk(pb::LeaseAsk { token, id, renew }),
+                LeaseMessage::Answer { token, granted, remaining } => {
+                    Pb::LeaseAnswer(pb::LeaseAnswer { token, granted, remaining })
+                }
+            }),
+        },
+    );
+}
+
+fn frame(out: &mut BytesMut, envelope: &pb::Envelope) {
+    let start = out.len();
+    out.reserve(8 + envelope.encoded_len());
+    out.put_bytes(0, 8);
+    envelope.encode(out).expect("a buffer that grows never runs out");
+    let (len, crc) = {
+        let payload = &out[start + 8..];
+        (u32::try_from(payload.len()).expect("far below 4 GiB"), crc32c::crc32c(payload))
+    };
+    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
+    out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+}
+
+/// Reads a frame's payload. `Err` says what is malformed.
+///
+/// # Errors
+/// Anything that no correct peer sends.
+pub fn decode(payload: Bytes) -> Result<Incoming, String> {
+    let envelope = pb::Envelope::decode(payload).map_err(|e| e.to_string())?;
+    let lineage = Lineage(envelope.lineage.as_ref().try_into().map_err(|_| "lineage is not 16 bytes")?);
+    let (generation, from) = (Generation(envelope.generation), ReplicaId(envelope.from));
+    let incarnation = Incarnation(envelope.incarnation);
+    let message = match envelope.message.ok_or("an envelope without a message")? {
+        Pb::LeaseAsk(pb::LeaseAsk { token, id, renew }) => {
+            return Ok(Incoming::Lease(from, LeaseMessage::Ask { token, id, renew }));
+        }
+        Pb::LeaseAnswer(pb::LeaseAnswer { token, granted, remaining }) => {
+            return Ok(Incoming::Lease(from, LeaseMessage::Answer { token, granted, remaining }));
+        }
+        other => from_pb(other)?,
+    };
+    Ok(Incoming::Protocol(Envelope { lineage, generation, from, incarnation, message }))
+}
+
+fn to_pb(message: &Message) -> Pb {
+    match message {
+        Message::Forward { requests } => Pb::Forward(pb::Forward { requests: requests.clone() }),
+        Message::Refused { numbers } => {
+            Pb::Refused(pb::Refused { numbers: numbers.iter().map(|n| n.0).collect() })
+        }
+        Message::Prepare { ballot, commit, entry } => Pb::Prepare(pb::Prepare {
+            ballot: ballot_to(*ballot),
+            commit: commit.0,
+            entry: Some(entry_to(entry)),
+        }),
+        Message::PrepareOk { ballot, op, digest } => {
+            Pb::PrepareOk(pb::PrepareOk { ballot: ballot_to(*ballot), op: op.0, digest: digest_to(digest) })
+        }
+        Message::Commit { ballot, commit, digest, round, shipper } => Pb::Commit(pb::Commit {
+            ballot: ballot_to(*ballot),
+            commit: commit.0,
+            digest: digest_to(digest),
+            round: *round,
+            shipper: shipper.map(|s| s.0),
+        }),
+        Message::CommitOk { ballot, round, op } => {
+            Pb::CommitOk(pb::CommitOk { ballot: ballot_to(*ballot), round: *round, op: op.0 })
+        }
+        Message::ReadIndex { token } => Pb::ReadIndex(pb::ReadIndex { token: *token }),
+        Message::ReadIndexIs { token, op } => {
+            Pb::ReadIndexIs(pb::ReadIndexIs { token: *token, op: op.map(|op| op.0) })
+        }
+        Message::StartViewChange { ballot } => {
+            Pb::StartViewChange(pb::StartViewChange { ballot: ballot_to(*ballot) })
+        }
+        Message::DoViewChange { ballot, last_normal, commit, op, headers } => {
+            Pb::DoViewChange(pb::DoViewChange {
+                ballot: ballot_to(*ballot),
+                last_normal: ballot_to(*last_normal),
+                commit: commit.0,
+                op: op.0,
+                headers: headers.iter().map(header_to).collect(),
+            })
+        }
+        Message::StartView { ballot, commit, op, headers } => Pb::StartView(pb::StartView {
+            ballot: ballot_to(*ballot),
+            commit: commit.0,
+            op: op.0,
+            headers: headers.iter().map(header_to).collect(),
+        }),
+        Message::GetView { nonce, promised, checkpoint } => Pb::GetView(pb::GetView {
+            nonce: *nonce,
+            promised: ballot_to(*promised),
+            checkpoint: checkpoint.0,
+        }),
+        Message::ViewIs { nonce, ballot, commit, op, digest } => Pb::ViewIs(pb::ViewIs {
+            nonce: *nonce,
+            ballot: ballot_to(*ballot),
+            commit: commit.0,
+            op: op.0,
+            digest: digest_to(digest),
+        }),
+        Message::Standing { nonce, promised, amnesiac } => {
+            Pb::Standing(pb::Standing { nonce: *nonce, promised: ballot_to(*promised), amnesiac: *amnesiac })
+        }
+        Message::GetEntries { ballot, from, to } => {
+            Pb::GetEntries(pb::GetEntries { ballot: ballot_to(*ballot), from: from.0, to: to.0 })
+        }
+        Message::Entries { ballot, oldest, entries } => Pb::Entries(pb::Entries {
+            ballot: ballot_to(*ballot),
+            oldest: oldest.0,
+            entries: entries.iter().map(entry_to).collect(),
+        }),
+        Message::GetState { ballot, cut, cursor } => {
+            Pb::GetState(pb::GetState { ballot: ballot_to(*ballot), cut: cut.0, cursor: cursor.clone() })
+        }
+        Message::State { ballot, cut, root, chunk, next } => Pb::State(pb::State {
+            ballot: ballot_to(*ballot),
+            cut: cut.0,
+            root: digest_to(root),
+            chunk: chunk.clone(),
+            next: next.clone(),
+        }),
+        Message::Root { op, root } => Pb::Root(pb::Root { op: op.0, root: digest_to(root) }),
+    }
+}
+
+fn from_pb(message: Pb) -> Result<Message, String> {
+    Ok(match message {
+        Pb::Forward(m) => Message::Forward { requests: m.requests },
+        Pb::Refused(m) => Message::Refused { numbers: m.numbers.into_iter().map(RequestNumber).collect() },
+        Pb::Prepare(m) => Message::Prepare {
+            ballot: ballot(m.ballot)?,
+            commit: Op(m.commit),
+            entry: entry(m.entry.ok_or("a Prepare without an entry")?)?,
+        },
+        Pb::PrepareOk(m) => {
+            Message::PrepareOk { ballot: ballot(m.ballot)?, op: Op(m.op), digest: digest(&m.digest)? }
+        }
+        Pb::Commit(m) => Message::Commit {
+            ballot: ballot(m.ballot)?,
+            commit: Op(m.commit),
+            digest: digest(&m.digest)?,
+            round: m.round,
+            shipper: m.shipper.map(ReplicaId),
+        },
+        Pb::CommitOk(m) => Message::CommitOk { ballot: ballot(m.ballot)?, round: m.round, op: Op(m.op) },
+        Pb::ReadIndex(m) => Message::ReadIndex { token: m.token },
+        Pb::ReadIndexIs(m) => Message::ReadIndexIs { token: m.token, op: m.op.map(Op) },
+        Pb::StartViewChange(m) => Message::StartViewChange { ballot: ballot(m.ballot)? },
+        Pb::DoViewChange(m) => Message::DoViewChange {
+            ballot: ballot(m.ballot)?,
+            last_normal: ballot(m.last_normal)?,
+            commit: Op(m.commit),
+            op: Op(m.op),
+            headers: m.headers.into_iter().map(header).collect::<Result<_, _>>()?,
+        },
+        Pb::StartView(m) => Message::StartView {
+            ballot: ballot(m.ballot)?,
+            commit: Op(m.commit),
+            op: Op(m.op),
+            headers: m.headers.into_iter().map(header).collect::<Result<_, _>>()?,
+        },
+        Pb::GetView(m) => {
+            Message::GetView { nonce: m.nonce, promised: ballot(m.promised)?, checkpoint: Op(m.checkpoint) }
+        }
+        Pb::ViewIs(m) => Message::ViewIs {
+            nonce: m.nonce,
+            ballot: ballot(m.ballot)?,
+            commit: Op(m.commit),
+            op: Op(m.op),
+            digest: digest(&m.digest)?,
+        },
+        Pb::Standing(m) => {
+            Message::Standing { nonce: m.nonce, promised: ballot(m.promised)?, amnesiac: m.amnesiac }
+        }
+        Pb::GetEntries(m) => {
+            Message::GetEntries { ballot: ballot(m.ballot)?, from: Op(m.from), to: Op(m.to) }
+        }
+        Pb::Entries(m) => Message::Entries {
+            ballot: ballot(m.ballot)?,
+            oldest: Op(m.oldest),
+            entries: m.entries.into_iter().map(entry).collect::<Result<_, _>>()?,
+        },
+        Pb::GetState(m) => Message::GetState { ballot: ballot(m.ballot)?, cut: Op(m.cut), cursor: m.cursor },
+        Pb::State(m) => Message::State {
+            ballot: ballot(m.ballot)?,
+            cut: Op(m.cut),
+            root: digest(&m.root)?,
+            chunk: m.chunk,
+            next: m.next,
+        },
+        Pb::Root(m) => Message::Root { op: Op(m.op), root: digest(&m.root)? },
+        Pb::LeaseAsk(_) | Pb::LeaseAnswer(_) => return Err("a driver's message in the protocol".to_owned()),
+    })
+}
+
+fn ballot_to(ballot: Ballot) -> Option<pb::Ballot> {
+    Some(pb::Ballot { epoch: ballot.epoch.0, view: ballot.view.0 })
+}
+
+fn ballot(ballot: Option<pb::Ballot>) -> Result<Ballot, String> {
+    let pb::Ballot { epoch, view } = ballot.ok_or("no ballot")?;
+    Ok(Ballot { epoch: Epoch(epoch), view: View(view) })
+}
+
+fn digest_to(digest: &Digest) -> Bytes {
+    Bytes::copy_from_slice(&digest.0)
+}
+
+fn digest(bytes: &Bytes) -> Result<Digest, String> {
+    Ok(Digest(bytes.as_ref().try_into().map_err(|_| "a digest is not 32 bytes")?))
+}
+
+fn header_to(header: &Header) -> pb::Header {
+    pb::Header {
+        op: header.op.0,
+        ballot: ballot_to(header.ballot),
+        kind: header.kind as u32,
+        time: header.time,
+        body: digest_to(&header.body),
+        parent: digest_to(&header.parent),
+    }
+}
+
+fn header(header: pb::Header) -> Result<Header, String> {
+    let kind = match header.kind {
+        1 => Kind::Requests,
+        2 => Kind::NewView,
+        3 => Kind::Checkpoint,
+        other => return Err(format!("entry kind {other} is not known: is the sender newer?")),
+    };
+    Ok(Header {
+        op: Op(header.op),
+        ballot: ballot(header.ballot)?,
+        kind,
+        time: header.time,
+        body: digest(&header.body)?,
+        parent: digest(&header.parent)?,
+    })
+}
+
+fn entry_to(entry: &Entry) -> pb::Entry {
+    pb::Entry { header: Some(header_to(&entry.header)), body: entry.body.clone() }
+}
+
+fn entry(entry: pb::Entry) -> Result<Entry, String> {
+    Ok(Entry { header: header(entry.header.ok_or("an entry without a header")?)?, body: entry.body })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn every_message() -> Vec<Message> {
+        let ballot = Ballot { epoch: Epoch(1), view: View(7) };
+        let header = Header {
+            op: Op(9),
+            ballot,
+            kind: Kind::Requests,
+            time: 11,
+            body: Digest([3; 32]),
+            parent: Digest([4; 32]),
+        };
+        let entry = Entry { header, body: Bytes::from_static(b"body") };
+        let (op, commit, digest) = (Op(9), Op(8), Digest([5; 32]));
+        vec![
+            Message::Forward { requests: Bytes::from_static(b"batch") },
+            Message::Refused { numbers: vec![RequestNumber(1), RequestNumber(9)] },
+            Message::Prepare { ballot, commit, entry: entry.clone() },
+            Message::PrepareOk { ballot, op, digest },
+            Message::Commit { ballot, commit, digest, round: 3, shipper: Some(ReplicaId(2)) },
+            Message::Commit { ballot, commit, digest, round: 0, shipper: None },
+            Message::CommitOk { ballot, round: 3, op },
+            Message::ReadIndex { token: 1 },
+            Message::ReadIndexIs { token: 1, op: Some(op) },
+            Message::ReadIndexIs { token: 1, op: None },
+            Message::StartViewChange { ballot },
+            Message::DoViewChange { ballot, last_normal: ballot, commit, op, headers: vec![header] },
+            Message::StartView { ballot, commit, op, headers: vec![header, header] },
+            Message::GetView { nonce: 1, promised: ballot, checkpoint: op },
+            Message::ViewIs { nonce: 1, ballot, commit, op, digest },
+            Message::Standing { nonce: 1, promised: ballot, amnesiac: true },
+            Message::GetEntries { ballot, from: commit, to: op },
+            Message::Entries { ballot, oldest: Op(1), entries: vec![entry] },
+            Message::GetState { ballot, cut: Op(0), cursor: Bytes::new() },
+            Message::State { ballot, cut: op, root: digest, chunk: Bytes::from_static(b"c"), next: None },
+            Message::State { ballot, cut: op, root: digest, chunk: Bytes::new(), next: Some(Bytes::new()) },
+            Message::Root { op, root: digest },
+        ]
+    }
+
+    fn payload(out: &BytesMut) -> Bytes {
+        Bytes::copy_from_slice(&out[8..])
+    }
+
+    #[test]
+    fn every_message_survives_the_wire() {
+        for message in every_message() {
+            let envelope = Envelope {
+                lineage: Lineage([1; 16]),
+                generation: Generation(2),
+                from: ReplicaId(3),
+                incarnation: Incarnation(4),
+                message,
+            };
+            let mut out = BytesMut::new();
+            encode(&envelope, &mut out);
+            assert_eq!(decode(payload(&out)), Ok(Incoming::Protocol(envelope)));
+        }
+        for message in [
+            LeaseMessage::Ask { token: 1, id: -5, renew: true },
+            LeaseMessage::Answer { token: 1, granted: 60, remaining: Some(-1) },
+            LeaseMessage::Answer { token: 1, granted: 0, remaining: None },
+        ] {
+            let mut out = BytesMut::new();
+            encode_lease((Lineage([1; 16]), Generation(2), ReplicaId(3), Incarnation(4)), message, &mut out);
+            assert_eq!(decode(payload(&out)), Ok(Incoming::Lease(ReplicaId(3), message)));
+        }
+    }
+
+    /// Whatever is cut off or flipped is an error or another message, never a panic.
+    #[test]
+    fn malformed_payloads_are_refused() {
+        for message in every_message() {
+            let envelope = Envelope {
+                lineage: Lineage([1; 16]),
+                generation: Generation(2),
+                from: ReplicaId(3),
+                incarnation: Incarnation(4),
+                message,
+            };
+            let mut out = BytesMut::new();
+            encode(&envelope, &mut out);
+            let bytes = payload(&out);
+            for cut in 0..bytes.len() {
+                let _ = decode(bytes.slice(..cut));
+                let mut flipped = bytes.to_vec();
+                flipped[cut] ^= 0x55;
+                let _ = decode(Bytes::from(flipped));
+            }
+        }
+        assert!(decode(Bytes::new()).is_err());
+        assert!(decode(Bytes::from_static(b"GET / HTTP/1.1")).is_err());
+    }
+}

@@ -1,0 +1,21 @@
+//! Replicas among themselves: one TCP connection in each direction, an envelope to a frame.
+//!
+//! A connection carries messages one way only: the replica that dialled sends. Messages may be lost (a connection that
+//! breaks takes its queue with it); the protocol repeats what matters. Frames that are malformed end the connection.
+//!
+//! ```text
+//! connection: 8 bytes "VRPEER" 0 1, then frames
+//! frame:      4 bytes length of the payload, 4 bytes CRC32C of it (both little-endian), payload (vr.peer.v1.Envelope)
+//! ```
+
+mod codec;
+mod link;
+
+pub use codec::{Incoming, LeaseMessage, decode, encode, encode_lease};
+pub use link::{Outbox, accept, dial};
+
+/// First on every connection; the last byte is the version.
+pub const MAGIC: &[u8; 8] = b"VRPEER\0\x01";
+/// A frame above this is a fault of the sender: the largest legitimate one is a batch around one request of the
+/// largest size, or a portion of state.
+pub const MAX_FRAME: usize = 64 << 20;

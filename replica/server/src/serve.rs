@@ -1,0 +1,253 @@
+//! A replica's life: bind, boot, serve, stop.
+//!
+//! One thread carries sockets, protocol and execution. Vote records are written by a thread of their own, tiers by the
+//! chain's; both report back as values.
+
+use crate::boot::{self, Booted};
+use crate::config::Config;
+use crate::node::{self, Halt, Node, Parts};
+use crate::{etcd, http, peer, vote};
+use anyhow::Context;
+use axum::Router;
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use hyper_util::server::conn::auto;
+use hyper_util::service::TowerToHyperService;
+use std::collections::BTreeMap;
+use std::net::SocketAddr;
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+use tokio::net::{TcpListener, TcpStream};
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::mpsc;
+use tokio::task::LocalSet;
+use vr_core::{Digest, Effects, Input, Now, Op, Options, Replica, VoteRecord};
+
+/// Longest sleep of the clock task: a deadline that moves nearer meanwhile is late by no more.
+const TICK: Duration = Duration::from_millis(10);
+/// Between two looks at leases, reservations and what the tiers want.
+const HOUSEKEEPING: Duration = Duration::from_millis(100);
+/// After a vote record could not be written.
+const VOTE_RETRY: Duration = Duration::from_millis(200);
+
+/// How a replica ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum End {
+    /// It was asked to stop, and its next start remembers everything.
+    Clean,
+    /// It was asked to stop and had nothing that a next start could rely on.
+    WithoutMemory,
+    /// A newer generation exists.
+    Fenced,
+}
+
+/// Runs a replica until it is told to stop (SIGTERM, SIGINT) or must.
+///
+/// # Errors
+/// What kept it from starting, or from going on; the message is for a person.
+pub fn run(config: Config) -> anyhow::Result<End> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+    let local = LocalSet::new();
+    let end = local.block_on(&runtime, serve(config));
+    // Whatever still runs holds nothing that matters: connections of clients and peers.
+    runtime.shutdown_background();
+    end
+}
+
+async fn serve(config: Config) -> anyhow::Result<End> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    // Ports first: a second process with this configuration must not even look at the disks.
+    let client = bind("clientAddress", config.client).await?;
+    let peers = bind("peerAddress", config.peer).await?;
+    let admin = bind("adminAddress", config.admin).await?;
+
+    let Booted { boot, tiering, incarnation, roots } = tokio::select! {
+        booted = boot::boot(&config) => booted?,
+        _ = terminate.recv() => return Ok(End::WithoutMemory),
+        _ = interrupt.recv() => return Ok(End::WithoutMemory),
+    };
+    let started = Instant::now();
+    let (votes, written) = vote_writer(config.tiers.disks())?;
+    let outboxes: BTreeMap<_, _> = config
+        .members
+        .iter()
+        .filter(|m| m.id != config.id)
+        .map(|m| (m.id, peer::Outbox::default()))
+        .collect();
+    let mut effects = Effects::new();
+    let now = Now { mono: 0, wall: wall() };
+    let replica = Replica::new(boot, options(&config), now, &mut effects)
+        .map_err(|reason| anyhow::anyhow!("the replica cannot start: {reason}"))?;
+    let node = Node::new(Parts {
+        config: config.clone(),
+        incarnation,
+        replica,
+        effects,
+        tiering,
+        outboxes: outboxes.clone(),
+        votes,
+        started,
+    });
+    let (bell, halted) = (node.turn_bell(), node.halted());
+    node::install(node);
+
+    tokio::task::spawn_local(turns(bell));
+    tokio::task::spawn_local(clock());
+    tokio::task::spawn_local(votes_written(written));
+    tokio::task::spawn_local(roots_hashed(roots));
+    tokio::task::spawn_local(housekeeping());
+    for member in config.members.iter().filter(|m| m.id != config.id) {
+        let id = member.id;
+        let lost = move || {
+            node::try_with(|node| node.step(Input::PeerLost(id)));
+        };
+        tokio::task::spawn_local(peer::dial(member.peer.clone(), outboxes[&id].clone(), lost));
+    }
+    tokio::task::spawn_local(peer::accept(peers, |payload| {
+        node::try_with(|node| node.receive(payload)).unwrap_or_else(|| Err("stopping".to_owned()))
+    }));
+    tokio::task::spawn_local(accept(admin, http::admin_routes()));
+    let routes =
+        etcd::routes(config.max_request_bytes).prepare().into_axum_router().merge(http::client_routes());
+    tokio::task::spawn_local(accept(client, routes));
+    tracing::info!(client = %config.client, peer = %config.peer, admin = %config.admin, "serving");
+
+    tokio::select! {
+        _ = terminate.recv() => {}
+        _ = interrupt.recv() => {}
+        () = halted.notified() => {}
+    }
+    stop().await
+}
+
+/// Leaves a checkpoint of everything this replica has, and the marker that makes its next start remember.
+async fn stop() -> anyhow::Result<End> {
+    let node = node::uninstall().expect("installed before it could be stopped");
+    match node.halt() {
+        Some(Halt::Fenced(_)) => return Ok(End::Fenced),
+        Some(Halt::Fatal(reason)) => anyhow::bail!("{reason}"),
+        None => {}
+    }
+    boot::leave(node).await
+}
+
+async fn bind(field: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+    TcpListener::bind(address)
+        .await
+        .with_context(|| format!("cannot listen on {field} {address}: free the port or configure another"))
+}
+
+fn options(config: &Config) -> Options {
+    let micros = |d: Duration| u64::try_from(d.as_micros()).unwrap_or(u64::MAX);
+    Options {
+        heartbeat: micros(config.heartbeat),
+        view_timeout: micros(config.view_timeout),
+        ..Options::default()
+    }
+}
+
+fn wall() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
+}
+
+/// Ends turns: woken by the first request of one, it lets everything that is runnable queue its own first.
+async fn turns(bell: std::rc::Rc<tokio::sync::Notify>) {
+    loop {
+        bell.notified().await;
+        tokio::task::yield_now().await;
+        if node::try_with(Node::turn).is_none() {
+            return;
+        }
+    }
+}
+
+async fn clock() {
+    loop {
+        let Some(wait) = node::try_with(|node| node.until_deadline()) else { return };
+        match wait {
+            Some(Duration::ZERO) => {
+                node::try_with(|node| node.step(Input::Tick));
+                tokio::task::yield_now().await;
+            }
+            wait => tokio::time::sleep(wait.unwrap_or(TICK).min(TICK)).await,
+        }
+    }
+}
+
+async fn housekeeping() {
+    let mut interval = tokio::time::interval(HOUSEKEEPING);
+    interval.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+    loop {
+        interval.tick().await;
+        if node::try_with(Node::keep_house).is_none() {
+            return;
+        }
+    }
+}
+
+async fn votes_written(mut written: mpsc::UnboundedReceiver<VoteRecord>) {
+    while let Some(record) = written.recv().await {
+        node::try_with(|node| node.step(Input::VoteWritten(record)));
+    }
+}
+
+async fn roots_hashed(mut roots: mpsc::UnboundedReceiver<(Op, Digest)>) {
+    while let Some((op, root)) = roots.recv().await {
+        node::try_with(|node| node.step(Input::CutRoot { op, root }));
+    }
+}
+
+/// A thread that makes vote records durable, one after the other, and says so. Unbounded, since the protocol asks for
+/// one at a time.
+fn vote_writer(
+    disks: Vec<PathBuf>,
+) -> anyhow::Result<(mpsc::UnboundedSender<VoteRecord>, mpsc::UnboundedReceiver<VoteRecord>)> {
+    let (ask, mut asked) = mpsc::unbounded_channel::<VoteRecord>();
+    let (tell, told) = mpsc::unbounded_channel();
+    std::thread::Builder::new().name("vote".to_owned()).spawn(move || {
+        while let Some(mut record) = asked.blocking_recv() {
+            while let Err(error) = vote::write(&disks, record) {
+                tracing::error!(%error, "the vote record cannot be written: this replica takes part in no view change");
+                std::thread::sleep(VOTE_RETRY);
+                // A newer promise makes an older one, of which nobody was told, unnecessary.
+                while let Ok(newer) = asked.try_recv() {
+                    record = newer;
+                }
+            }
+            if tell.send(record).is_err() {
+                return;
+            }
+        }
+    })?;
+    Ok((ask, told))
+}
+
+/// Serves HTTP/1.1 and HTTP/2 on one port, for ever.
+async fn accept(listener: TcpListener, routes: Router) {
+    loop {
+        match listener.accept().await {
+            Ok((stream, _)) => {
+                tokio::task::spawn_local(connection(stream, routes.clone()));
+            }
+            Err(error) => {
+                tracing::warn!(%error, "cannot accept clients");
+                tokio::time::sleep(Duration::from_millis(100)).await;
+            }
+        }
+    }
+}
+
+async fn connection(stream: TcpStream, routes: Router) {
+    if stream.set_nodelay(true).is_err() {
+        return;
+    }
+    let mut server = auto::Builder::new(TokioExecutor::new());
+    // As etcd: streams are not what is scarce, and a thousand watchers share a connection.
+    server.http2().max_concurrent_streams(u32::MAX).initial_stream_window_size(1 << 20);
+    server.http2().initial_connection_window_size(4 << 20);
+    if let Err(error) = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)).await
+    {
+        tracing::trace!(error, "a client's connection ended");
+    }
+}
