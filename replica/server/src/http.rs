@@ -8,7 +8,7 @@ use axum::response::IntoResponse;
 use axum::routing::get;
 
 /// `/health`, `/version` and `/metrics` as etcd's clients and monitors expect them beside gRPC.
-pub fn client_routes() -> Router {
+pub(crate) fn client_routes() -> Router {
     Router::new()
         .route("/health", get(health))
         .route("/version", get(version))
@@ -16,7 +16,7 @@ pub fn client_routes() -> Router {
 }
 
 /// `/livez`, `/readyz`, `/status` and `/metrics`.
-pub fn admin_routes() -> Router {
+pub(crate) fn admin_routes() -> Router {
     Router::new()
         // The event loop answers, so it is alive. Never quorum: a partition must not restart everyone.
         .route("/livez", get(|| async { "ok\n" }))

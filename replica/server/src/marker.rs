@@ -19,31 +19,31 @@ const NAME: &str = "clean-stop";
 /// What a replica had when it stopped.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
-pub struct Marker {
+pub(crate) struct Marker {
     /// `vrstop/1`.
-    pub format: String,
+    pub(crate) format: String,
     /// The start that stopped here; the vote record must name the same.
-    pub incarnation: u64,
+    pub(crate) incarnation: u64,
     /// Its generation.
-    pub generation: u64,
+    pub(crate) generation: u64,
     /// Epoch of the last ballot in which it was Normal.
-    pub last_normal_epoch: u64,
+    pub(crate) last_normal_epoch: u64,
     /// View of that ballot.
-    pub last_normal_view: u64,
+    pub(crate) last_normal_view: u64,
     /// Op of the checkpoint that holds its state.
-    pub op: u64,
+    pub(crate) op: u64,
     /// Root of that state, hexadecimal.
-    pub root: String,
+    pub(crate) root: String,
 }
 
 /// The format this code writes and reads.
-pub const FORMAT: &str = "vrstop/1";
+pub(crate) const FORMAT: &str = "vrstop/1";
 
 /// Makes the marker durable in a directory.
 ///
 /// # Errors
 /// Those of the file system; the stop is then not a clean one.
-pub fn write(disk: &Path, marker: &Marker, tail: &[Entry]) -> io::Result<()> {
+pub(crate) fn write(disk: &Path, marker: &Marker, tail: &[Entry]) -> io::Result<()> {
     let mut bytes = serde_json::to_vec(marker).expect("plain data is always JSON");
     bytes.push(b'\n');
     for entry in tail {
@@ -63,7 +63,7 @@ pub fn write(disk: &Path, marker: &Marker, tail: &[Entry]) -> io::Result<()> {
 /// Reads the marker, if a whole and valid one is there. A damaged one counts as absent: the replica then starts
 /// without its memory, which is always safe.
 #[must_use]
-pub fn read(disk: &Path) -> Option<(Marker, Vec<Entry>)> {
+pub(crate) fn read(disk: &Path) -> Option<(Marker, Vec<Entry>)> {
     let bytes = fs::read(disk.join(NAME)).ok()?;
     let (content, crc) = bytes.split_last_chunk::<4>()?;
     if crc32c::crc32c(content) != u32::from_le_bytes(*crc) {
@@ -93,7 +93,7 @@ pub fn read(disk: &Path) -> Option<(Marker, Vec<Entry>)> {
 ///
 /// # Errors
 /// Those of the file system; the replica must then not start as one that remembers.
-pub fn erase(disks: &[PathBuf]) -> io::Result<()> {
+pub(crate) fn erase(disks: &[PathBuf]) -> io::Result<()> {
     for disk in disks {
         match fs::remove_file(disk.join(NAME)) {
             Ok(()) => File::open(disk)?.sync_all()?,

@@ -11,13 +11,13 @@ use vr_store::{
 
 /// An error as clients know it: etcd's code and text.
 #[must_use]
-pub fn status(error: StoreError) -> Status {
+pub(super) fn status(error: StoreError) -> Status {
     Status::new(tonic::Code::from_i32(error.code() as i32), error.text())
 }
 
 /// # Errors
 /// As etcd: an empty key, a sort option that does not exist.
-pub fn range_query(r: &pb::RangeRequest) -> Result<RangeQuery<'_>, StoreError> {
+pub(super) fn range_query(r: &pb::RangeRequest) -> Result<RangeQuery<'_>, StoreError> {
     if r.key.is_empty() {
         return Err(StoreError::EmptyKey);
     }
@@ -38,7 +38,7 @@ pub fn range_query(r: &pb::RangeRequest) -> Result<RangeQuery<'_>, StoreError> {
 
 /// A put as it stands in the request.
 #[must_use]
-pub fn put(r: &pb::PutRequest) -> Put<'_> {
+pub(super) fn put(r: &pb::PutRequest) -> Put<'_> {
     Put {
         key: &r.key,
         value: &r.value,
@@ -51,13 +51,13 @@ pub fn put(r: &pb::PutRequest) -> Put<'_> {
 
 /// A deletion as it stands in the request.
 #[must_use]
-pub fn delete(r: &pb::DeleteRangeRequest) -> DeleteRange<'_> {
+pub(super) fn delete(r: &pb::DeleteRangeRequest) -> DeleteRange<'_> {
     DeleteRange { span: Span { key: &r.key, end: &r.range_end }, prev_kv: r.prev_kv }
 }
 
 /// # Errors
 /// What cannot be written as a command: a sort option or a relation that does not exist.
-pub fn txn(r: &pb::TxnRequest) -> Result<Txn<'_>, StoreError> {
+pub(super) fn txn(r: &pb::TxnRequest) -> Result<Txn<'_>, StoreError> {
     Ok(Txn {
         compare: r.compare.iter().map(compare).collect::<Result<_, _>>()?,
         success: r.success.iter().map(txn_op).collect::<Result<_, _>>()?,
@@ -105,7 +105,7 @@ fn txn_op(op: &pb::RequestOp) -> Result<TxnOp<'_>, StoreError> {
 
 /// One version of a key for the wire.
 #[must_use]
-pub fn key_value(kv: &KeyValue) -> mvccpb::KeyValue {
+pub(super) fn key_value(kv: &KeyValue) -> mvccpb::KeyValue {
     mvccpb::KeyValue {
         key: kv.key_bytes(),
         value: kv.value_bytes(),
@@ -118,7 +118,7 @@ pub fn key_value(kv: &KeyValue) -> mvccpb::KeyValue {
 
 /// A range's answer under a header.
 #[must_use]
-pub fn range_response(header: Option<pb::ResponseHeader>, found: &RangeResult) -> pb::RangeResponse {
+pub(super) fn range_response(header: Option<pb::ResponseHeader>, found: &RangeResult) -> pb::RangeResponse {
     pb::RangeResponse {
         header,
         kvs: found.kvs.iter().map(key_value).collect(),
@@ -129,14 +129,14 @@ pub fn range_response(header: Option<pb::ResponseHeader>, found: &RangeResult) -
 
 /// A put's answer under a header.
 #[must_use]
-pub fn put_response(header: pb::ResponseHeader, body: &Body) -> pb::PutResponse {
+pub(super) fn put_response(header: pb::ResponseHeader, body: &Body) -> pb::PutResponse {
     let Body::Put { prev } = body else { unreachable!("a put answers as one") };
     pb::PutResponse { header: Some(header), prev_kv: prev.as_ref().map(key_value) }
 }
 
 /// A deletion's answer under a header.
 #[must_use]
-pub fn delete_response(header: pb::ResponseHeader, body: &Body) -> pb::DeleteRangeResponse {
+pub(super) fn delete_response(header: pb::ResponseHeader, body: &Body) -> pb::DeleteRangeResponse {
     let Body::DeleteRange { deleted, prev } = body else { unreachable!("a deletion answers as one") };
     pb::DeleteRangeResponse {
         header: Some(header),
@@ -147,7 +147,7 @@ pub fn delete_response(header: pb::ResponseHeader, body: &Body) -> pb::DeleteRan
 
 /// A transaction's answer under a header.
 #[must_use]
-pub fn txn_response(header: pb::ResponseHeader, body: &Body) -> pb::TxnResponse {
+pub(super) fn txn_response(header: pb::ResponseHeader, body: &Body) -> pb::TxnResponse {
     let Body::Txn { succeeded, responses } = body else { unreachable!("a transaction answers as one") };
     pb::TxnResponse {
         header: Some(header),

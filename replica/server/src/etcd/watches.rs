@@ -27,7 +27,7 @@ const NO_WATCH: i64 = -1;
 
 /// One stream.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub struct StreamId(u64);
+pub(super) struct StreamId(u64);
 
 type Queue = mpsc::Sender<Result<pb::WatchResponse, Status>>;
 
