@@ -159,6 +159,8 @@ pub struct Plan {
     pub drift: Ppm,
     /// Up to this long until a process ends its loop turn.
     pub turn: u64,
+    /// The first member in the order has a window of 1: it turns away what the others forward.
+    pub narrow_first: bool,
     /// Broken rules; none in a sweep.
     pub sabotage: Sabotage,
 }
@@ -211,6 +213,7 @@ impl Plan {
             },
             drift: Ppm(rng.pick(&[0, 1_000, 50_000])),
             turn: rng.pick(&[0, 100, 2 * MS]),
+            narrow_first: rng.chance(Ppm(100_000)),
             sabotage: Sabotage::default(),
         }
     }
@@ -269,6 +272,7 @@ impl Plan {
         plan.load = LoadPlan { clients: 0, think: MS, patience: SECOND, reads: Ppm(0), keys: 8, padding: 0 };
         plan.drift = Ppm(0);
         plan.turn = 0;
+        plan.narrow_first = false;
         plan
     }
 }

@@ -7,7 +7,7 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::thread;
 
 /// A sweep of at least this many seeds must reach every counter; a smaller one may miss the rarest by chance.
-pub const SEEDS_FOR_COVERAGE: u64 = 2_000;
+pub const SEEDS_FOR_COVERAGE: u64 = 5_000;
 
 /// What a sweep came to.
 #[derive(Clone, Debug, Default)]

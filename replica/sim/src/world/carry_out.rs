@@ -1,6 +1,6 @@
 //! Carrying out what a step asked for, in order, and showing it to the oracles.
 
-use super::node::{Base, Kept, NEVER};
+use super::node::{Kept, NEVER};
 use super::{Event, World, packed};
 use crate::coverage::{Fault, Seen, StatusKind};
 use crate::machine::{Machine, Tapped};
@@ -119,7 +119,6 @@ impl<M: Machine> World<M> {
                     node.executed
                 );
                 node.executed = op;
-                node.base = Base::Foreign;
                 Ok(())
             }
             Effect::Release(_) | Effect::ReleaseState(_) => Ok(()),
@@ -148,11 +147,7 @@ impl<M: Machine> World<M> {
                 "body-fits-header",
                 "the body of entry {op} is not the one its header names"
             );
-            require!(
-                !self.lost_reported,
-                "lost-is-lost",
-                "op {op} was committed at replica {id} after QuorumLost had been reported"
-            );
+            self.revives(index)?;
         }
         let digest = u64::from_le_bytes(entry.header.body.0[..8].try_into().expect("eight of thirty-two"));
         self.note(
@@ -166,13 +161,25 @@ impl<M: Machine> World<M> {
         Ok(())
     }
 
+    /// After QuorumLost a cluster comes to life again only through a replica that had its memory then, elected by
+    /// votes that were cast before and were still on their way: those who forgot elect nobody.
+    fn revives(&mut self, index: usize) -> Check {
+        let without = std::mem::take(&mut self.without_memory_when_lost);
+        require!(
+            !without.get(index).is_some_and(|without| *without),
+            "lost-is-lost",
+            "replica {} had no memory when QuorumLost was reported, and is the first to commit again",
+            self.nodes[index].id
+        );
+        Ok(())
+    }
+
     fn cut(&mut self, index: usize, op: Op, snapshot: M::Snapshot) -> Check {
         self.coverage.seen(Seen::Cut);
         let root = M::root(&snapshot);
         let id = self.nodes[index].id;
         self.note(index, What::Cut, "", 0, 0, op.0);
         self.history.cut(id, op, root)?;
-        let kept = Kept { op, root, snapshot };
         let delay = self.disks_rng.below(self.plan.disks.root_delay + 1);
         if delay > 100_000 {
             self.coverage.fault(Fault::LateRoot);
@@ -180,9 +187,8 @@ impl<M: Machine> World<M> {
         let durable = self.disks_rng.chance(self.plan.disks.checkpoint);
         let node = &mut self.nodes[index];
         if durable {
-            node.checkpoint = Some(kept.clone());
+            node.checkpoint = Some(Kept { op, root, snapshot });
         }
-        node.base = Base::Cut(kept);
         let life = node.life;
         self.queue.push(self.time + delay, Event::Root { node: index, life, op, root });
         Ok(())
@@ -246,7 +252,7 @@ impl<M: Machine> World<M> {
                     "replica {id} reports QuorumLost while replica {:?} leads the highest promised ballot",
                     self.living_primary()
                 );
-                self.lost_reported = true;
+                self.without_memory_when_lost = self.nodes.iter().map(|node| node.forgetful).collect();
             }
             Status::Halted => {
                 return Err(Broken::new("nothing-fatal", format!("replica {id} has halted")));

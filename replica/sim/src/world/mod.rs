@@ -92,7 +92,8 @@ pub struct World<M: Machine> {
     phase: healing::Phase,
     /// A majority's memory has been lost at some time.
     majority_was_lost: bool,
-    lost_reported: bool,
+    /// Who had no memory when QuorumLost was last reported; empty if it was not, or if the cluster lives again.
+    without_memory_when_lost: Vec<bool>,
     configuration: Configuration,
     effects: Effects<Tapped<M>>,
     history: History<M>,
@@ -134,7 +135,7 @@ impl<M: Machine> World<M> {
             asked_ever: 0,
             phase: healing::Phase::Faults,
             majority_was_lost: false,
-            lost_reported: false,
+            without_memory_when_lost: Vec::new(),
             configuration: Configuration { epoch: EPOCH, order: ids },
             effects: Effects(Vec::new()),
             history: History::new(),

@@ -33,20 +33,9 @@ impl<M: Machine> Clone for Kept<M> {
 
 /// What a clean stop leaves behind.
 pub(super) struct Marker<M: Machine> {
-    pub(super) base: Option<Kept<M>>,
+    pub(super) state: Kept<M>,
     pub(super) log: Vec<Entry>,
-    pub(super) commit: Op,
     pub(super) last_normal: Ballot,
-}
-
-/// Where a state comes from on which a clean stop could be based.
-pub(super) enum Base<M: Machine> {
-    /// From nothing: the whole log.
-    Empty,
-    /// From a cut.
-    Cut(Kept<M>),
-    /// It came from another replica, and has not been cut here since.
-    Foreign,
 }
 
 /// A read that waits.
@@ -76,7 +65,6 @@ pub(super) struct Node<M: Machine> {
     pub(super) clock: Clock,
     pub(super) votes: VoteDevice,
     pub(super) checkpoint: Option<Kept<M>>,
-    pub(super) base: Base<M>,
     pub(super) marker: Option<Marker<M>>,
     pub(super) paused_until: u64,
     pub(super) turn_due: u64,
@@ -116,7 +104,6 @@ impl<M: Machine> Node<M> {
             clock,
             votes: VoteDevice::default(),
             checkpoint: None,
-            base: Base::Empty,
             marker: None,
             paused_until: 0,
             turn_due: NEVER,
@@ -154,7 +141,6 @@ impl<M: Machine> Node<M> {
         self.turn_due = NEVER;
         self.tick_due = NEVER;
         self.paused_until = 0;
-        self.base = Base::Foreign;
         self.reads.clear();
         self.asked.clear();
         self.asked_reads.clear();

@@ -1,14 +1,14 @@
 //! Processes: how they start, take a step, lose their memory, stop cleanly; and their vote records.
 
 use super::healing::Phase;
-use super::node::{Base, Kept, Marker, NEVER};
+use super::node::{Kept, Marker, NEVER};
 use super::{EPOCH, Event, GENERATION, LINEAGE, World, packed};
 use crate::coverage::{Fault, Seen};
-use crate::machine::{Machine, Tapped};
+use crate::machine::{Machine, Tap, Tapped};
 use crate::oracle::{Broken, Check, require};
 use crate::trace::What;
 use vr_core::{
-    Ballot, Boot, Digest, Entry, Incarnation, Input, Op, Replica, Start, Status, View, VoteRecord,
+    Ballot, Boot, Digest, Incarnation, Input, Leaving, Op, Replica, Start, Status, View, VoteRecord,
 };
 
 impl<M: Machine> World<M> {
@@ -56,30 +56,23 @@ impl<M: Machine> World<M> {
         self.promises.durable(&vote)?;
         let marker = node.marker.take();
         let first = vote.incarnation == Incarnation(1);
-        let start = if let Some(Marker { base, log, commit, last_normal }) = marker {
+        let (start, base) = if let Some(Marker { state, log, last_normal }) = marker {
             self.coverage.seen(Seen::BootComplete);
             node.continued = true;
-            let (state, base) = load(base, node.tap.clone())?;
-            node.base = base;
-            Start::Complete { state, log, commit, last_normal }
+            let (state, commit) = load(Some(state), node.tap.clone())?;
+            (Start::Complete { state, log, commit, last_normal }, commit)
         } else if first || self.plan.sabotage.claim_complete {
             node.continued = first;
-            node.base = Base::Empty;
             node.forgetful = false;
             let state = Tapped::empty(node.tap.clone());
-            Start::Complete { state, log: Vec::new(), commit: Op(0), last_normal: vote.ballot }
+            (Start::Complete { state, log: Vec::new(), commit: Op(0), last_normal: vote.ballot }, Op(0))
         } else {
             node.continued = false;
             let found = self.disks_rng.chance(self.plan.disks.from_checkpoint);
             let kept = node.checkpoint.clone().filter(|_| found);
             self.coverage.fault(if kept.is_some() { Fault::FromCheckpoint } else { Fault::FromNothing });
             let (state, base) = load(kept, node.tap.clone())?;
-            node.base = base;
-            Start::Amnesiac { state }
-        };
-        let base = match &node.base {
-            Base::Cut(kept) => kept.op,
-            _ => Op(0),
+            (Start::Amnesiac { state }, base)
         };
         node.incarnation = vote.incarnation;
         node.executed = base;
@@ -94,7 +87,11 @@ impl<M: Machine> World<M> {
             seed: self.process_rng.next(),
         };
         let now = node.clock.at(self.time);
-        let replica = Replica::new(boot, self.plan.options.clone(), now, &mut self.effects);
+        let mut options = self.plan.options.clone();
+        if self.plan.narrow_first && index == 0 {
+            options.window = 1;
+        }
+        let replica = Replica::new(boot, options, now, &mut self.effects);
         node.replica = Some(replica.map_err(|e| Broken::new("boots", format!("replica {}: {e}", node.id)))?);
         self.coverage.seen(Seen::Boot);
         let name = if complete { "complete" } else { "amnesiac" };
@@ -164,24 +161,16 @@ impl<M: Machine> World<M> {
         self.come_back(index);
     }
 
-    /// A process stops and leaves all it has, if it can: its state must have been cut here.
+    /// A process stops and leaves all it has, unless it has not got its memory back.
     pub(super) fn stop_cleanly(&mut self, index: usize) {
         let node = &mut self.nodes[index];
-        let Some(replica) = &node.replica else { return };
-        if node.forgetful || replica.is_amnesiac() || !node.votes.in_flight.is_empty() {
+        if !node.votes.in_flight.is_empty() || node.paused_until > self.time {
             return;
         }
-        let (base, from) = match &node.base {
-            Base::Empty => (None, Op(0)),
-            Base::Cut(kept) => (Some(kept.clone()), kept.op),
-            Base::Foreign => return,
-        };
-        let ops = (from.0 + 1)..=replica.op().0;
-        let Some(log) = ops.map(|op| replica.entry(Op(op)).cloned()).collect::<Option<Vec<Entry>>>() else {
-            return;
-        };
-        let (commit, last_normal) = (replica.commit(), replica.last_normal());
-        node.marker = Some(Marker { base, log, commit, last_normal });
+        let Some(left) = node.replica.as_mut().and_then(Replica::leave) else { return };
+        let Leaving { op: commit, snapshot, tail, last_normal, .. } = left;
+        let state = Kept { op: commit, root: M::root(&snapshot), snapshot };
+        node.marker = Some(Marker { state, log: tail, last_normal });
         node.die();
         self.coverage.fault(Fault::CleanStop);
         self.note(index, What::Stop, "", 0, packed(last_normal), commit.0);
@@ -292,12 +281,13 @@ impl<M: Machine> World<M> {
     }
 }
 
-type Loaded<M> = (Tapped<M>, Base<M>);
+type Loaded<M> = (Tapped<M>, Op);
 
-fn load<M: Machine>(kept: Option<Kept<M>>, tap: crate::machine::Tap) -> Result<Loaded<M>, Broken> {
-    let Some(kept) = kept else { return Ok((Tapped::empty(tap), Base::Empty)) };
+/// A state machine and the op it stands at: from a kept state, or empty.
+fn load<M: Machine>(kept: Option<Kept<M>>, tap: Tap) -> Result<Loaded<M>, Broken> {
+    let Some(kept) = kept else { return Ok((Tapped::empty(tap), Op(0))) };
     let state = Tapped::load(&kept.snapshot, 4096, tap)
-        .map_err(|e| Broken::new("restores", format!("the checkpoint at op {}: {e}", kept.op)))?;
+        .map_err(|e| Broken::new("restores", format!("the state kept at op {}: {e}", kept.op)))?;
     require!(M::root(&kept.snapshot) == kept.root, "restores", "a snapshot changed after it was taken");
-    Ok((state, Base::Cut(kept)))
+    Ok((state, kept.op))
 }
