@@ -56,7 +56,9 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
 
 fn log_to_stderr(format: config::LogFormat) {
     let filter = EnvFilter::try_from_env("VR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    let colours = std::io::IsTerminal::is_terminal(&std::io::stderr());
+    let log =
+        tracing_subscriber::fmt().with_env_filter(filter).with_ansi(colours).with_writer(std::io::stderr);
     // A second call in one process (tests) keeps the first.
     let _ = match format {
         config::LogFormat::Plain => log.try_init(),

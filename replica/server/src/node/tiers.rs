@@ -147,7 +147,7 @@ pub fn cut(config: &Config, store: &Store, header: CutHeader) -> Cut {
 
 /// A tier's name in reports and metrics.
 #[must_use]
-pub fn name(kind: TierKind) -> &'static str {
+pub(super) fn name(kind: TierKind) -> &'static str {
     match kind {
         TierKind::Nvme => "nvme",
         TierKind::Volume => "volume",
