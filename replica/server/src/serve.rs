@@ -26,6 +26,8 @@ use vr_core::{Digest, Effects, Input, Now, Op, Options, Replica, VoteRecord};
 const TICK: Duration = Duration::from_millis(10);
 /// Between two looks at leases, reservations and what the tiers want.
 const HOUSEKEEPING: Duration = Duration::from_millis(100);
+/// How long a port may still belong to a predecessor.
+const BIND: Duration = Duration::from_secs(1);
 /// After a vote record could not be written.
 const VOTE_RETRY: Duration = Duration::from_millis(200);
 
@@ -132,9 +134,20 @@ async fn stop() -> anyhow::Result<End> {
 }
 
 async fn bind(field: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
-    TcpListener::bind(address)
-        .await
-        .with_context(|| format!("cannot listen on {field} {address}: free the port or configure another"))
+    let deadline = Instant::now() + BIND;
+    loop {
+        match TcpListener::bind(address).await {
+            // A process that was killed a moment ago may still be on its way out.
+            Err(error) if error.kind() == std::io::ErrorKind::AddrInUse && Instant::now() < deadline => {
+                tokio::time::sleep(TICK).await;
+            }
+            bound => {
+                return bound.with_context(|| {
+                    format!("cannot listen on {field} {address}: free the port or configure another")
+                });
+            }
+        }
+    }
 }
 
 fn options(config: &Config) -> Options {
