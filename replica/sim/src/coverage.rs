@@ -320,6 +320,7 @@ const UNREACHED: &[(&str, &str)] = &[
         "portions of a state come from somebody who leads; only one held up for long finds this",
     ),
     ("Refused.QuorumLost", "as above"),
+    ("StartView.QuorumLost", "as above"),
     (
         "Refused.Syncing",
         "a gateway forwards while its replica takes part; only one held up for long finds this",
