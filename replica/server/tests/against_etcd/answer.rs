@@ -21,7 +21,6 @@ pub(crate) enum Answer {
     Leases(pb::LeaseLeasesResponse),
     KeepAlive(pb::LeaseKeepAliveResponse),
     HashKv(pb::HashKvResponse),
-    Alarm(pb::AlarmResponse),
     Refused { code: tonic::Code, message: String },
 }
 
@@ -48,7 +47,6 @@ impl Answer {
             Answer::Leases(r) => &r.header,
             Answer::KeepAlive(r) => &r.header,
             Answer::HashKv(r) => &r.header,
-            Answer::Alarm(r) => &r.header,
             Answer::Refused { .. } => return None,
         };
         header.as_ref().map(|h| h.revision)

@@ -16,7 +16,6 @@ pub(crate) enum Call {
     Leases(pb::LeaseLeasesRequest),
     KeepAlive(pb::LeaseKeepAliveRequest),
     HashKv(pb::HashKvRequest),
-    Alarm(pb::AlarmRequest),
 }
 
 impl Call {

@@ -108,10 +108,6 @@ impl Client {
                 anonymous(&mut r.header);
                 Answer::HashKv(r)
             }),
-            Call::Alarm(r) => Answer::of(self.maintenance.clone().alarm(r).await, |mut r| {
-                anonymous(&mut r.header);
-                Answer::Alarm(r)
-            }),
         }
     }
 

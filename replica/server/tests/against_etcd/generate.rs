@@ -68,7 +68,6 @@ pub(crate) fn call(dice: &mut Dice, world: World) -> Call {
         91..94 => Call::TimeToLive(pb::LeaseTimeToLiveRequest { id: lease(dice), keys: dice.chance(70) }),
         94..96 => Call::KeepAlive(pb::LeaseKeepAliveRequest { id: lease(dice) }),
         96 => Call::Leases(pb::LeaseLeasesRequest {}),
-        97 => Call::Alarm(pb::AlarmRequest::default()),
         _ => Call::HashKv(pb::HashKvRequest { revision: revision(dice, world) }),
     }
 }

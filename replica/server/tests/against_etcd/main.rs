@@ -7,8 +7,9 @@
 //! `bash .ci/etcd/install.sh` builds the version that CI uses.
 //!
 //! `VR_SEED` runs one seed, `VR_STEPS` that many steps of it. Not compared, because it cannot be equal: ids of cluster
-//! and member, the term, what is left of a lease's time, how events are spread over watch responses, and the order of
-//! entries that a requested sort finds equal (etcd's own order there is an accident of an unstable sort).
+//! and member, the term, what is left of a lease's time, how events are spread over watch responses, the order of
+//! entries that a requested sort finds equal (etcd's own order there is an accident of an unstable sort), and HashKV at
+//! the very revision of a compaction (etcd answers from a cache there, with the compaction before as its base).
 
 mod answer;
 mod call;
@@ -18,5 +19,6 @@ mod differential;
 mod etcdctl;
 mod expiry;
 mod generate;
+mod large;
 mod server;
 mod watch;

@@ -153,6 +153,11 @@ impl Stream {
         told(&taken).map_err(|problem| format!("{}: {problem}", self.name))
     }
 
+    /// Looks at everything received since the last time that something was handed over.
+    pub(crate) fn look<T>(&self, at: impl FnOnce(&[pb::WatchResponse]) -> T) -> T {
+        at(&self.inbox.responses.lock().expect("no panic holds it"))
+    }
+
     /// What each watcher was told so far.
     pub(crate) fn told(&self) -> Result<Told, String> {
         told(&self.inbox.responses.lock().expect("no panic holds it"))
