@@ -1,10 +1,13 @@
 //! `etcdserverpb.KV`: reads after a confirmed round, writes through the log.
 
-use super::{convert, execute, has_memory, linearize, propose};
+use super::{convert, execute, has_memory, linearize, propose, shape};
 use crate::node;
 use tonic::{Request, Response, Status};
 use vr_proto::etcdserverpb as pb;
 use vr_store::{Command, Revision};
+
+/// Operations of one transaction: etcd's default.
+const MAX_TXN_OPS: usize = 128;
 
 pub(super) struct Kv;
 
@@ -47,7 +50,8 @@ impl pb::kv_server::Kv for Kv {
 
     async fn txn(&self, request: Request<pb::TxnRequest>) -> Answer<pb::TxnResponse> {
         let request = request.into_inner();
-        let txn = convert::txn(&request).map_err(convert::status)?;
+        let txn = convert::txn(&request)
+            .map_err(|error| convert::status(shape::fault(&request, MAX_TXN_OPS).unwrap_or(error)))?;
         if txn.is_read_only() {
             // As for etcd, serializable only if every read in it says so.
             if is_serializable(&request) {
