@@ -72,7 +72,9 @@ type Queue = mpsc::Sender<Result<pb::WatchResponse, Status>>;
 async fn handle(stream: StreamId, queue: &Queue, message: pb::WatchRequest) -> Option<()> {
     // The place for the answer first: what it says must be true at the moment it is queued.
     let place = queue.reserve().await.ok()?;
-    match message.request_union? {
+    // etcd passes over a request of a kind that it does not know.
+    let Some(request) = message.request_union else { return Some(()) };
+    match request {
         RequestUnion::CreateRequest(create) => {
             let response = node::try_with(|node| node.create_watch(stream, create))?;
             place.send(Ok(response));
@@ -110,8 +112,13 @@ async fn catch_up(stream: StreamId, queue: &Queue) -> Option<()> {
             // A wide range is read on another thread: this one serves.
             tokio::task::spawn_blocking(move || read(&wanted)).await.ok()?
         };
-        if let Some(response) = node::try_with(|node| node.told_past(stream, watcher, past))? {
-            place.send(Ok(response));
+        let mut responses = node::try_with(|node| node.told_past(stream, watcher, past))?.into_iter();
+        if let Some(first) = responses.next() {
+            place.send(Ok(first));
+        }
+        // While it is parked nothing else is queued for this watch: its fragments stay together.
+        for fragment in responses {
+            queue.send(Ok(fragment)).await.ok()?;
         }
     }
     let place = queue.reserve().await.ok()?;

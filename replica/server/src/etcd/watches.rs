@@ -239,6 +239,9 @@ impl Node {
             cancel_reason: reason.to_owned(),
             ..Default::default()
         };
+        if create.start_revision < 0 {
+            return refused(StoreError::Compacted.text());
+        }
         // An empty key means from the first key on, and one zero byte as the end means to the last.
         let key = if create.key.is_empty() { vec![0] } else { create.key.to_vec() };
         if !create.range_end.is_empty() && create.range_end[..] != [0] && key[..] >= create.range_end[..] {
@@ -266,7 +269,7 @@ impl Node {
             no_delete: filters(FilterType::Nodelete),
             prev_kv: create.prev_kv,
         });
-        let start = if create.start_revision <= 0 { current.next() } else { Revision(create.start_revision) };
+        let start = if create.start_revision == 0 { current.next() } else { Revision(create.start_revision) };
         of.watches.insert(watch_id, watcher);
         let (fragment, progress) = (create.fragment, create.progress_notify);
         self.watches.watchers.insert(watcher, Watcher { stream, watch_id, fragment, progress, start });
@@ -332,38 +335,34 @@ impl Node {
         self.watches.set.resume(watcher, next)
     }
 
-    /// What a piece of the past says to a parked watch: events, or its end.
+    /// What a piece of the past says to a parked watch: events (in fragments, if it asked for them), or its end.
     pub(super) fn told_past(
         &mut self,
         stream: StreamId,
         watcher: WatcherId,
         past: Result<CatchUp, Compacted>,
-    ) -> Option<pb::WatchResponse> {
+    ) -> Vec<pb::WatchResponse> {
         let header = self.header(self.store().revision());
-        let to = self.watches.watchers.get(&watcher)?;
+        let Some(to) = self.watches.watchers.get(&watcher) else { return Vec::new() };
         let watch_id = to.watch_id;
         match past {
             Ok(CatchUp { events, next, .. }) => {
                 let prev_kv = self.watches.set.watch(watcher).is_some_and(|w| w.prev_kv);
-                self.watches.streams.get_mut(&stream)?.parked.insert(watcher, next);
+                let Some(of) = self.watches.streams.get_mut(&stream) else { return Vec::new() };
+                of.parked.insert(watcher, next);
                 let events: Vec<mvccpb::Event> = events.iter().map(|e| event(e, prev_kv)).collect();
-                (!events.is_empty()).then(|| pb::WatchResponse {
-                    header: Some(header),
-                    watch_id,
-                    events,
-                    ..Default::default()
-                })
+                if events.is_empty() { Vec::new() } else { fragments(to, events, &header) }
             }
             Err(Compacted { compacted }) => {
                 self.watches.forget(stream, watch_id);
-                Some(pb::WatchResponse {
+                vec![pb::WatchResponse {
                     header: Some(header),
                     watch_id,
                     canceled: true,
                     compact_revision: compacted.0,
                     cancel_reason: StoreError::Compacted.text().to_owned(),
                     ..Default::default()
-                })
+                }]
             }
         }
     }
