@@ -4,6 +4,7 @@
 //! never reported as failure or success: the caller reads back and compares.
 
 mod dir;
+pub mod fault;
 mod mem;
 mod s3;
 #[cfg(test)]
