@@ -131,7 +131,10 @@ fn a_dependency_upwards_is_found() {
 #[test]
 fn a_pure_crate_that_wants_a_runtime_is_found() {
     let found = spoiled("vr-core", dependency("tokio", Value::Null));
-    assert_eq!(found, ["vr-core uses tokio; it only computes and may use [\"blake3\", \"bytes\"]"]);
+    assert_eq!(
+        found,
+        ["vr-core uses tokio; it only computes and may use [\"blake3\", \"bytes\", \"thiserror\"]"]
+    );
 }
 
 #[test]
