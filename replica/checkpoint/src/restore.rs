@@ -135,8 +135,9 @@ pub async fn inventory(sources: &[Source], lineage: &str) -> Inventory {
                 finding.checkpoints = look.candidates.len();
                 finding.problem = look.problem;
                 inventory.generation = inventory.generation.max(look.head.generation);
-                inventory.reserved_revision = inventory.reserved_revision.max(look.head.reserved_revision);
                 parents.extend(look.parents);
+                // A HEAD is behind its own manifests where another replica's reservation came with the state.
+                inventory.reserved_revision = inventory.reserved_revision.max(look.reserved_revision);
                 inventory.candidates.extend(look.candidates);
                 for (generation, range) in look.segments {
                     segments.entry(generation).or_default().push(range);
@@ -177,6 +178,7 @@ struct Look {
     parents: BTreeMap<u64, Parent>,
     candidates: Vec<Candidate>,
     segments: Vec<(u64, (u64, u64))>,
+    reserved_revision: i64,
     problem: Option<String>,
 }
 
@@ -187,8 +189,14 @@ async fn look(source: &Source, lineage: &str) -> Result<Option<Look>, String> {
     if head.lineage != lineage {
         return Err(format!("it belongs to lineage {}, not {lineage}", head.lineage));
     }
-    let mut look =
-        Look { parents: BTreeMap::new(), candidates: Vec::new(), segments: Vec::new(), problem: None, head };
+    let mut look = Look {
+        parents: BTreeMap::new(),
+        candidates: Vec::new(),
+        segments: Vec::new(),
+        reserved_revision: head.reserved_revision,
+        problem: None,
+        head,
+    };
     let remember = |parents: &mut BTreeMap<u64, Parent>, generation, parent: &Option<Parent>| {
         parents.extend(parent.clone().map(|parent| (generation, parent)));
     };
@@ -200,6 +208,7 @@ async fn look(source: &Source, lineage: &str) -> Result<Option<Look>, String> {
             Ok(manifest) => {
                 remember(&mut look.parents, manifest.generation, &manifest.parent);
                 generations.push(manifest.generation);
+                look.reserved_revision = look.reserved_revision.max(manifest.reserved_revision);
                 look.candidates.push(Candidate {
                     source: source.name.clone(),
                     tier: source.tier,

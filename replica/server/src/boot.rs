@@ -66,7 +66,10 @@ pub async fn boot(config: &Config) -> anyhow::Result<Booted> {
         })?;
     }
     let (past, before) = past(config, &disks)?;
-    let incarnation = Incarnation(before.map_or(0, |vote| vote.incarnation.0) + 1);
+    // Sessions are told apart by it, and a restored state knows those of the old generation, whose starts a replica on
+    // empty disks cannot count.
+    let lowest = config.generation.0 << 32;
+    let incarnation = Incarnation(before.map_or(0, |vote| vote.incarnation.0).max(lowest) + 1);
     let (start, kind) = match past {
         Past::Begins => {
             tracing::info!(lineage = %config.lineage, "the lineage begins here");
@@ -272,7 +275,8 @@ fn replayed(config: &Config, plan: &Restore, loaded: Loaded) -> anyhow::Result<S
     if end.op != plan.to_op {
         bail!("the log leads to op {} and not to {}", end.op, plan.to_op);
     }
-    state.after_restore(Revision(plan.reserved_revision));
+    // The log above the checkpoint may have reserved more than whoever made the plan could see.
+    state.after_restore(Revision(plan.reserved_revision).max(state.reserved()));
     state.cut(end.op, &end.core.encode());
     tracing::info!(op = %end.op, replayed = end.entries, revision = %state.revision(), "restored");
     Ok(complete(state, Vec::new(), end.op, Ballot::default()))
