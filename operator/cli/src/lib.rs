@@ -5,11 +5,14 @@
 
 use std::process::ExitCode;
 
-use clap::{Parser, Subcommand};
+use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub mod bench;
+pub mod dev;
 pub mod endpoint;
+pub mod http;
 pub mod output;
+pub mod s3_server;
 pub mod units;
 
 /// Viewstamped Replication with tiered checkpoints behind the etcd v3 API
@@ -29,13 +32,31 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Bench(bench::Bench),
+    Dev(dev::Dev),
+    #[command(name = "s3-server", hide = true)]
+    S3Server(s3_server::S3Server),
 }
+
+/// The replica itself, for `vr dev` and `vr drill`; people run `vr-replica`.
+const REPLICA: &str = "replica";
 
 /// Reads the command line, carries it out, and says how that went.
 #[must_use]
 pub fn main() -> ExitCode {
-    let outcome = match Cli::parse().command {
+    if let Err(error) = dev::process::watch_lifeline() {
+        eprintln!("error: cannot watch the process that started this one: {error}");
+        return ExitCode::FAILURE;
+    }
+    let command = Cli::command().subcommand(vr_replica::command::command().name(REPLICA).hide(true));
+    let matches = command.get_matches();
+    if let Some((REPLICA, matches)) = matches.subcommand() {
+        return vr_replica::command::run(matches);
+    }
+    let cli = Cli::from_arg_matches(&matches).unwrap_or_else(|error| error.exit());
+    let outcome = match cli.command {
         Command::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
+        Command::Dev(dev) => dev.run().map(|()| ExitCode::SUCCESS),
+        Command::S3Server(server) => server.run().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
         eprintln!("error: {}", with_causes(&error));
@@ -62,7 +83,6 @@ mod tests {
 
     #[test]
     fn the_command_line_is_well_formed() {
-        use clap::CommandFactory;
         Cli::command().debug_assert();
     }
 

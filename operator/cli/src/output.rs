@@ -48,3 +48,17 @@ pub fn table<const N: usize>(header: [&str; N]) -> Table {
     }
     table
 }
+
+/// A table without the spaces at the ends of its lines.
+#[must_use]
+pub fn trimmed(table: &Table) -> String {
+    let lines = table.to_string();
+    lines.lines().map(str::trim_end).collect::<Vec<_>>().join("\n")
+}
+
+/// A moment, given in microseconds since the Unix epoch.
+#[must_use]
+pub fn time(micros: u64) -> String {
+    let at = i64::try_from(micros).ok().and_then(|micros| jiff::Timestamp::from_microsecond(micros).ok());
+    at.map_or_else(|| "-".to_owned(), |at| format!("{at:.3}"))
+}

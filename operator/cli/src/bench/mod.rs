@@ -252,7 +252,7 @@ impl Common {
 }
 
 impl Report {
-    fn table(&self) -> comfy_table::Table {
+    fn table(&self) -> String {
         let mut table = output::table(["", ""]);
         let mut row = |name: &str, value: String| {
             table.add_row([name.to_owned(), value]);
@@ -291,6 +291,6 @@ impl Report {
         if let Some(text) = &self.first_error {
             row("first error", text.clone());
         }
-        table
+        output::trimmed(&table)
     }
 }

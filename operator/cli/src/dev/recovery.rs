@@ -1,0 +1,225 @@
+//! From where a cluster on this machine comes back: inventory, choice, fence, and the next generation's configuration.
+//!
+//! The choice is the best candidate that can be loaded whole; it is loaded here once to know that. Loading it into the
+//! replicas, and saying so on every tier, is the replicas' part.
+
+use std::fmt;
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use vr_checkpoint::format::{Head, Parent};
+use vr_checkpoint::restore::{self, Candidate, Inventory, Source, TierKind};
+use vr_checkpoint::store::StoreError;
+use vr_replica::config::RawRestore;
+
+use super::cluster::Cluster;
+use super::tiers::{self, Access};
+use crate::output;
+
+/// Where a cluster comes back from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Plan {
+    /// nvme, volume or objectStore.
+    pub tier: String,
+    /// Which one, for people.
+    pub source: String,
+    /// The database.
+    pub lineage: String,
+    /// The generation that is restored.
+    pub generation: u64,
+    /// The generation that begins.
+    pub next_generation: u64,
+    /// The checkpoint's op.
+    pub checkpoint: u64,
+    /// The op that is reached by the log on top of it.
+    pub op: u64,
+    /// The checkpoint's root, hexadecimal.
+    pub root: String,
+    /// No revision above this one was handed out.
+    pub reserved_revision: i64,
+    /// Better candidates that could not be loaded, and why.
+    pub passed_over: Vec<String>,
+}
+
+/// What every tier holds, best first.
+///
+/// # Errors
+/// None but those of the system; a tier that cannot be read is a finding.
+pub async fn inventory(cluster: &Cluster) -> Result<Inventory, StoreError> {
+    let sources = tiers::all(cluster, Access::Read).await?;
+    Ok(restore::inventory(&sources, &cluster.description().lineage.to_string()).await)
+}
+
+/// Chooses, fences everything older, and writes the next generation into the cluster's configuration. Its replicas
+/// load the state at their start.
+///
+/// # Errors
+/// When no candidate can be loaded, a tier that can be reached cannot be fenced, or the configuration cannot be
+/// written.
+pub async fn restore(cluster: &mut Cluster) -> anyhow::Result<Plan> {
+    let sources = tiers::all(cluster, Access::Write).await?;
+    let description = cluster.description();
+    let lineage = description.lineage.to_string();
+    let inventory = restore::inventory(&sources, &lineage).await;
+    let mut passed_over = Vec::new();
+    let Some(best) = loadable(&inventory, &sources, &mut passed_over).await else {
+        let why = passed_over.iter().map(|reason| format!("\n  {reason}")).collect::<String>();
+        bail!("no recovery point can be loaded:{why}\n{}", show(&inventory));
+    };
+    let plan = Plan {
+        tier: tier_name(best.tier).to_owned(),
+        source: best.source.clone(),
+        lineage,
+        generation: best.generation,
+        next_generation: inventory.generation.max(description.generation) + 1,
+        checkpoint: best.checkpoint_op,
+        op: best.reachable_op,
+        root: best.root.clone(),
+        reserved_revision: inventory.reserved_revision,
+        passed_over,
+    };
+    fence(&plan, &inventory, &sources).await?;
+    let sources = directories(cluster, best)?;
+    cluster.describe(|description| {
+        description.generation = plan.next_generation;
+        description.served = false;
+        description.restore = Some(RawRestore {
+            from_generation: plan.generation,
+            checkpoint: plan.checkpoint,
+            root: plan.root.clone(),
+            to_op: plan.op,
+            reserved_revision: plan.reserved_revision,
+            sources,
+        });
+    })?;
+    Ok(plan)
+}
+
+/// The best candidate that is whole. Equal ones on other tiers are not tried after one that failed: a load takes what
+/// a tier lacks from the others already.
+async fn loadable<'a>(
+    inventory: &'a Inventory,
+    sources: &[Source],
+    passed_over: &mut Vec<String>,
+) -> Option<&'a Candidate> {
+    let mut tried: Vec<(u64, &str)> = Vec::new();
+    for candidate in &inventory.candidates {
+        let same = (candidate.checkpoint_op, candidate.root.as_str());
+        if tried.contains(&same) {
+            continue;
+        }
+        match restore::load(candidate, sources, None).await {
+            Ok(_) => return Some(candidate),
+            Err(error) => passed_over.push(error.to_string()),
+        }
+        tried.push(same);
+    }
+    None
+}
+
+/// Before anything else happens: whoever is of an older generation must find out wherever it can write.
+async fn fence(plan: &Plan, inventory: &Inventory, sources: &[Source]) -> anyhow::Result<()> {
+    let parent = Parent { generation: plan.generation, op: plan.op, root: plan.root.clone() };
+    for (source, finding) in sources.iter().zip(&inventory.findings) {
+        // Without a HEAD there is nothing to fence; its replica will begin the tier anew.
+        if finding.generation.is_some() {
+            restore::fence(&*source.store, &parent, plan.next_generation, plan.reserved_revision)
+                .await
+                .map_err(|reason| anyhow::anyhow!("cannot fence the older generations: {reason}"))?;
+        }
+    }
+    Ok(())
+}
+
+/// All disk tiers, so that every replica finds what only one of them has; the chosen one first.
+fn directories(cluster: &Cluster, best: &Candidate) -> Result<Vec<PathBuf>, StoreError> {
+    let mut disks = tiers::disks(cluster, Access::Read)?;
+    disks.retain(|(directory, _)| directory.exists());
+    disks.sort_by_key(|(_, source)| source.name != best.source);
+    Ok(disks.into_iter().map(|(directory, _)| directory).collect())
+}
+
+/// What the newest generation says of its own beginning, in the object store, where all agree.
+///
+/// # Errors
+/// When the object store cannot be read, or its generation is the first.
+pub async fn begun_from(cluster: &Cluster) -> anyhow::Result<Parent> {
+    let source = tiers::object_store(cluster.description()).await;
+    let place = source.store.describe();
+    let (bytes, _) = source.store.head().await?.with_context(|| format!("{place} has no HEAD"))?;
+    let head = Head::parse("HEAD", &bytes)?;
+    head.parent.with_context(|| format!("generation {} in {place} names no parent", head.generation))
+}
+
+/// The name of a kind of tier, as `/status` and the configuration have it.
+#[must_use]
+pub fn tier_name(tier: TierKind) -> &'static str {
+    match tier {
+        TierKind::Nvme => "nvme",
+        TierKind::Volume => "volume",
+        TierKind::ObjectStore => "objectStore",
+    }
+}
+
+/// An inventory for people: every place, and of each the newest recovery point.
+#[must_use]
+pub fn show(inventory: &Inventory) -> String {
+    let header = ["PLACE", "GENERATION", "CHECKPOINTS", "NEWEST", "REACHES OP", "TIME", "PROBLEM"];
+    let mut table = output::table(header);
+    for finding in &inventory.findings {
+        let newest = inventory.candidates.iter().find(|candidate| candidate.source == finding.source);
+        let dash = || "-".to_owned();
+        table.add_row([
+            finding.source.clone(),
+            finding.generation.map_or_else(dash, |generation| generation.to_string()),
+            finding.checkpoints.to_string(),
+            newest.map_or_else(dash, |candidate| format!("op {}", candidate.checkpoint_op)),
+            newest.map_or_else(dash, |candidate| candidate.reachable_op.to_string()),
+            newest.map_or_else(dash, |candidate| output::time(candidate.time_micros)),
+            finding.problem.clone().unwrap_or_default(),
+        ]);
+    }
+    output::trimmed(&table)
+}
+
+impl fmt::Display for Plan {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for reason in &self.passed_over {
+            writeln!(f, "passed over: {reason}")?;
+        }
+        write!(
+            f,
+            "generation {} begins from generation {} at op {} (checkpoint {} and {} log entries), from {}",
+            self.next_generation,
+            self.generation,
+            self.op,
+            self.checkpoint,
+            self.op - self.checkpoint,
+            self.source
+        )
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_plan_reads_as_a_sentence() {
+        let plan = Plan {
+            tier: "volume".to_owned(),
+            source: "volume of replica 2".to_owned(),
+            lineage: "l".to_owned(),
+            generation: 1,
+            next_generation: 2,
+            checkpoint: 90,
+            op: 99,
+            root: "r".to_owned(),
+            reserved_revision: 7,
+            passed_over: vec!["checkpoint at op 95: gone".to_owned()],
+        };
+        let expected = "passed over: checkpoint at op 95: gone\ngeneration 2 begins from generation 1 at op 99 \
+                        (checkpoint 90 and 9 log entries), from volume of replica 2";
+        assert_eq!(plan.to_string(), expected);
+    }
+}
