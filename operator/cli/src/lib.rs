@@ -8,7 +8,9 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub mod bench;
+pub mod client;
 pub mod dev;
+pub mod drill;
 pub mod endpoint;
 pub mod http;
 pub mod output;
@@ -33,6 +35,7 @@ struct Cli {
 enum Command {
     Bench(bench::Bench),
     Dev(dev::Dev),
+    Drill(drill::Drill),
     #[command(name = "s3-server", hide = true)]
     S3Server(s3_server::S3Server),
 }
@@ -56,6 +59,7 @@ pub fn main() -> ExitCode {
     let outcome = match cli.command {
         Command::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
         Command::Dev(dev) => dev.run().map(|()| ExitCode::SUCCESS),
+        Command::Drill(drill) => drill.run(),
         Command::S3Server(server) => server.run().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
