@@ -8,6 +8,7 @@ use std::process::ExitCode;
 use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 
 pub mod bench;
+pub mod checkpoint;
 pub mod client;
 pub mod dev;
 pub mod drill;
@@ -36,6 +37,7 @@ enum Command {
     Bench(bench::Bench),
     Dev(dev::Dev),
     Drill(drill::Drill),
+    Checkpoint(checkpoint::Checkpoint),
     #[command(name = "s3-server", hide = true)]
     S3Server(s3_server::S3Server),
 }
@@ -60,6 +62,7 @@ pub fn main() -> ExitCode {
         Command::Bench(bench) => bench.run().map(|()| ExitCode::SUCCESS),
         Command::Dev(dev) => dev.run().map(|()| ExitCode::SUCCESS),
         Command::Drill(drill) => drill.run(),
+        Command::Checkpoint(checkpoint) => checkpoint.run().map(|()| ExitCode::SUCCESS),
         Command::S3Server(server) => server.run().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {
