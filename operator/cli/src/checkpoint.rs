@@ -3,6 +3,8 @@
 //! Reads only. A location is a directory or an `s3://bucket/prefix`, either the root below which lineages stand or one
 //! lineage's own.
 
+use std::fs::File;
+use std::io::{BufWriter, Write};
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -14,6 +16,7 @@ use uuid::Uuid;
 use vr_checkpoint::format::{Head, Manifest};
 use vr_checkpoint::restore::{self, Candidate, Inventory, Source, TierKind};
 use vr_checkpoint::store::{DirStore, ObjectStore, S3Location, S3Store};
+use vr_replica::export::Contents;
 
 use crate::output::{self, Format};
 use crate::units::show_bytes;
@@ -57,6 +60,19 @@ enum What {
         /// How to print the findings
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
+    },
+    /// Gets the keys and values out: a checkpoint and the log above it, as JSON Lines
+    ///
+    /// One line for each key, {"key": …, "value": …}, which `vr drill --input` reads as well. What is not UTF-8 is
+    /// written as {"base64": …} instead of a string.
+    Restore {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        choice: Choice,
+        /// The file to write; it must not exist
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
     },
 }
 
@@ -157,6 +173,7 @@ impl Checkpoint {
             match self.what {
                 What::Ls { place, output } => list(&place, output).await,
                 What::Show { place, choice, output } => show(&place, &choice, output).await,
+                What::Restore { place, choice, to } => export(&place, &choice, &to).await,
                 What::Verify { place, choice, all, output } => verify(&place, &choice, all, output).await,
             }
         })
@@ -295,6 +312,52 @@ async fn verify(place: &Place, choice: &Choice, all: bool, format: Format) -> an
     }
 }
 
+async fn export(place: &Place, choice: &Choice, to: &Path) -> anyhow::Result<()> {
+    let (source, inventory) = place.only().await?;
+    let candidate = choice.candidate(&inventory)?;
+    let loaded = restore::load(candidate, std::slice::from_ref(&source), None).await?;
+    let contents = Contents::open(loaded)?;
+    let failed = || format!("cannot write {}", to.display());
+    let file = File::options().write(true).create_new(true).open(to).with_context(failed)?;
+    let mut out = BufWriter::new(file);
+    let count = contents.for_each(|key, value| {
+        serde_json::to_writer(&mut out, &Line { key: Text(key), value: Text(value) })?;
+        out.write_all(b"\n")
+    })?;
+    out.into_inner()
+        .map_err(std::io::IntoInnerError::into_error)
+        .and_then(|file| file.sync_all())
+        .with_context(failed)?;
+    eprintln!(
+        "{count} keys at op {} (revision {}) written to {}",
+        contents.op(),
+        contents.revision(),
+        to.display()
+    );
+    Ok(())
+}
+
+#[derive(Serialize)]
+struct Line<'a> {
+    key: Text<'a>,
+    value: Text<'a>,
+}
+
+/// Bytes as JSON: a string where they are one.
+struct Text<'a>(&'a [u8]);
+
+impl Serialize for Text<'_> {
+    fn serialize<S: serde::Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        use serde::ser::SerializeMap;
+        if let Ok(text) = std::str::from_utf8(self.0) {
+            return serializer.serialize_str(text);
+        }
+        let mut map = serializer.serialize_map(Some(1))?;
+        map.serialize_entry("base64", &base64_simd::STANDARD.encode_to_string(self.0))?;
+        map.end()
+    }
+}
+
 impl Choice {
     fn candidate<'a>(&self, inventory: &'a Inventory) -> anyhow::Result<&'a Candidate> {
         let wanted = |candidate: &&Candidate| self.op.is_none_or(|op| candidate.checkpoint_op == op);
@@ -428,6 +491,13 @@ mod tests {
             let error = wrong.parse::<Location>().expect_err(wrong);
             assert!(error.contains(expected), "{error}");
         }
+    }
+
+    #[test]
+    fn bytes_that_are_no_text_are_written_as_such() {
+        let line = Line { key: Text(b"k"), value: Text(b"\xff\x00") };
+        let json = serde_json::to_string(&line).expect("JSON");
+        assert_eq!(json, r#"{"key":"k","value":{"base64":"/wA="}}"#);
     }
 
     #[test]

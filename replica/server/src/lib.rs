@@ -7,6 +7,7 @@ pub mod boot;
 pub mod command;
 pub mod config;
 pub mod etcd;
+pub mod export;
 mod http;
 mod marker;
 pub mod metrics;

@@ -39,7 +39,7 @@ pub enum Input {
     },
     /// Lines of `key<TAB>value`.
     Tsv(PathBuf),
-    /// Lines of `{"key": "…", "value": "…"}`.
+    /// Lines of `{"key": "…", "value": "…"}`, where `{"base64": "…"}` may stand for a string.
     JsonLines(PathBuf),
 }
 
@@ -172,9 +172,9 @@ impl Input {
             Input::JsonLines(path) => lines(path, |line| {
                 let text = std::str::from_utf8(line).map_err(|error| format!("not UTF-8: {error}"))?;
                 let entry: Entry = serde_json::from_str(text).map_err(|error| {
-                    format!("not an object with \"key\" and \"value\" as strings: {error}")
+                    format!("not an object with \"key\" and \"value\", each a string or {{\"base64\": …}}: {error}")
                 })?;
-                batcher.add(entry.key.as_bytes(), Bytes::from(entry.value));
+                batcher.add(&entry.key.bytes()?, entry.value.bytes()?);
                 Ok(())
             }),
         }
@@ -202,8 +202,34 @@ impl Reading {
 #[derive(Deserialize)]
 #[serde(deny_unknown_fields)]
 struct Entry {
-    key: String,
-    value: String,
+    key: Text,
+    value: Text,
+}
+
+/// Bytes as `vr checkpoint restore` writes them.
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum Text {
+    Plain(String),
+    Encoded(Encoded),
+}
+
+#[derive(Deserialize)]
+#[serde(deny_unknown_fields)]
+struct Encoded {
+    base64: String,
+}
+
+impl Text {
+    fn bytes(self) -> Result<Bytes, String> {
+        match self {
+            Text::Plain(text) => Ok(Bytes::from(text)),
+            Text::Encoded(Encoded { base64 }) => base64_simd::STANDARD
+                .decode_to_vec(&base64)
+                .map(Bytes::from)
+                .map_err(|_| format!("{base64:?} is not base64")),
+        }
+    }
 }
 
 /// In the order of names, so that the same tree gives the same load.
@@ -363,8 +389,9 @@ mod tests {
         assert_eq!(batches.len(), 2);
         assert_eq!(batches[0][0].1, Bytes::from("v\twith tab"));
         assert_eq!(batches[1][0].1, Bytes::from("again"));
-        let (_dir, path) = file("a.jsonl", b"{\"key\":\"k\",\"value\":\"v\"}\n");
-        assert_eq!(read(&Input::at(&path).expect("known")).expect("read").1.entries, 1);
+        let (_dir, path) = file("a.jsonl", b"{\"key\":\"k\",\"value\":{\"base64\":\"/wA=\"}}\n");
+        let (batches, _) = read(&Input::at(&path).expect("known")).expect("read");
+        assert_eq!(batches[0][0].1, Bytes::from_static(b"\xff\x00"));
     }
 
     #[test]
@@ -390,6 +417,7 @@ mod tests {
             ("a.jsonl", b"{\"key\":\"k\"}", "line 1: not an object"),
             ("a.jsonl", b"{\"key\":\"k\",\"value\":\"\xff\"}", "line 1: not UTF-8"),
             ("a.jsonl", b"{\"key\":\"k\",\"value\":\"v\",\"x\":1}", "unknown field `x`"),
+            ("a.jsonl", b"{\"key\":\"k\",\"value\":{\"base64\":\"?\"}}", "line 1: \"?\" is not base64"),
         ] {
             let (_dir, path) = file(name, contents);
             let error =

@@ -1,0 +1,69 @@
+//! Keys and values out of a checkpoint and the log above it, with no cluster alive.
+//!
+//! Executes the log as a replica would. Does not know a replica's memory limit: writes that were refused for want of
+//! memory above the checkpoint are executed here.
+
+use vr_checkpoint::restore::Loaded;
+use vr_core::{Configuration, Entry, Epoch, Op, StateMachine};
+use vr_store::{KeyValue, Options, RangeQuery, Span, Store};
+
+/// Keys read at a time.
+const PAGE: i64 = 256;
+
+/// The state at a recovery point.
+pub struct Contents {
+    state: Store,
+    op: Op,
+}
+
+impl Contents {
+    /// Opens what was loaded and executes the log on it.
+    ///
+    /// # Errors
+    /// When the state is no store of this release, or the log does not continue it.
+    pub fn open(loaded: Loaded) -> anyhow::Result<Contents> {
+        let op = Op(loaded.manifest.op);
+        let mut state = Store::from_snapshot(loaded.snapshot, Options::default())?;
+        let entries =
+            loaded.entries.iter().map(|e| Entry::decode(&e.bytes)).collect::<Result<Vec<Entry>, _>>()?;
+        let core = state.core_state();
+        // Stands in only where the state knows none, before its first entry.
+        let configuration = Configuration { epoch: Epoch(0), order: Vec::new() };
+        let end = vr_core::replay(&mut state, &core, &configuration, entries)?;
+        Ok(Contents { state, op: op.max(end.op) })
+    }
+
+    /// The last op in it.
+    #[must_use]
+    pub fn op(&self) -> u64 {
+        self.op.0
+    }
+
+    /// The store's revision there.
+    #[must_use]
+    pub fn revision(&self) -> i64 {
+        self.state.revision().0
+    }
+
+    /// Hands out every key with its value, in order.
+    ///
+    /// # Errors
+    /// The first of `each`.
+    pub fn for_each(&self, mut each: impl FnMut(&[u8], &[u8]) -> std::io::Result<()>) -> anyhow::Result<u64> {
+        let mut from = vec![0];
+        let mut count = 0;
+        loop {
+            let query = RangeQuery { span: Span { key: &from, end: &[0] }, limit: PAGE, ..RangeQuery::default() };
+            let page = self.state.range(&query)?;
+            for kv in &page.kvs {
+                each(kv.key(), kv.value())?;
+                count += 1;
+            }
+            match page.kvs.last().map(KeyValue::key) {
+                // The smallest key above the last one.
+                Some(last) if page.more => from = [last, &[0]].concat(),
+                _ => return Ok(count),
+            }
+        }
+    }
+}
