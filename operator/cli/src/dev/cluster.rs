@@ -9,6 +9,7 @@ use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use vr_replica::status::Report as Status;
+use vr_replica::vote;
 
 use super::layout::{Description, Layout, LayoutError, Ports};
 use super::process::{Ended, Process, ProcessError};
@@ -66,9 +67,12 @@ pub enum ClusterError {
         /// Its last lines.
         log: String,
     },
-    /// Replicas found that a majority has lost its memory, or that they are no members any more.
-    #[error("a majority of the replicas has lost its memory: {0}")]
-    QuorumLost(String),
+    /// The replicas that are left have found it out.
+    #[error("a majority of the replicas has lost its memory without a clean stop")]
+    QuorumLost,
+    /// There is nothing that the replicas could start with.
+    #[error("a majority of the replicas has lost its disks: {0}")]
+    DisksLost(String),
     /// Nothing wrong was seen, but it took too long.
     #[error("not ready after {seconds} s: {why}")]
     TooSlow {
@@ -219,7 +223,7 @@ impl Cluster {
                 }
                 match status {
                     Some(status) if status.quorum_lost => {
-                        return Err(ClusterError::QuorumLost(status.remedy.unwrap_or_default()));
+                        return Err(ClusterError::QuorumLost);
                     }
                     Some(status) if status.ready => ready += 1,
                     Some(status) => waiting.push(format!("{} is {}", process.name(), status.status)),
@@ -287,6 +291,16 @@ impl Cluster {
             }
         }
         gone
+    }
+
+    /// Replicas that have been started before and whose disks know nothing of that.
+    #[must_use]
+    pub fn without_disks(&self) -> Vec<u64> {
+        let forgotten = |id: &u64| {
+            let disks = [self.layout.nvme(*id), self.layout.volume(*id)];
+            matches!(vote::read(&disks), Ok(vote::Found::Empty))
+        };
+        self.ids().into_iter().filter(forgotten).collect()
     }
 
     /// How the S3 server ended, if it did.

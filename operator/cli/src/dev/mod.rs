@@ -206,26 +206,21 @@ impl Dev {
         if self.restore {
             let plan = recovery::restore(cluster).await?;
             eprintln!("{plan}");
+        } else if cluster.description().served {
+            let gone = cluster.without_disks();
+            if gone.len() > cluster.ids().len() / 2 {
+                let names = gone.iter().map(|id| format!("replica {id}")).collect::<Vec<_>>().join(", ");
+                return Err(refusal(cluster, ClusterError::DisksLost(names)).await);
+            }
         }
         cluster.start_replicas()?;
         match cluster.wait_until_ready(START_PATIENCE).await {
-            Ok(gone) => {
+            Ok(_) => {
                 for (id, how, log) in cluster.reap() {
                     eprintln!("warning: replica {id} {how} and is left dead; the end of its log:\n{log}");
                 }
-                debug_assert!(gone.len() <= cluster.ids().len() / 2, "a majority serves");
             }
-            Err(error @ (ClusterError::QuorumLost(_) | ClusterError::Ended { .. }))
-                if cluster.description().served =>
-            {
-                let inventory = recovery::show(&recovery::inventory(cluster).await?);
-                let command = format!("vr dev --dir {} --restore", shell_word(cluster.layout().root()));
-                let next = cluster.description().generation + 1;
-                bail!(
-                    "{error}\n\nWhat the tiers hold:\n{inventory}\n\nTo begin generation {next} from the newest recovery \
-                     point, run\n  {command}"
-                );
-            }
+            Err(lost @ ClusterError::QuorumLost) => return Err(refusal(cluster, lost).await),
             Err(error) => return Err(error.into()),
         }
         // From now on a replica without its vote record must not come back as if nothing had been.
@@ -324,6 +319,21 @@ impl Dev {
     }
 }
 
+/// Why a cluster is not started, what every tier holds, and the command that goes on from there.
+async fn refusal(cluster: &Cluster, lost: ClusterError) -> anyhow::Error {
+    let inventory = match recovery::inventory(cluster).await {
+        Ok(inventory) => recovery::show(&inventory),
+        Err(error) => error.to_string(),
+    };
+    let next = cluster.description().generation + 1;
+    let root = shell_word(cluster.layout().root());
+    anyhow::anyhow!(
+        "{lost}; to start would be to lose what they had acknowledged without saying so\n\nWhat the tiers \
+         hold:\n{inventory}\n\nTo begin generation {next} from the newest recovery point, run\n  vr dev --dir {root} \
+         --restore"
+    )
+}
+
 /// A cluster that is to begin: free ports, a lineage of its own.
 ///
 /// # Errors
@@ -373,6 +383,8 @@ fn started(cluster: &Cluster) -> Started {
 
 async fn stop(cluster: &mut Cluster) -> anyhow::Result<()> {
     eprintln!("stopping");
+    // Whoever has ended already has been spoken of.
+    cluster.reap();
     for (id, how) in cluster.stop().await? {
         if how != Ended::Exit(0) && how != Ended::Exit(FENCED) {
             let log = cluster.layout().log(id);
