@@ -132,9 +132,11 @@ impl Chain {
     pub fn start(options: Options) -> std::io::Result<Chain> {
         let (inbox, messages) = mpsc::channel(INBOX);
         let kinds: Vec<TierKind> = options.tiers.iter().map(|t| t.kind).collect();
-        // A tier that may yet have to be begun holds no reservation that could be exceeded.
+        // An object store that this lineage begins with holds nothing yet that a restore could rewind to, so writes need
+        // not wait until it is reached; from then on they do.
+        let begins = |t: &TierOptions| t.may_create && t.kind == TierKind::ObjectStore;
         let tier = |t: &TierOptions| TierShared {
-            reserved: AtomicI64::new(if t.may_create { i64::MAX } else { 0 }),
+            reserved: AtomicI64::new(if begins(t) { i64::MAX } else { 0 }),
             ..TierShared::default()
         };
         let tiers = options.tiers.iter().map(tier).collect();

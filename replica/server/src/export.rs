@@ -53,7 +53,8 @@ impl Contents {
         let mut from = vec![0];
         let mut count = 0;
         loop {
-            let query = RangeQuery { span: Span { key: &from, end: &[0] }, limit: PAGE, ..RangeQuery::default() };
+            let query =
+                RangeQuery { span: Span { key: &from, end: &[0] }, limit: PAGE, ..RangeQuery::default() };
             let page = self.state.range(&query)?;
             for kv in &page.kvs {
                 each(kv.key(), kv.value())?;

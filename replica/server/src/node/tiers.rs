@@ -91,10 +91,9 @@ impl Tiering {
         if reserved - now > RESERVE / 2 {
             return None;
         }
-        let wanted = now + RESERVE;
-        if self.chain.reserved() < now + RESERVE / 2 {
-            self.chain.reserve(wanted);
-        }
+        // In steps, so that looking again while the tiers are being written asks for the same.
+        let wanted = (now / (RESERVE / 2) + 2) * (RESERVE / 2);
+        self.chain.reserve(wanted);
         let durable = self.chain.reserved().min(wanted);
         (durable > reserved).then_some(Revision(durable))
     }
