@@ -10,4 +10,5 @@ pub mod restore;
 #[cfg(feature = "s3-server")]
 pub mod s3_server;
 pub mod store;
+pub mod verify;
 pub mod writer;

@@ -286,7 +286,7 @@ pub async fn load(
     Ok(Loaded { snapshot, manifest, entries, repaired_pages })
 }
 
-type Pages = HashMap<[u8; 32], VerifiedPage>;
+pub(crate) type Pages = HashMap<[u8; 32], VerifiedPage>;
 
 /// All whole pages of a manifest's packs, and what was wrong with the rest.
 async fn fetch_packs(source: &Source, manifest: &Manifest) -> (Pages, Vec<String>) {
@@ -327,14 +327,14 @@ fn open_pack(key: &str, bytes: &Bytes) -> (Vec<([u8; 32], VerifiedPage)>, Vec<St
     (pages, problems)
 }
 
-fn open_frame(key: &str, id: &[u8; 32], bytes: &[u8]) -> Result<VerifiedPage, String> {
+pub(crate) fn open_frame(key: &str, id: &[u8; 32], bytes: &[u8]) -> Result<VerifiedPage, String> {
     let (frame, _) = Frame::parse(key, bytes).map_err(|e| e.to_string())?;
     let page = frame.page(key).map_err(|e| e.to_string())?;
     Page::verify(id, &page).map_err(|e| format!("{key}: page {}: {e}", hex(&id[..8])))
 }
 
 /// Pages that the tree below `root` needs and that are not there (as far as can be seen from those that are).
-fn missing_pages(root: &[u8; 32], pages: &Pages) -> Vec<[u8; 32]> {
+pub(crate) fn missing_pages(root: &[u8; 32], pages: &Pages) -> Vec<[u8; 32]> {
     if *root == Snapshot::default().root() {
         return Vec::new();
     }
