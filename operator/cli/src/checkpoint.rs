@@ -409,7 +409,8 @@ impl Place {
     }
 
     async fn source(&self, lineage: Uuid) -> Source {
-        let own = self.location.lineage().is_some();
+        // A prefix may look like a lineage and not be the one that is meant.
+        let own = self.location.lineage() == Some(lineage);
         let (tier, store): (_, Arc<dyn ObjectStore>) = match &self.location {
             Location::Directory(root) if own => (TierKind::Volume, Arc::new(DirStore::read_only(root))),
             Location::Directory(root) => {

@@ -158,8 +158,8 @@ impl Drill {
         if layout.description()?.is_some() {
             bail!("{} holds a cluster: a drill needs a directory of its own", directory.display());
         }
-        // Beside whatever else is in somebody's bucket.
-        let prefix = format!("drill/{}", uuid::Uuid::new_v4());
+        // Beside whatever else is in somebody's bucket, and not to be taken for a lineage.
+        let prefix = format!("drill/run-{}", uuid::Uuid::new_v4().simple());
         let description = dev::describe(self.replicas, self.base_port, &self.object_store, &prefix, CADENCE)?;
         Ok(Cluster::new(layout, description)?)
     }
