@@ -9,13 +9,17 @@ use crate::store::{ObjectStore, Swapped};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 use serde::{Deserialize, Serialize};
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::sync::Arc;
 use ulid::Ulid;
 use vr_tree::{Page, Snapshot, VerifiedPage};
 
 /// Packs fetched at a time.
 const FETCH: usize = 4;
+/// Single pages fetched at a time.
+const FETCH_PAGES: usize = 16;
+/// Attempts at moving HEAD to a new generation.
+const ATTEMPTS: usize = 20;
 
 /// Which kind of tier, fastest first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
@@ -262,19 +266,25 @@ pub async fn load(
     let (mut pages, problems) = fetch_packs(source, &manifest).await;
     let mut repaired_pages = 0;
     let mut missing = missing_pages(&root, &pages);
-    while !missing.is_empty() {
-        for id in missing {
-            let page = from_others(&id, source, sources).await.ok_or_else(|| {
-                let why = problems.first().map_or(String::new(), |p| format!(" ({p})"));
-                failed(format!(
-                    "page {} is missing or corrupt, and no other source has it{why}",
-                    hex(&id[..8])
-                ))
-            })?;
-            pages.insert(id, page);
-            repaired_pages += 1;
+    if !missing.is_empty() {
+        let elsewhere = Elsewhere::look(source, sources, &pages).await;
+        while !missing.is_empty() {
+            let fetches = missing.iter().map(|id| async { (*id, elsewhere.page(id).await) });
+            let mut fetched = stream::iter(fetches.collect::<Vec<_>>()).buffer_unordered(FETCH_PAGES);
+            while let Some((id, page)) = fetched.next().await {
+                let page = page.ok_or_else(|| {
+                    let why = problems.first().map_or(String::new(), |p| format!(" ({p})"));
+                    failed(format!(
+                        "page {} is missing or corrupt, and no other source has it{why}",
+                        hex(&id[..8])
+                    ))
+                })?;
+                pages.insert(id, page);
+                repaired_pages += 1;
+            }
+            drop(fetched);
+            missing = missing_pages(&root, &pages);
         }
-        missing = missing_pages(&root, &pages);
     }
     let snapshot = Snapshot::load_verified(&root, |id| pages.remove(id).ok_or("fetched a moment ago"))
         .map_err(|e| failed(e.to_string()))?;
@@ -348,26 +358,58 @@ pub(crate) fn missing_pages(root: &[u8; 32], pages: &Pages) -> Vec<[u8; 32]> {
     missing
 }
 
-/// One page from any other source that has it whole.
-async fn from_others(id: &[u8; 32], not: &Source, sources: &[Source]) -> Option<VerifiedPage> {
-    for source in sources.iter().filter(|s| s.name != not.name) {
-        let Ok(Some((head, _))) = source.store.head().await else { continue };
-        let Ok(head) = Head::parse("HEAD", &head) else { continue };
-        for retained in head.retained.iter().rev() {
-            let Ok(manifest) = read_manifest(&*source.store, &retained.manifest).await else { continue };
-            for named in &manifest.indexes {
-                let Ok(Some(bytes)) = source.store.get(&named.key).await else { continue };
-                let Ok(index) = Index::parse(&named.key, &bytes) else { continue };
-                let Some(place) = index.places().find(|p| p.entry.header.id == *id) else { continue };
-                let (offset, len) = (place.entry.offset, place.entry.header.len());
-                let Ok(Some(frame)) = source.store.get_range(place.pack, offset, len).await else { continue };
-                if let Ok(page) = open_frame(place.pack, id, &frame) {
-                    return Some(page);
+/// Where other sources have the pages that one lacks.
+#[derive(Default)]
+struct Elsewhere<'a>(HashMap<[u8; 32], Vec<Spare<'a>>>);
+
+/// A frame on one of them.
+struct Spare<'a> {
+    source: &'a Source,
+    pack: Arc<str>,
+    offset: u64,
+    len: u64,
+}
+
+impl<'a> Elsewhere<'a> {
+    /// Reads HEAD, manifests and indexes of every other source once. What cannot be read there is no help, and no harm.
+    async fn look(not: &Source, sources: &'a [Source], pages: &Pages) -> Elsewhere<'a> {
+        let mut elsewhere = Elsewhere::default();
+        for source in sources.iter().filter(|s| s.name != not.name) {
+            let store = &*source.store;
+            let Ok(Some((head, _))) = store.head().await else { continue };
+            let Ok(head) = Head::parse("HEAD", &head) else { continue };
+            let mut indexes = BTreeSet::new();
+            for retained in &head.retained {
+                let Ok(manifest) = read_manifest(store, &retained.manifest).await else { continue };
+                indexes.extend(manifest.indexes.into_iter().map(|named| named.key));
+            }
+            for key in indexes {
+                let Ok(Some(bytes)) = store.get(&key).await else { continue };
+                let Ok(index) = Index::parse(&key, &bytes) else { continue };
+                for (pack, _, entries) in index.packs {
+                    let pack: Arc<str> = pack.into();
+                    for entry in entries.iter().filter(|entry| !pages.contains_key(&entry.header.id)) {
+                        let (offset, len) = (entry.offset, entry.header.len());
+                        let copies = elsewhere.0.entry(entry.header.id).or_default();
+                        copies.push(Spare { source, pack: Arc::clone(&pack), offset, len });
+                    }
                 }
             }
         }
+        elsewhere
     }
-    None
+
+    /// A page from the first of them that has it whole.
+    async fn page(&self, id: &[u8; 32]) -> Option<VerifiedPage> {
+        for copy in self.0.get(id)? {
+            let frame = copy.source.store.get_range(&copy.pack, copy.offset, copy.len).await;
+            let Ok(Some(frame)) = frame else { continue };
+            if let Ok(page) = open_frame(&copy.pack, id, &frame) {
+                return Some(page);
+            }
+        }
+        None
+    }
 }
 
 /// The entries `after + 1 ..= goal` of a generation, each from whichever source has it.
@@ -423,8 +465,9 @@ async fn log(
     Ok(consecutive)
 }
 
-/// Makes `generation` the lineage's present on a tier: everything older is fenced from here on. Repeating it for the
-/// same restore is no error.
+/// Makes `generation` the lineage's present on a tier: everything older is fenced from here on. `restore` is the
+/// caller's own token, random for each restore: repeating one is no error, while a second restore that chose the same
+/// generation is told so, even if it began from the same point.
 ///
 /// # Errors
 /// Somebody else made this or a later generation; or the tier cannot be written.
@@ -433,18 +476,19 @@ pub async fn fence(
     parent: &Parent,
     generation: u64,
     reserved_revision: i64,
+    restore: &str,
 ) -> Result<(), String> {
-    loop {
+    for _ in 0..ATTEMPTS {
         let found = store.head().await.map_err(|e| e.to_string())?;
         let (bytes, tag) = found.ok_or_else(|| format!("{}: there is no HEAD", store.describe()))?;
         let mut head = Head::parse("HEAD", &bytes).map_err(|e| e.to_string())?;
-        if head.generation == generation && head.parent.as_ref() == Some(parent) {
+        if head.generation == generation && head.token == restore {
             return Ok(());
         }
         if head.generation >= generation {
             return Err(format!(
-                "{}: superseded: HEAD is of generation {} already, this restore would make {generation}. Take the \
-                 inventory again",
+                "{}: superseded: HEAD is of generation {} already, made by another restore; this one would make \
+                 {generation}. Take the inventory again",
                 store.describe(),
                 head.generation
             ));
@@ -452,7 +496,7 @@ pub async fn fence(
         head.version += 1;
         head.nonce = Ulid::generate().to_string();
         head.generation = generation;
-        head.token = Ulid::generate().to_string();
+        restore.clone_into(&mut head.token);
         head.state = HeadState::Restoring;
         head.parent = Some(parent.clone());
         head.reserved_revision = head.reserved_revision.max(reserved_revision);
@@ -463,4 +507,5 @@ pub async fn fence(
             Swapped::Gone => return Err(format!("{}: HEAD is gone", store.describe())),
         }
     }
+    Err(format!("{}: HEAD moved under each of {ATTEMPTS} attempts to fence; try again", store.describe()))
 }

@@ -104,8 +104,11 @@ async fn a_restore_fences_the_generation_before_it() {
     let first = old.checkpoint(&cut(1), &tree.snapshot()).await.expect("ships");
     let root = first.root.iter().map(|byte| format!("{byte:02x}")).collect();
     let parent = Parent { generation: 1, op: 1, root };
-    restore::fence(&*store, &parent, 2, 100).await.expect("fences");
-    restore::fence(&*store, &parent, 2, 100).await.expect("the same restore again is no error");
+    restore::fence(&*store, &parent, 2, 100, "one").await.expect("fences");
+    restore::fence(&*store, &parent, 2, 100, "one").await.expect("the same restore again is no error");
+    let other =
+        restore::fence(&*store, &parent, 2, 100, "other").await.expect_err("another from the same point");
+    assert!(other.contains("superseded: HEAD is of generation 2 already"), "{other}");
 
     tree.put(b"stale", b"write", 2);
     let error = old.checkpoint(&cut(2), &tree.snapshot()).await.expect_err("stale");

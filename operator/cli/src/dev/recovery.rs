@@ -7,6 +7,7 @@ use std::fmt;
 use std::path::PathBuf;
 
 use anyhow::{Context, bail};
+use uuid::Uuid;
 use vr_checkpoint::format::{Head, Parent};
 use vr_checkpoint::restore::{self, Candidate, Inventory, Source, TierKind};
 use vr_checkpoint::store::StoreError;
@@ -120,10 +121,12 @@ async fn loadable<'a>(
 /// Before anything else happens: whoever is of an older generation must find out wherever it can write.
 async fn fence(plan: &Plan, inventory: &Inventory, sources: &[Source]) -> anyhow::Result<()> {
     let parent = Parent { generation: plan.generation, op: plan.op, root: plan.root.clone() };
+    // Tells this restore from another that plans the same at the same time.
+    let token = Uuid::new_v4().to_string();
     for (source, finding) in sources.iter().zip(&inventory.findings) {
         // Without a HEAD there is nothing to fence; its replica will begin the tier anew.
         if finding.generation.is_some() {
-            restore::fence(&*source.store, &parent, plan.next_generation, plan.reserved_revision)
+            restore::fence(&*source.store, &parent, plan.next_generation, plan.reserved_revision, &token)
                 .await
                 .map_err(|reason| anyhow::anyhow!("cannot fence the older generations: {reason}"))?;
         }
