@@ -1,0 +1,182 @@
+//! The chain as a replica sees it: it never waits, tiers do not wait for each other, and nothing is left out.
+
+use crate::support::{LINEAGE, cut, entry, identity, newest, newest_op, source, state};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use vr_checkpoint::chain::{Chain, Options, TierOptions, TierStatus};
+use vr_checkpoint::format::{Names, Parent};
+use vr_checkpoint::restore::{self, TierKind};
+use vr_checkpoint::store::fault::{Act, FaultStore, On, Rule};
+use vr_checkpoint::store::{MemStore, ObjectStore};
+
+const SOON: Duration = Duration::from_millis(20);
+const NEVER: Duration = Duration::from_secs(3600);
+
+fn tier(kind: TierKind, store: &Arc<dyn ObjectStore>, checkpoint: Duration) -> TierOptions {
+    let store = Arc::clone(store);
+    TierOptions { kind, store, checkpoint, log: SOON, keep: 3, grace: NEVER, may_create: true }
+}
+
+fn start(replica: u64, tiers: Vec<TierOptions>) -> Chain {
+    Chain::start(Options { identity: identity(replica), parent: None, tiers }).expect("a thread")
+}
+
+fn status(chain: &Chain, place: usize) -> TierStatus {
+    chain.status()[place].1.clone()
+}
+
+async fn until(what: &str, done: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < Duration::from_secs(20), "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+fn memory() -> Arc<dyn ObjectStore> {
+    Arc::new(MemStore::new())
+}
+
+fn strikes(on: On, times: u32, act: Act) -> Rule {
+    Rule { on, key_contains: String::new(), skip: 0, times, act }
+}
+
+#[tokio::test]
+async fn it_asks_for_cuts_at_its_cadence_ships_the_log_between_and_ends_with_the_last_state() {
+    let store = memory();
+    let chain = start(1, vec![tier(TierKind::Nvme, &store, SOON)]);
+    for op in 1..=3 {
+        chain.committed(entry(op));
+        until("it wants a cut", || chain.wants_cut()).await;
+        chain.cut(cut(op), state(op));
+        until("a checkpoint", || status(&chain, 0).checkpoint_op == op).await;
+    }
+    let before = status(&chain, 0);
+    chain.committed(entry(4));
+    until("the log", || status(&chain, 0).recovery_op == 4).await;
+    let after = status(&chain, 0);
+    assert_eq!((after.checkpoint_op, after.recovery_micros, after.error), (3, 4000, None));
+    assert!(after.success_micros >= before.success_micros);
+    chain.finish(Some((cut(6), state(6)))).await.expect("ends");
+    assert_eq!(newest_op(&store).await, 6);
+}
+
+#[tokio::test]
+async fn a_gap_in_the_log_is_closed_by_a_cut_before_it_is_due() {
+    let store = memory();
+    let chain = start(1, vec![tier(TierKind::Nvme, &store, NEVER)]);
+    chain.committed(entry(1));
+    until("it wants its first cut", || chain.wants_cut()).await;
+    chain.cut(cut(1), state(1));
+    chain.committed(entry(2));
+    until("the log", || status(&chain, 0).recovery_op == 2).await;
+    assert!(!chain.wants_cut(), "the next checkpoint is due in an hour");
+    chain.committed(entry(4));
+    until("it wants a cut", || chain.wants_cut()).await;
+    assert_eq!(status(&chain, 0).recovery_op, 2, "nothing is shipped beyond a gap");
+    chain.cut(cut(4), state(4));
+    chain.committed(entry(5));
+    until("it leads on again", || status(&chain, 0).recovery_op == 5).await;
+    assert_eq!(newest_op(&store).await, 4);
+}
+
+#[tokio::test]
+async fn a_stalled_tier_holds_neither_the_caller_nor_the_others() {
+    let faulty = Arc::new(FaultStore::new(MemStore::new()));
+    let (stalled, healthy): (Arc<dyn ObjectStore>, _) = (Arc::clone(&faulty) as _, memory());
+    faulty.add(strikes(On::Write, 1, Act::Stall));
+    let chain = start(1, vec![tier(TierKind::Nvme, &stalled, SOON), tier(TierKind::Volume, &healthy, SOON)]);
+    faulty.wait_until_stalled(1).await;
+    let began = Instant::now();
+    chain.committed(entry(1));
+    chain.cut(cut(1), state(1));
+    (2..=5_000).for_each(|op| chain.committed(entry(op)));
+    assert!(began.elapsed() < Duration::from_secs(2), "handing in took {:?}", began.elapsed());
+    until("the healthy tier", || status(&chain, 1).recovery_op == 5_000).await;
+    assert_eq!((status(&chain, 0).recovery_op, faulty.inner().usage().written), (0, 0));
+    faulty.release();
+    until("the stalled tier", || status(&chain, 0).recovery_op == 5_000).await;
+}
+
+#[tokio::test]
+async fn a_tier_that_fails_says_so_and_comes_back() {
+    let faulty = Arc::new(FaultStore::new(MemStore::new()));
+    let store: Arc<dyn ObjectStore> = Arc::clone(&faulty) as _;
+    faulty.add(strikes(On::Create, 2, Act::NoSpace));
+    let chain = start(1, vec![tier(TierKind::Nvme, &store, SOON)]);
+    chain.committed(entry(1));
+    chain.cut(cut(1), state(1));
+    until("the error", || status(&chain, 0).error.is_some_and(|e| e.contains("no free space"))).await;
+    until("a checkpoint", || status(&chain, 0).checkpoint_op == 1).await;
+    assert_eq!((status(&chain, 0).error, faulty.pending(), chain.fenced()), (None, 0, None));
+}
+
+#[tokio::test]
+async fn a_chain_of_the_past_is_told_to_stop_and_writes_nothing_more() {
+    let store = memory();
+    let chain = start(1, vec![tier(TierKind::Nvme, &store, NEVER)]);
+    chain.committed(entry(1));
+    chain.cut(cut(1), state(1));
+    until("a checkpoint", || status(&chain, 0).checkpoint_op == 1).await;
+    let parent = Parent { generation: 1, op: 1, root: "00".repeat(32) };
+    restore::fence(&*store, &parent, 2, 0, "restore").await.expect("fences");
+    let before = store.list("").await.expect("lists");
+    chain.committed(entry(2));
+    until("it is told", || chain.fenced().is_some()).await;
+    let why = chain.fenced().expect("just seen");
+    assert!(why.contains("HEAD is of generation 2, this process is of generation 1"), "{why}");
+    assert_eq!(store.list("").await.expect("lists"), before);
+}
+
+async fn segments(store: &Arc<dyn ObjectStore>) -> Vec<(u64, u64)> {
+    let names = Names { generation: 1 };
+    let listed = store.list(&names.segments()).await.expect("lists");
+    listed.iter().filter_map(|object| names.segment_range(&object.key)).collect()
+}
+
+#[tokio::test]
+async fn a_new_shipper_goes_on_where_the_old_one_ended() {
+    let store = memory();
+    let chains = [1, 2].map(|replica| start(replica, vec![tier(TierKind::ObjectStore, &store, NEVER)]));
+    let committed = |op: u64| chains.iter().for_each(|chain| chain.committed(entry(op)));
+    chains[0].ship_to_object_store(true);
+    committed(1);
+    chains[0].cut(cut(1), state(1));
+    committed(2);
+    until("the first ships", || status(&chains[0], 0).recovery_op == 2).await;
+    for (old, new, op) in [(0, 1, 3), (1, 0, 4), (0, 1, 5)] {
+        chains[old].ship_to_object_store(false);
+        committed(op);
+        let named: &Chain = &chains[new];
+        named.ship_to_object_store(true);
+        until("the other ships", || status(named, 0).recovery_op == op).await;
+    }
+    let mut next = 2;
+    for (first, last) in segments(&store).await {
+        // The one that stops may ship an entry once more; none may be missing.
+        assert!(first <= next && last + 1 >= next, "{first}-{last} follows {}", next - 1);
+        next = last + 1;
+    }
+    assert_eq!(next, 6);
+    let loaded = newest(&[source("s3", &store)]).await.expect("there").expect("loads");
+    assert_eq!((loaded.manifest.op, loaded.entries.len()), (1, 4), "no checkpoint was needed for it");
+    assert_eq!(loaded.manifest.lineage, LINEAGE.to_string());
+}
+
+#[tokio::test]
+async fn only_a_disk_must_have_the_last_checkpoint() {
+    for (kind, must) in [(TierKind::Nvme, true), (TierKind::ObjectStore, false)] {
+        let faulty = Arc::new(FaultStore::new(MemStore::new()));
+        let store: Arc<dyn ObjectStore> = Arc::clone(&faulty) as _;
+        let chain = start(1, vec![tier(kind, &store, NEVER)]);
+        chain.ship_to_object_store(true);
+        chain.committed(entry(1));
+        chain.cut(cut(1), state(1));
+        until("a checkpoint", || status(&chain, 0).checkpoint_op == 1).await;
+        faulty.add(strikes(On::Create, u32::MAX, Act::Refuse));
+        let ended = chain.finish(Some((cut(2), state(2)))).await;
+        assert_eq!(ended.is_err(), must, "{kind:?}: {ended:?}");
+        assert!(ended.err().is_none_or(|error| error.contains("refused by a rule")));
+        assert_eq!(newest_op(&store).await, 1);
+    }
+}

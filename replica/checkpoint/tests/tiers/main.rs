@@ -1,0 +1,7 @@
+//! Tiers in trouble: every promise of the writer, the restore and the chain that only shows when something goes wrong.
+
+mod chain;
+mod crashes;
+#[cfg(feature = "s3-server")]
+mod s3;
+mod support;
