@@ -117,6 +117,15 @@ impl Writers {
         }
     }
 
+    /// Writes one key and returns its revision; again, while the server says that it cannot yet.
+    ///
+    /// # Errors
+    /// The server's last answer, when it was refused or `patience` is over.
+    pub async fn put_patiently(&self, key: &str, value: Bytes, patience: Duration) -> Result<i64, Status> {
+        let writes = vec![(Bytes::from(key.to_owned()), Some(value))];
+        self.write_with(&self.client, patience, writes).await
+    }
+
     /// Writes one key and returns its revision.
     ///
     /// # Errors

@@ -154,7 +154,8 @@ impl<'a> Rehearsal<'a> {
             Some(Sabotage::StaleCanary) => Bytes::from_static(b"of an earlier drill"),
             _ => self.canary.clone(),
         };
-        let written = self.writers.put(CANARY, canary).await;
+        // A primary that has just begun may still wait for its first reservation.
+        let written = self.writers.put_patiently(CANARY, canary, PATIENCE).await;
         written.map_err(|status| Stop::Errored(format!("the first write failed: {}", status.message())))?;
         for number in 0..WRITERS {
             let writers = self.writers.clone();
