@@ -99,8 +99,9 @@ pub fn report(node: &Node) -> Report {
     }
 }
 
-/// Takes part, follows a primary, and is not halted.
+/// Takes part, follows a primary, is not halted, and the cluster has revisions to hand out.
 #[must_use]
 pub fn ready(node: &Node) -> bool {
-    node.halt().is_none() && node.replica().status() == vr_core::Status::Normal && !node.leaderless()
+    let takes_part = node.replica().status() == vr_core::Status::Normal && !node.leaderless();
+    node.halt().is_none() && takes_part && node.store().reserved() > node.store().revision()
 }
