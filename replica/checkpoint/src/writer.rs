@@ -301,7 +301,8 @@ impl Writer {
         Ok(written)
     }
 
-    /// Ships the pages that the tier lacks; the new packs, and which old ones are relied on.
+    /// Ships the pages that the tier lacks, and empties packs of which less than half is alive; the new packs, and which
+    /// old ones are relied on. The state is walked once, and once more only if there is something to empty.
     async fn ship(
         &self,
         names: Names,
@@ -309,79 +310,38 @@ impl Writer {
         snapshot: &Snapshot,
         written: &mut Written,
     ) -> Result<(Index, BTreeSet<u32>), WriteError> {
-        let sparse = self.sparse(snapshot);
-        let mut repack = REPACK_BYTES;
-        let mut used = BTreeSet::new();
-        let mut index = Index::default();
-        let builder = || PackBuilder::new(self.identity.lineage.0, self.identity.generation);
-        let mut parts = [(Part::Tree, builder()), (Part::Data, builder())];
-        let mut stack: Vec<NodeRef<'_>> = snapshot.node().into_iter().collect();
-        let mut page = Vec::new();
-        let mut number = 0;
-        while let Some(node) = stack.pop() {
-            stack.extend(node.children().rev());
-            written.pages += 1;
-            let id = node.id();
-            if let Some(stored) = self.known.get(&id) {
-                let again = sparse.contains(&stored.pack) && repack >= u64::from(stored.bytes);
-                if !again {
-                    used.insert(stored.pack);
-                    continue;
-                }
-                repack -= u64::from(stored.bytes);
-            }
-            page.clear();
-            node.encode(&mut page);
-            let (kind, place) = if node.is_leaf() { (Kind::Leaf, 1) } else { (Kind::Inner, 0) };
-            written.shipped_pages += 1;
-            parts[place].1.add(id, kind, &page);
-            if parts[place].1.is_full() {
-                let full = std::mem::replace(&mut parts[place].1, builder());
-                self.put_pack(names.pack(parts[place].0, upload, number), full, &mut index, written).await?;
-                number += 1;
-            }
-        }
-        for (part, rest) in parts {
-            if !rest.is_empty() {
-                self.put_pack(names.pack(part, upload, number), rest, &mut index, written).await?;
-                number += 1;
-            }
-        }
-        Ok((index, used))
-    }
-
-    async fn put_pack(
-        &self,
-        key: String,
-        pack: PackBuilder,
-        index: &mut Index,
-        written: &mut Written,
-    ) -> Result<(), WriteError> {
-        let (body, entries) = pack.finish();
-        let bytes = body.len() as u64;
-        if self.create(&key, body.into()).await? == Created::Exists {
-            return Err(self.broken(&format!("{key} exists although its name was made a moment ago")));
-        }
-        written.shipped_bytes += bytes;
-        index.packs.push((key, bytes, entries));
-        Ok(())
-    }
-
-    /// Packs of which less than half would be relied on.
-    fn sparse(&self, snapshot: &Snapshot) -> BTreeSet<u32> {
+        let mut shipment = Shipment::new(self, names, upload, written);
         let mut alive = vec![0u64; self.packs.len()];
         let mut stack: Vec<NodeRef<'_>> = snapshot.node().into_iter().collect();
         while let Some(node) = stack.pop() {
-            stack.extend(node.children());
-            if let Some(stored) = self.known.get(&node.id()) {
-                alive[stored.pack as usize] += u64::from(stored.bytes);
+            stack.extend(node.children().rev());
+            shipment.written.pages += 1;
+            match self.known.get(&node.id()) {
+                Some(stored) => alive[stored.pack as usize] += u64::from(stored.bytes),
+                None => shipment.add(&node).await?,
             }
         }
-        (0u32..)
-            .zip(&self.packs)
-            .filter(|(n, p)| alive[*n as usize] * 2 < p.named.bytes)
-            .map(|(n, _)| n)
-            .collect()
+        let sparse: BTreeSet<u32> = (0..)
+            .zip(alive.iter().zip(&self.packs))
+            .filter(|(_, (alive, pack))| **alive > 0 && **alive * 2 < pack.named.bytes)
+            .map(|(pack, _)| pack)
+            .collect();
+        if !sparse.is_empty() {
+            let mut repack = REPACK_BYTES;
+            stack.extend(snapshot.node());
+            while let Some(node) = stack.pop() {
+                stack.extend(node.children().rev());
+                let Some(stored) = self.known.get(&node.id()) else { continue };
+                let bytes = u64::from(stored.bytes);
+                if sparse.contains(&stored.pack) && repack >= bytes {
+                    repack -= bytes;
+                    alive[stored.pack as usize] -= bytes;
+                    shipment.add(&node).await?;
+                }
+            }
+        }
+        let used = (0..).zip(alive).filter(|(_, alive)| *alive > 0).map(|(pack, _)| pack).collect();
+        Ok((shipment.finish().await?, used))
     }
 
     /// Ships consecutive committed entries as one segment; its bytes.
@@ -477,6 +437,10 @@ impl Writer {
             deleted += 1;
         }
         Ok(deleted)
+    }
+
+    fn pack_builder(&self) -> PackBuilder {
+        PackBuilder::new(self.identity.lineage.0, self.identity.generation)
     }
 
     /// Creates an object; an unknown outcome is read back. [`Created::Exists`] if it stood there before.
@@ -645,6 +609,71 @@ impl Writer {
     }
     fn missing(&self, key: &str) -> WriteError {
         self.broken(&format!("{key} is missing although HEAD retains it: verify the tier"))
+    }
+}
+
+/// Pages on their way into the packs of one upload.
+struct Shipment<'a> {
+    writer: &'a Writer,
+    names: Names,
+    upload: Ulid,
+    written: &'a mut Written,
+    parts: Vec<(Part, PackBuilder)>,
+    packs: u32,
+    index: Index,
+    page: Vec<u8>,
+}
+
+impl<'a> Shipment<'a> {
+    fn new(writer: &'a Writer, names: Names, upload: Ulid, written: &'a mut Written) -> Shipment<'a> {
+        let parts = [Part::Tree, Part::Data].map(|part| (part, writer.pack_builder())).into();
+        Shipment {
+            writer,
+            names,
+            upload,
+            written,
+            parts,
+            packs: 0,
+            index: Index::default(),
+            page: Vec::new(),
+        }
+    }
+
+    async fn add(&mut self, node: &NodeRef<'_>) -> Result<(), WriteError> {
+        self.page.clear();
+        node.encode(&mut self.page);
+        let (kind, place) = if node.is_leaf() { (Kind::Leaf, 1) } else { (Kind::Inner, 0) };
+        self.written.shipped_pages += 1;
+        let (part, builder) = &mut self.parts[place];
+        builder.add(node.id(), kind, &self.page);
+        if builder.is_full() {
+            let (part, full) = (*part, std::mem::replace(builder, self.writer.pack_builder()));
+            self.put(part, full).await?;
+        }
+        Ok(())
+    }
+
+    async fn put(&mut self, part: Part, pack: PackBuilder) -> Result<(), WriteError> {
+        let key = self.names.pack(part, self.upload, self.packs);
+        let (body, entries) = pack.finish();
+        let bytes = body.len() as u64;
+        if self.writer.create(&key, body.into()).await? == Created::Exists {
+            return Err(self.writer.broken(&format!("{key} exists although its name was made a moment ago")));
+        }
+        self.packs += 1;
+        self.written.shipped_bytes += bytes;
+        self.index.packs.push((key, bytes, entries));
+        Ok(())
+    }
+
+    /// Ships what is begun; where everything stands.
+    async fn finish(mut self) -> Result<Index, WriteError> {
+        for (part, rest) in std::mem::take(&mut self.parts) {
+            if !rest.is_empty() {
+                self.put(part, rest).await?;
+            }
+        }
+        Ok(self.index)
     }
 }
 

@@ -4,7 +4,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use std::sync::Arc;
-use vr_checkpoint::format::{LogEntry, Parent};
+use vr_checkpoint::format::{LogEntry, Manifest, Parent};
 use vr_checkpoint::restore::{self, Source, TierKind};
 use vr_checkpoint::store::{
     Created, DirStore, Listed, MemStore, ObjectStore, StoreError, Swapped, Tag, Usage,
@@ -123,6 +123,31 @@ async fn a_restore_fences_the_generation_before_it() {
     let inventory = restore::inventory(&sources, &LINEAGE.to_string()).await;
     assert_eq!((inventory.generation, inventory.reserved_revision), (2, 100));
     assert_eq!(inventory.candidates[0].generation, 2);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn packs_that_are_mostly_dead_are_emptied_and_let_go() {
+    let store: Arc<dyn ObjectStore> = Arc::new(MemStore::new());
+    let identity = Identity { lineage: LINEAGE, generation: 1, replica: 1 };
+    let mut writer = Writer::open(Arc::clone(&store), identity, None, true, 1).await.expect("opens");
+    let mut tree = tree(5_000);
+    let full = writer.checkpoint(&cut(1), &tree.snapshot()).await.expect("ships");
+    for op in 2..40u64 {
+        for i in 0..50u64 {
+            let key = format!("key/{:08}", (op * 131 + i * 7) % 5_000);
+            tree.put(key.as_bytes(), blake3::hash(&(op + i).to_le_bytes()).to_hex().as_bytes(), op);
+        }
+        let written = writer.checkpoint(&cut(op), &tree.snapshot()).await.expect("ships");
+        let manifest = store.get(&written.manifest).await.expect("reads").expect("there");
+        let manifest = Manifest::parse(&written.manifest, &manifest).expect("valid");
+        let held: u64 = manifest.packs.iter().map(|pack| pack.bytes).sum();
+        assert!(held < full.shipped_bytes * 5 / 2, "{held} bytes of packs at op {op} after {full:?}");
+        writer.collect(std::time::Duration::ZERO).await.expect("collects");
+    }
+    let sources = [source("tier", TierKind::Nvme, &store)];
+    let inventory = restore::inventory(&sources, &LINEAGE.to_string()).await;
+    let loaded = restore::load(&inventory.candidates[0], &sources, None).await.expect("loads");
+    assert_eq!(loaded.snapshot.root(), tree.snapshot().root());
 }
 
 /// After each swap of HEAD somebody else writes it too, before the first writer can read it back.
