@@ -96,6 +96,8 @@ enum Message {
 #[derive(Default)]
 struct Shared {
     ships_object_store: AtomicBool,
+    /// Counts how often this replica became the one that ships: a handover there and back may be too short to be seen.
+    turns: AtomicU64,
     wants_cut: AtomicBool,
     /// The revision that shall be reserved.
     reserve: AtomicI64,
@@ -170,7 +172,10 @@ impl Chain {
 
     /// Whether this replica is the one that ships to the object store.
     pub fn ship_to_object_store(&self, ships: bool) {
-        self.shared.ships_object_store.store(ships, Ordering::Relaxed);
+        let shipped = self.shared.ships_object_store.swap(ships, Ordering::Relaxed);
+        if ships && !shipped {
+            self.shared.turns.fetch_add(1, Ordering::Relaxed);
+        }
     }
 
     /// Whether a tier waits for a cut.
@@ -332,7 +337,7 @@ impl Tier {
     }
 
     async fn run(mut self, mut stopped: oneshot::Receiver<Last>) -> Result<(), String> {
-        let mut wrote = false;
+        let mut turn = 0;
         loop {
             let last = tokio::select! {
                 last = &mut stopped => Some(last),
@@ -342,12 +347,12 @@ impl Tier {
             if let Some(last) = last {
                 return self.finish(last.ok().flatten()).await;
             }
-            if self.writes() && !wrote {
+            let turns = self.shared.turns.load(Ordering::Relaxed);
+            if self.options.kind == TierKind::ObjectStore && turns != turn {
                 // The other shipper has gone on meanwhile: begin from what is there now.
-                self.writer =
-                    if self.options.kind == TierKind::ObjectStore { None } else { self.writer.take() };
+                self.writer = None;
+                turn = turns;
             }
-            wrote = self.writes();
             if let Err(error) = self.look().await {
                 self.failed(&error).await;
                 if matches!(error, WriteError::Fenced { .. }) {
