@@ -116,6 +116,8 @@ pub struct Loaded {
     pub entries: Vec<LogEntry>,
     /// Pages that had to come from another source than the candidate's.
     pub repaired_pages: usize,
+    /// Why the log ends before the op that the names of its segments promise, if it does.
+    pub cut_short: Option<String>,
 }
 
 /// Looks everywhere.
@@ -244,7 +246,7 @@ async fn read_manifest(store: &dyn ObjectStore, key: &str) -> Result<Manifest, S
     Manifest::parse(key, &bytes).map_err(|e| e.to_string())
 }
 
-/// Loads a candidate, and the log above it up to `to_op` (or as far as it leads).
+/// Loads a candidate, and the log above it: exactly up to `to_op`, or without one as far as it is whole.
 ///
 /// # Errors
 /// Says what could not be had from any source; the next candidate may do.
@@ -292,8 +294,12 @@ pub async fn load(
         return Err(failed(format!("its root is {} instead of {}", hex(&snapshot.root()), hex(&root))));
     }
     let goal = to_op.unwrap_or(candidate.reachable_op);
-    let entries = log(manifest.generation, manifest.op, goal, source, sources).await.map_err(&failed)?;
-    Ok(Loaded { snapshot, manifest, entries, repaired_pages })
+    let (entries, cut_short) = log(manifest.generation, manifest.op, goal, source, sources).await;
+    match cut_short {
+        // Whoever names an op wants exactly that; whoever names none wants as much as is whole.
+        Some(reason) if to_op.is_some() => Err(failed(reason)),
+        cut_short => Ok(Loaded { snapshot, manifest, entries, repaired_pages, cut_short }),
+    }
 }
 
 pub(crate) type Pages = HashMap<[u8; 32], VerifiedPage>;
@@ -412,14 +418,15 @@ impl<'a> Elsewhere<'a> {
     }
 }
 
-/// The entries `after + 1 ..= goal` of a generation, each from whichever source has it.
+/// The entries `after + 1 ..= goal` of a generation, each from whichever source has it; and why they end before `goal`,
+/// if they do.
 async fn log(
     generation: u64,
     after: u64,
     goal: u64,
     first: &Source,
     sources: &[Source],
-) -> Result<Vec<LogEntry>, String> {
+) -> (Vec<LogEntry>, Option<String>) {
     let names = Names { generation };
     let mut entries: BTreeMap<u64, LogEntry> = BTreeMap::new();
     let mut problems = Vec::new();
@@ -458,11 +465,11 @@ async fn log(
     for op in after + 1..=goal {
         let Some(entry) = entries.remove(&op) else {
             let why = problems.first().map_or(String::new(), |p| format!(" ({p})"));
-            return Err(format!("the log entry {op} is on no source{why}"));
+            return (consecutive, Some(format!("the log entry {op} is on no source{why}")));
         };
         consecutive.push(entry);
     }
-    Ok(consecutive)
+    (consecutive, None)
 }
 
 /// Makes `generation` the lineage's present on a tier: everything older is fenced from here on. `restore` is the

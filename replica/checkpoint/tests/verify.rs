@@ -3,7 +3,7 @@
 use bytes::Bytes;
 use std::sync::Arc;
 use vr_checkpoint::format::{LogEntry, Manifest};
-use vr_checkpoint::restore::{Source, TierKind};
+use vr_checkpoint::restore::{self, Source, TierKind};
 use vr_checkpoint::store::{MemStore, ObjectStore};
 use vr_checkpoint::verify::{Depth, Only, Report, verify};
 use vr_checkpoint::writer::{Cut, Identity, Lineage, Writer};
@@ -143,4 +143,24 @@ async fn no_head_and_a_foreign_one_are_told_apart() {
     let source = Source { name: "tier".to_owned(), tier: TierKind::Nvme, store: store as _ };
     let foreign = verify(&source, "another", Only::default(), Depth::Root).await;
     assert!(foreign.problems[0].reason.contains("it belongs to lineage 07070707-"), "{foreign:?}");
+}
+
+/// Bit rot in the shipped log costs what follows it, not the restore; but whoever asks for an op beyond gets an error.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_damaged_segment_ends_the_log_and_not_the_restore() {
+    let store = filled().await;
+    let last = store.list("g/0000000000000001/log/").await.expect("lists").pop().expect("two segments").key;
+    cut_short(&store, &last).await;
+    let sources = [Source { name: "tier".to_owned(), tier: TierKind::Nvme, store: Arc::clone(&store) as _ }];
+    let inventory = restore::inventory(&sources, &LINEAGE.to_string()).await;
+    let older = inventory.candidates.iter().find(|c| c.checkpoint_op == 1).expect("retained");
+    assert_eq!(older.reachable_op, 9, "by the names alone");
+
+    let loaded = restore::load(older, &sources, None).await.expect("loads what is whole");
+    assert_eq!(loaded.entries.iter().map(|e| e.op).collect::<Vec<_>>(), [2, 3, 4, 5]);
+    let reason = loaded.cut_short.expect("says that it is less");
+    assert!(reason.contains("entry 6 is on no source") && reason.contains(&last), "{reason}");
+
+    let error = restore::load(older, &sources, Some(9)).await.err().expect("must not be less").to_string();
+    assert!(error.contains("entry 6 is on no source"), "{error}");
 }

@@ -38,7 +38,7 @@ pub struct Plan {
     pub root: String,
     /// No revision above this one was handed out.
     pub reserved_revision: i64,
-    /// Better candidates that could not be loaded, and why.
+    /// What would have been better and could not be loaded, and why.
     pub passed_over: Vec<String>,
 }
 
@@ -63,7 +63,7 @@ pub async fn restore(cluster: &mut Cluster) -> anyhow::Result<Plan> {
     let lineage = description.lineage.to_string();
     let inventory = restore::inventory(&sources, &lineage).await;
     let mut passed_over = Vec::new();
-    let Some(best) = loadable(&inventory, &sources, &mut passed_over).await else {
+    let Some((best, op)) = loadable(&inventory, &sources, &mut passed_over).await else {
         let why = passed_over.iter().map(|reason| format!("\n  {reason}")).collect::<String>();
         bail!("no recovery point can be loaded:{why}\n{}", show(&inventory));
     };
@@ -74,7 +74,7 @@ pub async fn restore(cluster: &mut Cluster) -> anyhow::Result<Plan> {
         generation: best.generation,
         next_generation: inventory.generation.max(description.generation) + 1,
         checkpoint: best.checkpoint_op,
-        op: best.reachable_op,
+        op,
         root: best.root.clone(),
         reserved_revision: inventory.reserved_revision,
         passed_over,
@@ -96,13 +96,14 @@ pub async fn restore(cluster: &mut Cluster) -> anyhow::Result<Plan> {
     Ok(plan)
 }
 
-/// The best candidate that is whole. Equal ones on other tiers are not tried after one that failed: a load takes what
+/// The best candidate that is whole, and the op that its log really leads to: a damaged segment costs what follows it,
+/// not the restore. Equal ones on other tiers are not tried after one that failed: a load takes what
 /// a tier lacks from the others already.
 async fn loadable<'a>(
     inventory: &'a Inventory,
     sources: &[Source],
     passed_over: &mut Vec<String>,
-) -> Option<&'a Candidate> {
+) -> Option<(&'a Candidate, u64)> {
     let mut tried: Vec<(u64, &str)> = Vec::new();
     for candidate in &inventory.candidates {
         let same = (candidate.checkpoint_op, candidate.root.as_str());
@@ -110,7 +111,13 @@ async fn loadable<'a>(
             continue;
         }
         match restore::load(candidate, sources, None).await {
-            Ok(_) => return Some(candidate),
+            Ok(loaded) => {
+                passed_over.extend(loaded.cut_short);
+                return Some((
+                    candidate,
+                    loaded.entries.last().map_or(candidate.checkpoint_op, |entry| entry.op),
+                ));
+            }
             Err(error) => passed_over.push(error.to_string()),
         }
         tried.push(same);
