@@ -382,6 +382,10 @@ async fn probe(store: &Arc<S3Store>) -> anyhow::Result<()> {
 pub async fn leave(node: Node) -> anyhow::Result<End> {
     let (config, incarnation, mut replica, tiering) = node.into_parts();
     let chain = tiering.into_chain();
+    // When all stop at once, the shipper's name is in the air; the primary has everything, and two shippers do no harm.
+    if replica.is_primary() {
+        chain.ship_to_object_store(true);
+    }
     let Some(leaving) = replica.leave() else {
         // Without memory there is nothing to keep.
         chain.finish(None).await.map_err(anyhow::Error::msg)?;

@@ -106,8 +106,7 @@ impl Node {
     }
 
     fn send_lease(&mut self, to: ReplicaId, message: LeaseMessage) {
-        let who = (self.config.lineage, self.config.generation, self.config.id, self.incarnation);
-        peer::encode_lease(who, message, &mut self.encoder);
+        peer::encode_lease(self.sender(), message, &mut self.encoder);
         let frame = self.encoder.split().freeze();
         self.push(to, frame);
     }

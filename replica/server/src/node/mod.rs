@@ -17,7 +17,7 @@ pub use tiers::{CutHeader, Tiering, cut};
 use crate::config::Config;
 use crate::etcd::{Ids, Watches};
 use crate::metrics::Counters;
-use crate::peer::{self, Incoming, Outbox};
+use crate::peer::{self, DriverMessage, Incoming, Outbox};
 use bytes::{Bytes, BytesMut};
 use gateway::Gateway;
 use leases::Leases;
@@ -262,7 +262,15 @@ impl Node {
                 // What a message has set free (a pipeline slot, a queued request) leaves with the next turn.
                 self.turn_soon();
             }
-            Incoming::Lease(from, message) => self.lease_message(from, message),
+            Incoming::Driver { lineage, generation, from, message } => {
+                // The protocol checks its own; a driver of another time or database has nothing to say here.
+                if (lineage, generation) == (self.config.lineage, self.config.generation) {
+                    match message {
+                        DriverMessage::Lease(message) => self.lease_message(from, message),
+                        DriverMessage::CutWanted => self.step(Input::Cut),
+                    }
+                }
+            }
         }
         Ok(())
     }
@@ -425,6 +433,8 @@ impl Node {
             if let Some(revision) = self.tiering.reservation(self.replica.state()) {
                 self.propose_own(&Command::Reserve { revision });
             }
+        } else if self.tiering.wants_cut() {
+            self.ask_for_cut();
         }
         if self.leaderless() {
             self.watches.primary_is_missing();
@@ -435,6 +445,19 @@ impl Node {
     #[must_use]
     pub fn into_parts(self) -> (Config, Incarnation, Replica<Store>, Tiering) {
         (self.config, self.incarnation, self.replica, self.tiering)
+    }
+
+    fn sender(&self) -> peer::Sender {
+        (self.config.lineage, self.config.generation, self.config.id, self.incarnation)
+    }
+
+    /// Only the primary can cut; the tiers of a backup (S3 above all) are behind on their own.
+    fn ask_for_cut(&mut self) {
+        if let Some(primary) = self.primary() {
+            peer::encode_cut_wanted(self.sender(), &mut self.encoder);
+            let frame = self.encoder.split().freeze();
+            self.push(primary, frame);
+        }
     }
 
     /// The op up to which everything is executed.

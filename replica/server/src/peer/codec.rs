@@ -14,9 +14,30 @@ use vr_proto::peer::envelope::Message as Pb;
 pub enum Incoming {
     /// For the protocol.
     Protocol(Envelope),
-    /// For the driver: a lease question or its answer.
-    Lease(ReplicaId, LeaseMessage),
+    /// For the driver.
+    Driver {
+        /// The sender's database.
+        lineage: Lineage,
+        /// The sender's generation.
+        generation: Generation,
+        /// The sender.
+        from: ReplicaId,
+        /// What.
+        message: DriverMessage,
+    },
 }
+
+/// What drivers say to each other beside the protocol; nothing of it is logged.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DriverMessage {
+    /// A lease question or its answer.
+    Lease(LeaseMessage),
+    /// A tier of the sender waits for a cut, which only the primary can propose.
+    CutWanted,
+}
+
+/// Who sends a driver's frame.
+pub type Sender = (Lineage, Generation, ReplicaId, Incarnation);
 
 /// Leases' deadlines live at the primary; its peers ask there. Not part of the protocol: nothing of it is logged.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,28 +76,26 @@ pub fn encode(envelope: &Envelope, out: &mut BytesMut) {
     );
 }
 
-/// Appends a driver's frame.
-pub fn encode_lease(
-    who: (Lineage, Generation, ReplicaId, Incarnation),
-    message: LeaseMessage,
-    out: &mut BytesMut,
-) {
-    let (lineage, generation, from, incarnation) = who;
-    frame(
-        out,
-        &pb::Envelope {
-            lineage: Bytes::copy_from_slice(&lineage.0),
-            generation: generation.0,
-            from: from.0,
-            incarnation: incarnation.0,
-            message: Some(match message {
-                LeaseMessage::Ask { token, id, renew } => Pb::LeaseAsk(pb::LeaseAsk { token, id, renew }),
-                LeaseMessage::Answer { token, granted, remaining } => {
-                    Pb::LeaseAnswer(pb::LeaseAnswer { token, granted, remaining })
-                }
-            }),
-        },
-    );
+/// Appends a driver's frame with a lease question or its answer.
+pub fn encode_lease(who: Sender, message: LeaseMessage, out: &mut BytesMut) {
+    let message = match message {
+        LeaseMessage::Ask { token, id, renew } => Pb::LeaseAsk(pb::LeaseAsk { token, id, renew }),
+        LeaseMessage::Answer { token, granted, remaining } => {
+            Pb::LeaseAnswer(pb::LeaseAnswer { token, granted, remaining })
+        }
+    };
+    driver(who, message, out);
+}
+
+/// Appends a driver's frame that asks the primary for a cut.
+pub fn encode_cut_wanted(who: Sender, out: &mut BytesMut) {
+    driver(who, Pb::CutWanted(pb::CutWanted {}), out);
+}
+
+fn driver((lineage, generation, from, incarnation): Sender, message: Pb, out: &mut BytesMut) {
+    let lineage = Bytes::copy_from_slice(&lineage.0);
+    let (generation, from, incarnation) = (generation.0, from.0, incarnation.0);
+    frame(out, &pb::Envelope { lineage, generation, from, incarnation, message: Some(message) });
 }
 
 fn frame(out: &mut BytesMut, envelope: &pb::Envelope) {
@@ -101,13 +120,15 @@ pub fn decode(payload: Bytes) -> Result<Incoming, String> {
     let lineage = Lineage(envelope.lineage.as_ref().try_into().map_err(|_| "lineage is not 16 bytes")?);
     let (generation, from) = (Generation(envelope.generation), ReplicaId(envelope.from));
     let incarnation = Incarnation(envelope.incarnation);
+    let driver = |message| Ok(Incoming::Driver { lineage, generation, from, message });
     let message = match envelope.message.ok_or("an envelope without a message")? {
         Pb::LeaseAsk(pb::LeaseAsk { token, id, renew }) => {
-            return Ok(Incoming::Lease(from, LeaseMessage::Ask { token, id, renew }));
+            return driver(DriverMessage::Lease(LeaseMessage::Ask { token, id, renew }));
         }
         Pb::LeaseAnswer(pb::LeaseAnswer { token, granted, remaining }) => {
-            return Ok(Incoming::Lease(from, LeaseMessage::Answer { token, granted, remaining }));
+            return driver(DriverMessage::Lease(LeaseMessage::Answer { token, granted, remaining }));
         }
+        Pb::CutWanted(pb::CutWanted {}) => return driver(DriverMessage::CutWanted),
         other => from_pb(other)?,
     };
     Ok(Incoming::Protocol(Envelope { lineage, generation, from, incarnation, message }))
@@ -262,7 +283,9 @@ fn from_pb(message: Pb) -> Result<Message, String> {
             next: m.next,
         },
         Pb::Root(m) => Message::Root { op: Op(m.op), root: digest(&m.root)? },
-        Pb::LeaseAsk(_) | Pb::LeaseAnswer(_) => return Err("a driver's message in the protocol".to_owned()),
+        Pb::LeaseAsk(_) | Pb::LeaseAnswer(_) | Pb::CutWanted(_) => {
+            return Err("a driver's message in the protocol".to_owned());
+        }
     })
 }
 
@@ -364,6 +387,11 @@ mod tests {
         ]
     }
 
+    fn driver_message(message: DriverMessage) -> Incoming {
+        let (lineage, generation, from) = (Lineage([1; 16]), Generation(2), ReplicaId(3));
+        Incoming::Driver { lineage, generation, from, message }
+    }
+
     fn payload(out: &BytesMut) -> Bytes {
         Bytes::copy_from_slice(&out[8..])
     }
@@ -389,8 +417,11 @@ mod tests {
         ] {
             let mut out = BytesMut::new();
             encode_lease((Lineage([1; 16]), Generation(2), ReplicaId(3), Incarnation(4)), message, &mut out);
-            assert_eq!(decode(payload(&out)), Ok(Incoming::Lease(ReplicaId(3), message)));
+            assert_eq!(decode(payload(&out)), Ok(driver_message(DriverMessage::Lease(message))));
         }
+        let mut out = BytesMut::new();
+        encode_cut_wanted((Lineage([1; 16]), Generation(2), ReplicaId(3), Incarnation(4)), &mut out);
+        assert_eq!(decode(payload(&out)), Ok(driver_message(DriverMessage::CutWanted)));
     }
 
     /// Whatever is cut off or flipped is an error or another message, never a panic.

@@ -11,7 +11,9 @@
 mod codec;
 mod link;
 
-pub use codec::{Incoming, LeaseMessage, decode, encode, encode_lease};
+pub use codec::{
+    DriverMessage, Incoming, LeaseMessage, Sender, decode, encode, encode_cut_wanted, encode_lease,
+};
 pub use link::{Outbox, accept, dial};
 
 /// First on every connection; the last byte is the version.
