@@ -113,6 +113,26 @@ counted!(
         Boot = "boot",
         /// A start with all it had.
         BootComplete = "bootComplete",
+        /// The store set a key.
+        StorePut = "storePut",
+        /// The store deleted a range.
+        StoreDelete = "storeDelete",
+        /// A transaction of the store whose comparisons held.
+        StoreTxnHeld = "storeTxnHeld",
+        /// One whose did not.
+        StoreTxnFailed = "storeTxnFailed",
+        /// The store compacted.
+        StoreCompact = "storeCompact",
+        /// The store granted a lease.
+        StoreLeaseGrant = "storeLeaseGrant",
+        /// The store ended a lease for a client.
+        StoreLeaseRevoke = "storeLeaseRevoke",
+        /// The store was told of leases whose time is over.
+        StoreLeaseExpire = "storeLeaseExpire",
+        /// The store took a reservation.
+        StoreReserve = "storeReserve",
+        /// The store refused a command.
+        StoreError = "storeError",
     }
 );
 

@@ -5,7 +5,7 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::time::Instant;
-use vr_sim::plan::Plan;
+use vr_sim::plan::{MachineKind, Plan};
 use vr_sim::report::Report;
 use vr_sim::run::run;
 use vr_sim::sweep::sweep;
@@ -38,6 +38,9 @@ struct SwarmArgs {
     /// Threads; as many as there are cores if not given.
     #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
     jobs: Option<u16>,
+    /// The machine to replicate; by the seed if not given.
+    #[arg(long)]
+    machine: Option<MachineKind>,
     /// How to print the report.
     #[arg(short, long, default_value = "table")]
     output: Output,
@@ -50,6 +53,9 @@ struct ReplayArgs {
     /// Print every line of the trace to standard output (the report then goes to standard error).
     #[arg(long)]
     trace: bool,
+    /// The machine to replicate; by the seed if not given.
+    #[arg(long)]
+    machine: Option<MachineKind>,
     /// How to print the report.
     #[arg(short, long, default_value = "table")]
     output: Output,
@@ -76,17 +82,17 @@ fn main() -> ExitCode {
 fn carry_out(mode: Mode) -> anyhow::Result<bool> {
     let began = Instant::now();
     let (report, output, to_stderr) = match mode {
-        Mode::Swarm(SwarmArgs { seeds, from, jobs, output }) => {
+        Mode::Swarm(SwarmArgs { seeds, from, jobs, machine, output }) => {
             let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-            let sweep = sweep(from, seeds, jobs.map_or(cores, usize::from));
+            let sweep = sweep(from, seeds, jobs.map_or(cores, usize::from), machine);
             (Report::swarm(sweep, began.elapsed()), output, false)
         }
-        Mode::Replay(ReplayArgs { seed, trace: printed, output }) => {
+        Mode::Replay(ReplayArgs { seed, trace: printed, machine, output }) => {
             let trace = match printed {
                 true => Trace::printed(Box::new(BufWriter::new(io::stdout()))),
                 false => Trace::quiet(),
             };
-            (Report::replay(run(Plan::of(seed), trace), began.elapsed()), output, printed)
+            (Report::replay(run(Plan::of(seed).around(machine), trace), began.elapsed()), output, printed)
         }
     };
     let text = match output {

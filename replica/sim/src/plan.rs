@@ -21,10 +21,12 @@ pub enum Mode {
 }
 
 /// Which machine is replicated.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
 pub enum MachineKind {
     /// [`crate::machine::Toy`].
     Toy,
+    /// [`vr_store::Store`].
+    Store,
 }
 
 /// How messages travel. Times in microseconds.
@@ -188,7 +190,8 @@ impl Plan {
             seed,
             mode,
             replicas,
-            machine: MachineKind::Toy,
+            // By the number alone: what else a seed stands for does not depend on the machine.
+            machine: if seed % 3 == 2 { MachineKind::Store } else { MachineKind::Toy },
             options,
             faulty,
             healing: 60 * SECOND,
@@ -216,6 +219,12 @@ impl Plan {
             narrow_first: rng.chance(Ppm(100_000)),
             sabotage: Sabotage::default(),
         }
+    }
+
+    /// The same world around the given machine, if one is given.
+    #[must_use]
+    pub fn around(self, machine: Option<MachineKind>) -> Plan {
+        Plan { machine: machine.unwrap_or(self.machine), ..self }
     }
 
     /// A calm world of three for scenarios written by hand: nothing happens that is not asked for.

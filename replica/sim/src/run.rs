@@ -9,6 +9,7 @@ use crate::world::{Outcome, World};
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
+use vr_store::Store;
 
 thread_local! {
     static LAST_PANIC: RefCell<Option<String>> = const { RefCell::new(None) };
@@ -42,6 +43,7 @@ pub fn run(plan: Plan, trace: Trace) -> Outcome {
     let seed = plan.seed;
     let played = panic::catch_unwind(AssertUnwindSafe(|| match plan.machine {
         MachineKind::Toy => World::<Toy>::new(plan, trace).run(),
+        MachineKind::Store => World::<Store>::new(plan, trace).run(),
     }));
     let said = LAST_PANIC.with(|last| last.borrow_mut().take()).unwrap_or_default();
     played.unwrap_or_else(|_| Outcome {

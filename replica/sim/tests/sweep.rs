@@ -7,7 +7,7 @@ use vr_sim::trace::Trace;
 
 #[test]
 fn a_few_hundred_worlds_keep_every_rule() {
-    let sweep = sweep(0, 300, 2);
+    let sweep = sweep(0, 300, 2, None);
     let told: Vec<_> =
         sweep.violations.iter().map(|(seed, broken)| format!("seed {seed}: {broken}")).collect();
     assert!(told.is_empty(), "{}", told.join("\n"));
@@ -26,7 +26,7 @@ fn equal_seeds_give_equal_traces() {
 
 #[test]
 fn the_number_of_threads_changes_nothing() {
-    let (one, two) = (sweep(100, 20, 1), sweep(100, 20, 2));
+    let (one, two) = (sweep(100, 20, 1, None), sweep(100, 20, 2, None));
     assert_eq!((one.events, &one.coverage), (two.events, &two.coverage));
 }
 

@@ -1,9 +1,11 @@
 //! The state machines that a world can replicate, and the tap through which the oracles watch them execute.
 
+mod store;
 mod toy;
 
 pub use toy::Toy;
 
+use crate::coverage::Seen;
 use crate::rng::{Rng, mix};
 use bytes::Bytes;
 use std::cell::RefCell;
@@ -23,6 +25,10 @@ pub trait Machine: StateMachine {
     fn fingerprint(&self) -> u64;
     /// The digest of a snapshot: what [`StateMachine::import_end`] gives for the same contents.
     fn root(snapshot: &Self::Snapshot) -> Digest;
+    /// What a reply is counted as, where a sweep must meet each kind of it.
+    fn seen(_reply: &Self::Reply) -> Option<Seen> {
+        None
+    }
 }
 
 /// One entry's execution on one replica.

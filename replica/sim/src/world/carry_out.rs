@@ -75,6 +75,9 @@ impl<M: Machine> World<M> {
             Effect::Reply { number, op, reply } => {
                 self.coverage.seen(Seen::Reply);
                 self.note(index, What::Reply, "", number.0, 0, op.0);
+                if let Some(seen) = M::seen(&reply) {
+                    self.coverage.seen(seen);
+                }
                 self.gateways.replied(session, number, op, M::reply_digest(&reply))?;
                 self.answered(index, number)
             }
