@@ -15,6 +15,8 @@ pub struct Report {
     pub replica_id: u64,
     /// Which start.
     pub incarnation: u64,
+    /// Its process.
+    pub process: u64,
     /// Normal, ViewChange, Recovering, Syncing or QuorumLost.
     pub status: String,
     /// Epoch of its ballot.
@@ -80,6 +82,7 @@ pub fn report(node: &Node) -> Report {
         generation: node.config.generation.0,
         replica_id: node.config.id.0,
         incarnation: node.incarnation.0,
+        process: u64::from(std::process::id()),
         status: format!("{:?}", replica.status()),
         epoch: replica.ballot().epoch.0,
         view: replica.ballot().view.0,
