@@ -23,6 +23,9 @@ use vr_store::{Body, Command, Revision, StoreError};
 /// The version of etcd whose interface this is; clients decide by it what they may ask for.
 pub const ETCD_VERSION: &str = "3.7.0";
 
+/// How long a write waits for revisions to be reserved, as at the start of a lineage or a generation.
+const RESERVATION: std::time::Duration = std::time::Duration::from_secs(5);
+
 /// All services on one router.
 #[must_use]
 pub fn routes(max_request_bytes: usize) -> tonic::service::Routes {
@@ -75,7 +78,17 @@ async fn propose(body: Vec<u8>) -> Result<(pb::ResponseHeader, Body), Status> {
     if body.len() > most {
         return Err(convert::status(StoreError::RequestTooLarge));
     }
-    let response = node::propose(body.into()).await.map_err(failed)?.map_err(convert::status)?;
+    let body = bytes::Bytes::from(body);
+    let deadline = tokio::time::Instant::now() + RESERVATION;
+    let response = loop {
+        match node::propose(body.clone()).await.map_err(failed)? {
+            // Surely not executed: at a start, the first reservation is on its way to the tiers.
+            Err(StoreError::ReservationExhausted) if tokio::time::Instant::now() < deadline => {
+                tokio::time::sleep(RESERVATION / 250).await;
+            }
+            answer => break answer.map_err(convert::status)?,
+        }
+    };
     Ok((node::with(|node| node.header(response.revision)), response.body))
 }
 
