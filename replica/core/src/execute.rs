@@ -3,6 +3,7 @@
 use crate::core_state::CoreState;
 use crate::ids::*;
 use crate::message::{Entry, Kind};
+use crate::mutants::{Mutant, on};
 use crate::replica::Configuration;
 use crate::sessions::Sessions;
 use crate::state_machine::{Accepted, At, StateMachine};
@@ -52,7 +53,8 @@ impl Executor {
                 let mut accepted = Vec::with_capacity(entry.body.len() / 64);
                 for request in crate::batch::requests(&entry.body) {
                     let request = request.expect("a batch is checked before it enters the log");
-                    if !self.core.sessions.admit(header.op, request.session, request.number) {
+                    let new = self.core.sessions.admit(header.op, request.session, request.number);
+                    if !new && !on(Mutant::EveryRequestNew) {
                         continue;
                     }
                     let reply_wanted = wanted(request.session, request.number);

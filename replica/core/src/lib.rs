@@ -17,6 +17,10 @@ pub mod execute;
 pub mod ids;
 pub mod log;
 pub mod message;
+#[cfg(feature = "mutants")]
+pub mod mutants;
+#[cfg(not(feature = "mutants"))]
+mod mutants;
 mod order;
 pub mod quorum;
 pub mod replica;
@@ -34,6 +38,9 @@ pub use replica::{
     Replica, Start, Status, VoteRecord,
 };
 pub use state_machine::{Accepted, At, Chunk, StateMachine};
+
+/// Whether rules can be broken on purpose in this build: never in a product.
+pub const HAS_MUTANTS: bool = cfg!(feature = "mutants");
 
 #[cfg(test)]
 mod tests;

@@ -5,6 +5,7 @@
 
 use crate::ids::{Ballot, Op, ReplicaId};
 use crate::message::Header;
+use crate::mutants::{Mutant, on};
 
 /// What a replica says of its log when it votes for a new view.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,9 +36,9 @@ pub struct Selection<'a> {
 //= R10
 #[must_use]
 pub fn select(votes: &[Vote]) -> Option<Selection<'_>> {
-    let log = votes
-        .iter()
-        .max_by_key(|vote| (vote.last_normal, vote.op, vote.commit, std::cmp::Reverse(vote.from)))?;
+    let normal = |vote: &Vote| if on(Mutant::LongestLog) { Ballot::default() } else { vote.last_normal };
+    let log =
+        votes.iter().max_by_key(|vote| (normal(vote), vote.op, vote.commit, std::cmp::Reverse(vote.from)))?;
     let commit = votes.iter().map(|vote| vote.commit).max()?;
     Some(Selection { log, commit })
 }

@@ -3,6 +3,10 @@
 //! It makes no protocol decisions. One thread carries everything that a request touches; disks and S3 have threads of
 //! their own and never hold one up.
 
+// A build that could break its own rules must never carry anybody's data.
+const _: () =
+    assert!(!vr_core::HAS_MUTANTS, "the product was built with vr-core's feature `mutants`; build it alone");
+
 pub mod boot;
 pub mod command;
 pub mod config;

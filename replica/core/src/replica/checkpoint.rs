@@ -4,6 +4,7 @@
 use super::{Effect, Effects, Replica};
 use crate::ids::*;
 use crate::message::{Entry, Header, Message};
+use crate::mutants::{Mutant, on};
 use crate::state_machine::StateMachine;
 use std::collections::{BTreeMap, VecDeque};
 
@@ -125,7 +126,7 @@ impl<S: StateMachine> Replica<S> {
     }
 
     fn compare_roots(&mut self, op: Op, out: &mut Effects<S>) {
-        let quorum = self.configuration.quorum();
+        let quorum = if on(Mutant::EarlyCertificate) { 1 } else { self.configuration.quorum() };
         let Some(roots) = self.cuts.roots.get_mut(&op) else { return };
         let Some(&ours) = roots.reported.get(&self.id) else { return };
         let by = |root: Digest| -> Vec<ReplicaId> {

@@ -7,6 +7,7 @@ use super::{Effect, Effects, Replica, Status};
 use crate::batch;
 use crate::ids::*;
 use crate::message::Message;
+use crate::mutants::{Mutant, on};
 use crate::sessions::Sessions;
 use crate::state_machine::StateMachine;
 use bytes::Bytes;
@@ -161,7 +162,11 @@ impl Gateway {
             .collect();
         for number in seen {
             self.answered(number);
-            out.push(Effect::Unknown { number });
+            out.push(if on(Mutant::UnknownIsRejected) {
+                Effect::Rejected { number }
+            } else {
+                Effect::Unknown { number }
+            });
         }
     }
 }

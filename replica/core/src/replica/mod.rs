@@ -24,6 +24,7 @@ use crate::execute::Executor;
 use crate::ids::*;
 use crate::log::Log;
 use crate::message::{Entry, Envelope, Message};
+use crate::mutants::{Mutant, on};
 use crate::state_machine::StateMachine;
 use std::collections::BTreeMap;
 
@@ -88,7 +89,13 @@ impl<S: StateMachine> Replica<S> {
         now: Now,
         out: &mut Effects<S>,
     ) -> Result<Replica<S>, BootError> {
-        let Boot { id, vote, configuration, start, seed } = boot;
+        let Boot { id, mut vote, mut configuration, start, seed } = boot;
+        if on(Mutant::PaperRecovery) && matches!(start, Start::Amnesiac { .. }) {
+            vote.ballot.view = View(0);
+        }
+        if on(Mutant::OwnOrder) && id == ReplicaId(1) {
+            configuration.order.reverse();
+        }
         let mut members = configuration.order.clone();
         members.sort_unstable();
         members.dedup();
@@ -108,7 +115,9 @@ impl<S: StateMachine> Replica<S> {
             }
             //= R5
             // A checkpoint is a base for state and nothing else: no log, no last normal ballot, no vote.
-            Start::Amnesiac { state } => (state, Vec::new(), None, Ballot::default(), true),
+            Start::Amnesiac { state } => {
+                (state, Vec::new(), None, Ballot::default(), !on(Mutant::CheckpointIsEvidence))
+            }
         };
         let stored = state.core_state();
         let mut core = if stored.is_empty() {
@@ -351,24 +360,26 @@ impl<S: StateMachine> Replica<S> {
     }
 
     fn durable(&self) -> bool {
-        self.vote.ballot >= self.ballot
+        self.vote.ballot >= self.ballot || on(Mutant::VoteNotAwaited)
     }
 
     /// The door: what is foreign, from a stranger, or from a start of the sender that is over, goes no further (R20).
     fn receive(&mut self, envelope: Envelope, out: &mut Effects<S>) {
         let Envelope { lineage, generation, from, incarnation, message } = envelope;
         let known = self.peers.iter_mut().find(|peer| peer.id == from);
-        let (Some(peer), true) = (known, lineage == self.vote.lineage && generation == self.vote.generation)
-        else {
+        let ours = lineage == self.vote.lineage && generation == self.vote.generation;
+        let (Some(peer), true) = (known, ours || on(Mutant::ForeignLineage)) else {
             self.counters.dropped_foreign += 1;
             return;
         };
         //= R20
-        if incarnation < peer.incarnation {
+        if incarnation < peer.incarnation && !on(Mutant::StaleIncarnation) {
             self.counters.dropped_stale_incarnation += 1;
             return;
         }
-        if incarnation > peer.incarnation {
+        if incarnation > peer.incarnation && on(Mutant::RestartUnnoticed) {
+            peer.incarnation = incarnation;
+        } else if incarnation > peer.incarnation {
             peer.restarted(incarnation);
         }
         peer.heard = Some(self.now.mono);
@@ -481,6 +492,10 @@ impl<S: StateMachine> Replica<S> {
             return;
         }
         self.vote = record;
+        if on(Mutant::WantedIsWritten) {
+            self.vote.ballot = self.promised.max(self.ballot).max(self.views.intent.unwrap_or_default());
+            self.promised = self.vote.ballot;
+        }
         self.writing = None;
         self.promise(self.promised, out);
         if self.durable() {

@@ -3,6 +3,7 @@
 use super::{AHEAD, Effect, Effects, Replica, Status};
 use crate::ids::*;
 use crate::message::{Entry, Kind, Message};
+use crate::mutants::{Mutant, on};
 use crate::sessions::Sessions;
 use crate::state_machine::StateMachine;
 use crate::{batch, codec, quorum};
@@ -189,7 +190,7 @@ impl<S: StateMachine> Replica<S> {
     pub(super) fn propose(&mut self, kind: Kind, body: Bytes, out: &mut Effects<S>) {
         let before = self.log.entry(self.log.op()).map_or(self.executor.core.time, |entry| entry.header.time);
         // The log's time never goes back, whatever the wall clock does.
-        let time = before.max(self.now.wall);
+        let time = if on(Mutant::ClockInLog) { self.now.wall } else { before.max(self.now.wall) };
         let entry = Entry::new(self.log.op().next(), self.ballot, kind, time, self.log.digest(), body);
         self.log.append(entry.clone());
         self.counters.proposed += 1;
@@ -275,7 +276,8 @@ impl<S: StateMachine> Replica<S> {
     //= R4
     //= R12
     pub(super) fn acknowledge(&mut self, out: &mut Effects<S>) {
-        if self.status != Status::Normal || self.amnesiac {
+        let syncing = on(Mutant::SyncingAcknowledges) && self.status == Status::Syncing;
+        if (self.status != Status::Normal && !syncing) || self.amnesiac {
             return;
         }
         self.ack_due = false;
@@ -297,7 +299,8 @@ impl<S: StateMachine> Replica<S> {
             return;
         }
         //= R12
-        if op > self.log.op() || self.log.digest_at(op).is_some_and(|ours| ours != digest) {
+        let other = self.log.digest_at(op).is_some_and(|ours| ours != digest) && !on(Mutant::WrongDigest);
+        if op > self.log.op() || other {
             self.counters.dropped_digest += 1;
             return;
         }
@@ -312,6 +315,10 @@ impl<S: StateMachine> Replica<S> {
         // A cluster of more than nine would be a strange one, but must work: hence no fixed array.
         let mut held: Vec<Op> = self.peers.iter().map(|peer| peer.acked).collect();
         held.push(self.log.op());
+        if on(Mutant::MinorityCommits) && held.len() > 2 {
+            held.sort_unstable();
+            held.drain(..2);
+        }
         let commit = quorum::held_by_majority(&mut held);
         if commit > self.commit() {
             self.execute_to(commit, out);
@@ -350,7 +357,8 @@ impl<S: StateMachine> Replica<S> {
         self.commit_heard = self.commit_heard.max(commit);
         if self.status == Status::Normal {
             // In its ballot a backup's log is a prefix of the primary's: what it holds of the committed part is it.
-            self.execute_to(self.commit_heard.min(self.log.op()), out);
+            let ahead = if on(Mutant::AheadOfCommit) { self.log.op() } else { self.commit_heard };
+            self.execute_to(ahead.min(self.log.op()), out);
         }
         if self.commit_heard > self.log.op() {
             self.close_gap(self.commit_heard, out);

@@ -4,6 +4,7 @@ use super::PeerStanding;
 use super::survey::Answers;
 use crate::ids::*;
 use crate::message::Message;
+use crate::mutants::{Mutant, on};
 use crate::select::Vote;
 
 /// What a peer has said of its memory.
@@ -68,6 +69,9 @@ impl Peer {
     /// Acknowledgements belong to one ballot (R12).
     //= R12
     pub(super) fn forget_acknowledgements(&mut self) {
+        if on(Mutant::AcksOfAllBallots) {
+            return;
+        }
         self.acked = Op(0);
         self.acked_at_retry = Op(0);
         self.held = Op(0);

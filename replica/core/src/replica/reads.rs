@@ -5,6 +5,7 @@
 use super::{Effect, Effects, Replica, Status};
 use crate::ids::*;
 use crate::message::Message;
+use crate::mutants::{Mutant, on};
 use crate::quorum;
 use crate::state_machine::StateMachine;
 use std::collections::VecDeque;
@@ -129,13 +130,13 @@ impl<S: StateMachine> Replica<S> {
             return;
         }
         self.counters.read_rounds += 1;
-        self.lead.round += 1;
+        self.lead.round += u64::from(!on(Mutant::EarlierRound));
         //= R14
         let op = self.commit().max(self.lead.serves_from);
         let own = std::mem::take(&mut self.reads.fresh);
         let others = std::mem::take(&mut self.reads.fresh_others);
         self.reads.asked.push_back(Asked { id: self.lead.round, sent: self.now.mono, op, own, others });
-        if self.peers.is_empty() {
+        if self.peers.is_empty() || on(Mutant::UnconfirmedReads) {
             self.confirm_rounds(out);
         } else {
             self.send_commit(out);
@@ -168,6 +169,9 @@ impl<S: StateMachine> Replica<S> {
         }
         let mut rounds: Vec<u64> = self.peers.iter().map(|peer| peer.round).collect();
         rounds.push(self.lead.round);
+        if on(Mutant::UnconfirmedReads) {
+            rounds.fill(self.lead.round);
+        }
         let confirmed = quorum::largest_shared(&mut rounds).unwrap_or_default();
         while self.reads.asked.front().is_some_and(|asked| asked.id <= confirmed) {
             let asked = self.reads.asked.pop_front().expect("it was just seen");

@@ -7,6 +7,7 @@ use super::sync::{CatchUp, Purpose};
 use super::{Effect, Effects, Replica, Status};
 use crate::ids::*;
 use crate::message::Message;
+use crate::mutants::{Mutant, on};
 use crate::state_machine::StateMachine;
 
 /// Retries without an answer from the primary it was catching up with, after which it asks everybody again.
@@ -33,7 +34,7 @@ impl Recovery {
 
     /// Whether a nonce is one of this start's, of whatever round.
     pub(super) fn is_ours(&self, nonce: u64) -> bool {
-        nonce & !ROUND == self.nonce & !ROUND
+        nonce & !ROUND == self.nonce & !ROUND || on(Mutant::AnyNonce)
     }
 }
 
@@ -67,7 +68,8 @@ impl<S: StateMachine> Replica<S> {
     ) {
         let peer = self.peer(from);
         peer.promised = peer.promised.max(promised);
-        let answer = if self.is_primary() {
+        let unborn = on(Mutant::AnyoneAnswers) && self.primary() == self.id && !self.amnesiac;
+        let answer = if self.is_primary() || unborn {
             Message::ViewIs {
                 nonce,
                 ballot: self.ballot,
@@ -129,7 +131,7 @@ impl<S: StateMachine> Replica<S> {
         //= R2
         if !self.recovery.is_ours(nonce)
             || self.configuration.primary(ballot.view) != from
-            || ballot < self.promised.max(self.recovery.floor)
+            || (ballot < self.promised.max(self.recovery.floor) && !on(Mutant::LowerView))
         {
             self.counters.dropped_ballot += 1;
             return;
@@ -191,6 +193,7 @@ impl<S: StateMachine> Replica<S> {
     //= R7
     pub(super) fn judge_quorum(&mut self) {
         let steady = self.peers.iter().all(|peer| peer.answers.steady);
+        let steady = (steady || on(Mutant::LossGuessed)) && !on(Mutant::LossDenied);
         self.lost = steady && self.waits_for_a_leader() && self.nobody_can_lead();
     }
 

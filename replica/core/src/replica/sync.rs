@@ -9,6 +9,7 @@ use crate::execute::Executor;
 use crate::ids::*;
 use crate::log::Log;
 use crate::message::{Entry, Header, Message};
+use crate::mutants::{Mutant, on};
 use crate::state_machine::StateMachine;
 use bytes::Bytes;
 use std::collections::BTreeSet;
@@ -134,7 +135,7 @@ impl<S: StateMachine> Replica<S> {
             return false;
         }
         //= R4
-        if self.amnesiac {
+        if self.amnesiac && !on(Mutant::AmnesiacFollows) {
             self.counters.dropped_invisible += 1;
             return false;
         }
@@ -224,11 +225,15 @@ impl<S: StateMachine> Replica<S> {
                     return self.contradicted(catch_up.source, catch_up.ballot, out);
                 }
                 catch_up.match_own(&self.log);
+                if on(Mutant::TruncateFirst) {
+                    self.log.truncate(catch_up.keep);
+                }
                 self.execute_to(catch_up.keep.min(catch_up.commit), out);
             }
         }
         let position = catch_up.position();
-        if position >= catch_up.target {
+        let enough = on(Mutant::MissingBodies) && catch_up.purpose == Purpose::Lead;
+        if position >= catch_up.target || enough {
             return self.finish_catch_up(catch_up, out);
         }
         if !catch_up.asked {
@@ -269,7 +274,7 @@ impl<S: StateMachine> Replica<S> {
             self.log.truncate(catch_up.keep);
             catch_up.keep = catch_up.position();
             catch_up.staged.drain(..).for_each(|entry| self.log.append(entry));
-        } else if self.log.op() > catch_up.keep {
+        } else if self.log.op() > catch_up.keep && !on(Mutant::TailKept) {
             // Entries that the new view did not take over: its quorum never committed them.
             self.log.truncate(catch_up.keep);
         }

@@ -6,6 +6,7 @@ use super::{Effects, Replica, Status};
 use crate::ids::*;
 use crate::log::chained;
 use crate::message::{Header, Kind, Message};
+use crate::mutants::{Mutant, on};
 use crate::quorum;
 use crate::select::{Vote, select};
 use crate::state_machine::StateMachine;
@@ -64,7 +65,8 @@ impl<S: StateMachine> Replica<S> {
     //= R4
     //= R9
     pub(super) fn intend(&mut self, least: Ballot, out: &mut Effects<S>) {
-        if self.amnesiac || self.status == Status::Halted || least <= self.ballot {
+        let invisible = self.amnesiac && !on(Mutant::AmnesiacVotes);
+        if invisible || self.status == Status::Halted || least <= self.ballot {
             return;
         }
         let intent = self.configuration.next_led_by(least, |id| {
@@ -102,6 +104,9 @@ impl<S: StateMachine> Replica<S> {
             })
             .collect();
         intents.push(own);
+        if on(Mutant::LonelyIntent) {
+            intents.fill(own);
+        }
         match quorum::largest_shared(&mut intents) {
             Some(agreed) if agreed > self.ballot => self.enter_view(agreed, true, out),
             _ => {}
@@ -111,7 +116,8 @@ impl<S: StateMachine> Replica<S> {
     /// Leaves the ballot it is in, for good. Nothing of the new one is said before the promise is durable (R1).
     //= R1
     pub(super) fn enter_view(&mut self, ballot: Ballot, voting: bool, out: &mut Effects<S>) {
-        assert!(ballot > self.ballot && !self.amnesiac, "ballots only grow, and only for those with memory");
+        let visible = !self.amnesiac || on(Mutant::AmnesiacVotes);
+        assert!(ballot > self.ballot && visible, "ballots only grow, and only for those with memory");
         self.counters.view_changes += 1;
         self.abandon_catch_up(out);
         self.lose_the_lead();
@@ -145,7 +151,7 @@ impl<S: StateMachine> Replica<S> {
     fn cast_vote(&mut self, out: &mut Effects<S>) {
         self.views.own = Some(Vote {
             from: self.id,
-            last_normal: self.last_normal,
+            last_normal: if on(Mutant::AlwaysNormal) { self.vote.ballot } else { self.last_normal },
             commit: self.commit(),
             op: self.log.op(),
             headers: self.log.headers_above(self.commit()),
@@ -155,6 +161,11 @@ impl<S: StateMachine> Replica<S> {
 
     /// Sends the vote (again), or counts it if it is this replica's to count.
     pub(super) fn repeat_vote(&mut self, out: &mut Effects<S>) {
+        if on(Mutant::FreshVote) && self.views.own.is_some() {
+            let (commit, op) = (self.commit(), self.log.op());
+            let headers = self.log.headers_above(commit);
+            self.views.own = Some(Vote { from: self.id, last_normal: self.last_normal, commit, op, headers });
+        }
         let Some(vote) = &self.views.own else { return };
         if self.primary() == self.id {
             return self.count_votes(out);
@@ -193,7 +204,7 @@ impl<S: StateMachine> Replica<S> {
     /// Somebody has promised `ballot` and will take part in nothing below it.
     //= R3
     pub(super) fn learn_promise(&mut self, ballot: Ballot, out: &mut Effects<S>) {
-        if ballot > self.ballot && !self.amnesiac {
+        if ballot > self.ballot && !self.amnesiac && !on(Mutant::PromisesIgnored) {
             self.views.owed = self.views.owed.max(ballot);
             self.intend(ballot, out);
         }
@@ -281,7 +292,7 @@ impl<S: StateMachine> Replica<S> {
         if !self.peers.is_empty() {
             out.push(super::Effect::Broadcast(message));
         }
-        self.lead.serves_from = self.log.op().next();
+        self.lead.serves_from = if on(Mutant::InheritedReads) { self.commit() } else { self.log.op().next() };
         // First the entry of this view, then the requests that waited.
         self.propose(Kind::NewView, Bytes::new(), out);
         self.take_the_lead(out);
