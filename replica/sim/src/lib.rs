@@ -9,6 +9,8 @@
 
 pub mod coverage;
 pub mod machine;
+#[cfg(feature = "mutants")]
+pub mod mutants;
 pub mod oracle;
 pub mod plan;
 pub mod report;

@@ -25,6 +25,8 @@ enum Mode {
     Swarm(SwarmArgs),
     /// Play one seed out, exactly as it went in a sweep.
     Replay(ReplayArgs),
+    /// Break each rule on purpose: every mutant must be noticed within its budget (needs the feature `mutants`).
+    Mutants(MutantsArgs),
 }
 
 #[derive(Args)]
@@ -61,10 +63,33 @@ struct ReplayArgs {
     output: Output,
 }
 
+#[derive(Args)]
+#[cfg_attr(not(feature = "mutants"), allow(dead_code, reason = "without mutants there is nothing to hunt"))]
+struct MutantsArgs {
+    /// Only those whose names contain this.
+    #[arg(long, default_value = "")]
+    only: String,
+    /// The first seed of each mutant's worlds.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Threads; as many as there are cores if not given.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+    /// How to print the report.
+    #[arg(short, long, default_value = "table")]
+    output: Output,
+}
+
 #[derive(Clone, Copy, PartialEq, Eq, ValueEnum)]
 enum Output {
     Table,
     Json,
+}
+
+/// As many as wanted, or as there are cores.
+fn threads(jobs: Option<u16>) -> usize {
+    let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
+    jobs.map_or(cores, usize::from)
 }
 
 fn main() -> ExitCode {
@@ -83,10 +108,20 @@ fn carry_out(mode: Mode) -> anyhow::Result<bool> {
     let began = Instant::now();
     let (report, output, to_stderr) = match mode {
         Mode::Swarm(SwarmArgs { seeds, from, jobs, machine, output }) => {
-            let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
-            let sweep = sweep(from, seeds, jobs.map_or(cores, usize::from), machine);
+            let sweep = sweep(from, seeds, threads(jobs), machine);
             (Report::swarm(sweep, began.elapsed()), output, false)
         }
+        #[cfg(feature = "mutants")]
+        Mode::Mutants(MutantsArgs { only, from, jobs, output }) => {
+            let verdicts = vr_sim::mutants::hunt_all(from, threads(jobs), &only);
+            anyhow::ensure!(!verdicts.is_empty(), "no mutant has a name that contains \"{only}\"");
+            (Report::mutants(verdicts, began.elapsed()), output, false)
+        }
+        #[cfg(not(feature = "mutants"))]
+        Mode::Mutants(_) => anyhow::bail!(
+            "this build keeps every rule; build one that can break them: \
+             cargo run --release -p vr-sim --features mutants -- mutants"
+        ),
         Mode::Replay(ReplayArgs { seed, trace: printed, machine, output }) => {
             let trace = match printed {
                 true => Trace::printed(Box::new(BufWriter::new(io::stdout()))),

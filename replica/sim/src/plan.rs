@@ -119,17 +119,21 @@ pub struct LoadPlan {
     pub padding: u64,
 }
 
-/// Rules that the world itself may break, so that the oracles can show their teeth.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Sabotage {
+/// A rule that the world itself, in the driver's place, breaks: so that the oracles can show their teeth.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Sabotage {
     /// A crash also loses the vote record: the paper's recovery.
-    pub forget_votes: bool,
+    ForgetVotes,
     /// Votes are called durable before they are.
-    pub early_votes: bool,
+    EarlyVotes,
     /// A start without memory claims to have all.
-    pub claim_complete: bool,
+    ClaimComplete,
     /// One replica executes something else now and then.
-    pub corrupt_execution: bool,
+    CorruptExecution,
+    /// The marker of a clean stop is not erased by the start that uses it.
+    MarkerKept,
+    /// A start does not write a new incarnation.
+    SameIncarnation,
 }
 
 /// A whole world.
@@ -163,8 +167,8 @@ pub struct Plan {
     pub turn: u64,
     /// The first member in the order has a window of 1: it turns away what the others forward.
     pub narrow_first: bool,
-    /// Broken rules; none in a sweep.
-    pub sabotage: Sabotage,
+    /// A broken rule; none in a sweep.
+    pub sabotage: Option<Sabotage>,
 }
 
 impl Plan {
@@ -217,7 +221,7 @@ impl Plan {
             drift: Ppm(rng.pick(&[0, 1_000, 50_000])),
             turn: rng.pick(&[0, 100, 2 * MS]),
             narrow_first: rng.chance(Ppm(100_000)),
-            sabotage: Sabotage::default(),
+            sabotage: None,
         }
     }
 
@@ -225,6 +229,12 @@ impl Plan {
     #[must_use]
     pub fn around(self, machine: Option<MachineKind>) -> Plan {
         Plan { machine: machine.unwrap_or(self.machine), ..self }
+    }
+
+    /// Whether the world breaks this rule.
+    #[must_use]
+    pub fn breaks(&self, rule: Sabotage) -> bool {
+        self.sabotage == Some(rule)
     }
 
     /// A calm world of three for scenarios written by hand: nothing happens that is not asked for.

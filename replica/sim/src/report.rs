@@ -23,7 +23,7 @@ pub struct Violation {
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// `swarm` or `replay`.
+    /// `swarm`, `replay`, `mutants` or `search`.
     pub mode: &'static str,
     /// How many seeds.
     pub seeds: u64,
@@ -40,6 +40,10 @@ pub struct Report {
     pub missed: Vec<String>,
     /// Every counter.
     pub counters: BTreeMap<String, u64>,
+    /// What became of each mutant.
+    #[cfg(feature = "mutants")]
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub mutants: Vec<crate::mutants::Verdict>,
 }
 
 fn per_second(events: u64, took: Duration) -> u64 {
@@ -66,6 +70,8 @@ impl Report {
                 .collect(),
             missed: sweep.missed,
             counters: sweep.coverage.named(),
+            #[cfg(feature = "mutants")]
+            mutants: Vec::new(),
         }
     }
 
@@ -86,12 +92,36 @@ impl Report {
             violations: outcome.broken.map(violation).into_iter().collect(),
             missed: Vec::new(),
             counters: outcome.coverage.named(),
+            #[cfg(feature = "mutants")]
+            mutants: Vec::new(),
         }
     }
 
-    /// Whether nothing broke and nothing expected was missed.
+    /// Of a hunt for mutants.
+    #[cfg(feature = "mutants")]
+    #[must_use]
+    pub fn mutants(mutants: Vec<crate::mutants::Verdict>, took: Duration) -> Report {
+        let events = mutants.iter().map(|mutant| mutant.events).sum();
+        Report {
+            mode: "mutants",
+            seeds: mutants.iter().map(|mutant| mutant.budget).sum(),
+            events,
+            events_per_second: per_second(events, took),
+            trace: None,
+            violations: Vec::new(),
+            missed: Vec::new(),
+            counters: BTreeMap::new(),
+            mutants,
+        }
+    }
+
+    /// Whether nothing broke, nothing expected was missed, and every mutant is killed or explained.
     #[must_use]
     pub fn is_good(&self) -> bool {
+        #[cfg(feature = "mutants")]
+        if self.mutants.iter().any(crate::mutants::Verdict::is_hole) {
+            return false;
+        }
         self.violations.is_empty() && self.missed.is_empty()
     }
 }
@@ -106,6 +136,16 @@ impl fmt::Display for Report {
         for Violation { seed, oracle, detail } in &self.violations {
             writeln!(f, "seed {seed} broke {oracle}: {detail}")?;
             writeln!(f, "  repeat with: vr-sim replay {seed} --trace")?;
+        }
+        #[cfg(feature = "mutants")]
+        for mutant in &self.mutants {
+            let crate::mutants::Verdict { name, rule, events, budget, what, .. } = mutant;
+            let fate = match (mutant.seed, mutant.oracle, mutant.survives) {
+                (Some(seed), Some(oracle), _) => format!("killed in seed {seed} by {oracle}"),
+                (_, _, Some(why)) => format!("survives: {why}"),
+                _ => format!("SURVIVES, and nobody knows why: it {what}"),
+            };
+            writeln!(f, "{name:<20} {rule:<8} {events:>9} events, budget {budget:>5} seeds  {fate}")?;
         }
         for name in &self.missed {
             writeln!(f, "never happened: {name}; a sweep that misses it proves less than it claims")?;

@@ -61,13 +61,13 @@ fn step_six(world: &mut World<Toy>) -> Result<(), Broken> {
     Ok(())
 }
 
-fn world(sabotage: Sabotage) -> World<Toy> {
+fn world(sabotage: Option<Sabotage>) -> World<Toy> {
     World::new(Plan { sabotage, ..Plan::calm(1) }, Trace::quiet())
 }
 
 #[test]
 fn without_the_vote_record_an_acknowledged_write_is_lost() {
-    let mut world = world(Sabotage { forget_votes: true, ..Sabotage::default() });
+    let mut world = world(Some(Sabotage::ForgetVotes));
     let x = through_step_five(&mut world).expect("nothing is broken yet");
     assert_eq!(world.standing(2).0, Status::Normal, "it has forgotten its vote");
     assert_eq!(world.outcome_of(0, x), Some(Outcome::Replied), "X is acknowledged");
@@ -77,7 +77,7 @@ fn without_the_vote_record_an_acknowledged_write_is_lost() {
 
 #[test]
 fn with_the_vote_record_it_stays() {
-    let mut world = world(Sabotage::default());
+    let mut world = world(None);
     let x = through_step_five(&mut world).expect("no rule is broken");
     assert_eq!(world.standing(2).0, Status::Recovering, "view 0 is below its promise");
     assert_eq!(world.outcome_of(0, x), Some(Outcome::Pending), "R2 acknowledges nothing");

@@ -93,7 +93,8 @@ impl<S: StateMachine> Replica<S> {
 
     /// A request for this primary; `false` if it had to be turned away.
     pub(super) fn enqueue(&mut self, session: SessionId, number: RequestNumber, body: Bytes) -> bool {
-        if !self.executor.sessions().is_new(session, number) || !self.lead.in_flight.is_new(session, number) {
+        let known = |sessions: &Sessions| !sessions.is_new(session, number) && !on(Mutant::EveryRequestNew);
+        if known(self.executor.sessions()) || known(&self.lead.in_flight) {
             self.counters.repeated_requests += 1;
             return true;
         }

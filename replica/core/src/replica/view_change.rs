@@ -186,6 +186,9 @@ impl<S: StateMachine> Replica<S> {
         // Repeated intents keep it fresh; a reordered older one does not lower it.
         let newest = peer.intent.filter(|(known, at)| *known > ballot && now - at < 1_000_000);
         peer.intent = Some((newest.map_or(ballot, |(known, _)| known), now));
+        if self.amnesiac && on(Mutant::AmnesiacVotes) {
+            return self.intend(ballot, out);
+        }
         if self.amnesiac {
             self.counters.dropped_invisible += 1;
             return;

@@ -13,6 +13,7 @@ pub struct Promises {
     durable: BTreeMap<ReplicaId, VoteRecord>,
     votes: BTreeMap<(ReplicaId, Ballot), u64>,
     primaries: BTreeMap<Ballot, (ReplicaId, Incarnation)>,
+    intents: BTreeMap<ReplicaId, Ballot>,
 }
 
 fn header_digest(h: &Header) -> u64 {
@@ -49,11 +50,22 @@ impl Promises {
         self.durable.get(&replica).map_or_else(Ballot::default, |record| record.ballot)
     }
 
-    /// A replica says something in a step that began and ended in these statuses.
+    /// A replica says something in a step that began and ended in these statuses; `quorum` members make one.
     ///
     /// # Errors
-    /// It promises what is not durable, votes although it may not, or votes differently than before.
-    pub fn says(&mut self, replica: ReplicaId, statuses: [Status; 2], message: &Message) -> Check {
+    /// It promises what is not durable, votes although it may not, votes differently than before, or in a view that
+    /// too few have asked for.
+    pub fn says(
+        &mut self,
+        replica: ReplicaId,
+        quorum: usize,
+        statuses: [Status; 2],
+        message: &Message,
+    ) -> Check {
+        if let Message::StartViewChange { ballot } = message {
+            let newest = self.intents.entry(replica).or_default();
+            *newest = (*newest).max(*ballot);
+        }
         let (ballot, vote) = match message {
             Message::DoViewChange { ballot, .. } | Message::PrepareOk { ballot, .. } => (*ballot, true),
             Message::StartView { ballot, .. } | Message::Prepare { ballot, .. } => (*ballot, false),
@@ -75,6 +87,15 @@ impl Promises {
             "invisible-never-votes",
             "replica {replica} is {statuses:?} and voted: {message:?}"
         );
+        if let Message::DoViewChange { .. } = message {
+            let intents = self.intents.values().filter(|intent| **intent >= ballot).count();
+            require!(
+                intents >= quorum,
+                "entered-by-quorum",
+                "replica {replica} votes in {ballot}, which {intents} have asked for: {:?}",
+                self.intents
+            );
+        }
         if let Message::DoViewChange { last_normal, commit, op, headers, .. } = message {
             let numbers = [last_normal.epoch.0, last_normal.view.0, commit.0, op.0];
             let vote =
@@ -144,7 +165,9 @@ mod tests {
             "promises-never-regress"
         );
         assert!(promises.durable(&record(2)).is_ok());
-        let says = |p: &mut Promises, status, message| p.says(one, [status; 2], &message);
+        let says = |p: &mut Promises, status, message| p.says(one, 1, [status; 2], &message);
+        let intent = Message::StartViewChange { ballot: ballot(2) };
+        assert!(says(&mut promises, Status::Normal, intent).is_ok());
         assert_eq!(
             says(&mut promises, Status::ViewChange, vote(3, 0)).expect_err("this breaks a rule").oracle,
             "durable-before-spoken"
@@ -159,6 +182,9 @@ mod tests {
             "one-vote-per-ballot"
         );
         assert!(promises.leads(ballot(2), one, Incarnation(1), false).is_ok());
+        assert!(promises.durable(&record(3)).is_ok());
+        let broken = says(&mut promises, Status::ViewChange, vote(3, 0)).expect_err("nobody asked for it");
+        assert_eq!(broken.oracle, "entered-by-quorum");
         let again = promises.leads(ballot(2), one, Incarnation(2), false);
         assert_eq!(again.expect_err("this breaks a rule").oracle, "one-primary-per-ballot");
     }

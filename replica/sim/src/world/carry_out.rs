@@ -97,8 +97,13 @@ impl<M: Machine> World<M> {
             Effect::ReadFailed { token } => self.read_over(index, token, false),
             Effect::Committed(entry) => self.committed(index, &entry),
             Effect::Cut { op, snapshot, .. } => self.cut(index, op, snapshot),
-            Effect::Certified { op, root, .. } => {
+            Effect::Certified { op, root, by } => {
                 self.coverage.seen(Seen::Certified);
+                require!(
+                    by.len() >= self.configuration.quorum(),
+                    "certified-by-quorum",
+                    "replica {id} calls the root at {op} certified, reported by {by:?} only"
+                );
                 self.note(index, What::Certified, "", 0, 0, op.0);
                 self.history.certified(id, op, root)
             }

@@ -18,8 +18,8 @@ pub mod script;
 
 use crate::coverage::{Coverage, Fault, MessageKind};
 use crate::machine::{Machine, Tap, Tapped};
-use crate::oracle::{Broken, Check, Gateways, History, Promises};
-use crate::plan::Plan;
+use crate::oracle::{Broken, Check, Gateways, History, Promises, require};
+use crate::plan::{Plan, Sabotage};
 use crate::rng::{Rng, Stream};
 use crate::trace::{Line, Trace, What};
 use clients::Client;
@@ -122,7 +122,7 @@ impl<M: Machine> World<M> {
             node
         });
         let mut nodes: Vec<_> = nodes.collect();
-        if plan.sabotage.corrupt_execution {
+        if plan.breaks(Sabotage::CorruptExecution) {
             nodes[0].tap = Tap::on_a_corrupt_machine();
         }
         let mut world = World {
@@ -273,7 +273,18 @@ impl<M: Machine> World<M> {
             self.crash(to);
             return Ok(());
         }
-        self.step(to, vr_core::Input::Message(*envelope))
+        let foreign = (envelope.lineage, envelope.generation) != (LINEAGE, GENERATION);
+        let refused = |node: &Node<M>| node.replica.as_ref().map(|r| r.counters().dropped_foreign);
+        let before = refused(&self.nodes[to]);
+        self.step(to, vr_core::Input::Message(*envelope))?;
+        require!(
+            !foreign || self.nodes[to].replica.is_none() || refused(&self.nodes[to]) > before,
+            "foreign-is-refused",
+            "replica {} took a {} of another lineage or generation",
+            self.nodes[to].id,
+            kind.name()
+        );
+        Ok(())
     }
 
     /// Adds a line to the trace.

@@ -92,7 +92,12 @@ impl<M: Machine> World<M> {
     pub(super) fn post(&mut self, from: usize, to: usize, message: Message) -> Check {
         let kind = MessageKind::of(&message);
         let node = &self.nodes[from];
-        self.promises.says(node.id, [node.status, node.status_after], &message)?;
+        self.promises.says(
+            node.id,
+            self.configuration.quorum(),
+            [node.status, node.status_after],
+            &message,
+        )?;
         self.note(from, What::Send, kind.name(), to as u64, ballot_of(&message), op_of(&message));
         let (network, plan, time) = (&mut self.network, &self.plan.network, self.time);
         let link = from * network.size + to;

@@ -38,6 +38,12 @@ pub(super) struct Marker<M: Machine> {
     pub(super) last_normal: Ballot,
 }
 
+impl<M: Machine> Clone for Marker<M> {
+    fn clone(&self) -> Marker<M> {
+        Marker { state: self.state.clone(), log: self.log.clone(), last_normal: self.last_normal }
+    }
+}
+
 /// A read that waits.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {

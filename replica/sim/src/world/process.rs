@@ -6,6 +6,7 @@ use super::{EPOCH, Event, GENERATION, LINEAGE, World, packed};
 use crate::coverage::{Fault, Seen};
 use crate::machine::{Machine, Tap, Tapped};
 use crate::oracle::{Broken, Check, require};
+use crate::plan::Sabotage;
 use crate::trace::What;
 use vr_core::{
     Ballot, Boot, Digest, Incarnation, Input, Leaving, Op, Replica, Start, Status, View, VoteRecord,
@@ -38,7 +39,8 @@ impl<M: Machine> World<M> {
             incarnation: Incarnation(0),
         };
         let record = node.votes.durable.unwrap_or(first);
-        let incarnation = Incarnation(record.incarnation.0 + 1);
+        let again = self.plan.breaks(Sabotage::SameIncarnation) && record.incarnation > Incarnation(0);
+        let incarnation = Incarnation(record.incarnation.0 + u64::from(!again));
         node.votes.in_flight.push_back(VoteRecord { incarnation, ..record });
         let at = self.time + self.vote_delay();
         self.queue.push(at, Event::Booted { node: index, life });
@@ -54,14 +56,16 @@ impl<M: Machine> World<M> {
         let vote = node.votes.in_flight.pop_front().expect("a start writes its incarnation");
         node.votes.durable = Some(vote);
         self.promises.durable(&vote)?;
+        let kept = node.marker.clone().filter(|_| self.plan.breaks(Sabotage::MarkerKept));
         let marker = node.marker.take();
+        node.marker = kept;
         let first = vote.incarnation == Incarnation(1);
         let (start, base) = if let Some(Marker { state, log, last_normal }) = marker {
             self.coverage.seen(Seen::BootComplete);
             node.continued = true;
             let (state, commit) = load(Some(state), node.tap.clone())?;
             (Start::Complete { state, log, commit, last_normal }, commit)
-        } else if first || self.plan.sabotage.claim_complete {
+        } else if first || self.plan.breaks(Sabotage::ClaimComplete) {
             node.continued = first;
             node.forgetful = false;
             let state = Tapped::empty(node.tap.clone());
@@ -144,9 +148,9 @@ impl<M: Machine> World<M> {
         // A clean stop's marker is erased before the first message; a crash before that leaves it.
         if node.is_up() || node.marker.is_none() {
             node.forgetful = true;
-            node.marker = None;
+            node.marker = node.marker.take().filter(|_| self.plan.breaks(Sabotage::MarkerKept));
         }
-        if self.plan.sabotage.forget_votes {
+        if self.plan.breaks(Sabotage::ForgetVotes) {
             if let Some(durable) = &mut node.votes.durable {
                 durable.ballot.view = View(0);
             }
@@ -220,7 +224,7 @@ impl<M: Machine> World<M> {
         let node = &mut self.nodes[index];
         node.votes.in_flight.push_back(record);
         let (life, alone) = (node.life, node.votes.in_flight.len() == 1);
-        if self.plan.sabotage.early_votes {
+        if self.plan.breaks(Sabotage::EarlyVotes) {
             self.queue.push(self.time, Event::VoteClaimed { node: index, life, record });
         }
         if alone {
@@ -249,7 +253,7 @@ impl<M: Machine> World<M> {
             let delay = self.vote_delay();
             self.queue.push(self.time + delay, Event::VoteDone { node: index, life });
         }
-        if self.plan.sabotage.early_votes {
+        if self.plan.breaks(Sabotage::EarlyVotes) {
             return Ok(());
         }
         self.step(index, Input::VoteWritten(record))
