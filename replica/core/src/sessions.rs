@@ -153,11 +153,18 @@ impl Sessions {
         if count as usize > MAX_SESSIONS {
             return Err(DecodeError::Value { what: "the number of sessions", value: u64::from(count) });
         }
-        let mut clients = BTreeMap::new();
+        let mut clients: BTreeMap<u64, Session> = BTreeMap::new();
         for _ in 0..count {
             let client = reader.u64()?;
+            // As they are written: in order, so that one table is one sequence of bytes.
+            if clients.last_key_value().is_some_and(|(&before, _)| before >= client) {
+                return Err(DecodeError::Value { what: "a session out of order", value: client });
+            }
             let incarnation = Incarnation(reader.u64()?);
             let floor = reader.u64()?;
+            if floor > u64::MAX / BITS {
+                return Err(DecodeError::Value { what: "a session's floor", value: floor });
+            }
             let last_op = Op(reader.u64()?);
             let len = reader.u32()?;
             if u64::from(len) > WINDOW / BITS + 1 {

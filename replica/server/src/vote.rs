@@ -102,7 +102,9 @@ fn age_of(path: &Path) -> Option<(Generation, Ballot, Incarnation)> {
     std::fs::read(path).ok().as_deref().and_then(decode).as_ref().map(age)
 }
 
-fn encode(record: VoteRecord) -> [u8; LEN] {
+/// The 64 bytes of a record.
+#[must_use]
+pub fn encode(record: VoteRecord) -> [u8; LEN] {
     let mut bytes = [0; LEN];
     bytes[..4].copy_from_slice(MAGIC);
     bytes[4..20].copy_from_slice(&record.lineage.0);
@@ -121,7 +123,9 @@ fn encode(record: VoteRecord) -> [u8; LEN] {
     bytes
 }
 
-fn decode(bytes: &[u8]) -> Option<VoteRecord> {
+/// The record that [`encode`] wrote; `None` for anything else.
+#[must_use]
+pub fn decode(bytes: &[u8]) -> Option<VoteRecord> {
     let bytes: &[u8; LEN] = bytes.try_into().ok()?;
     let crc = u32::from_le_bytes(bytes[60..].try_into().expect("four bytes"));
     if &bytes[..4] != MAGIC || crc32c::crc32c(&bytes[..60]) != crc {

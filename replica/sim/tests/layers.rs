@@ -12,6 +12,11 @@ use serde_json::Value;
 const LAYERS: &[(&str, &str, &[&str])] = &[
     ("vr", "operator/cli", &["vr-checkpoint", "vr-proto", "vr-replica"]),
     ("vr-replica", "replica/server", &["vr-checkpoint", "vr-core", "vr-proto", "vr-store", "vr-tree"]),
+    (
+        "vr-fuzz",
+        "replica/fuzz",
+        &["vr-checkpoint", "vr-core", "vr-proto", "vr-replica", "vr-store", "vr-tree"],
+    ),
     ("vr-sim", "replica/sim", &["vr-checkpoint", "vr-core", "vr-store", "vr-tree"]),
     ("vr-store", "replica/store", &["vr-core", "vr-tree"]),
     ("vr-checkpoint", "replica/checkpoint", &["vr-tree"]),

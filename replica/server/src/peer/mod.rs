@@ -8,7 +8,7 @@
 //! frame:      4 bytes length of the payload, 4 bytes CRC32C of it (both little-endian), payload (vr.peer.v1.Envelope)
 //! ```
 
-mod codec;
+pub mod codec;
 mod link;
 
 pub use codec::{
