@@ -10,7 +10,7 @@ use crate::sessions::Sessions;
 const FORMAT: u8 = 1;
 
 /// The protocol's state at a cut.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct CoreState {
     /// The cut.
     pub op: Op,

@@ -9,6 +9,7 @@ use crate::sessions::Sessions;
 use crate::state_machine::{Accepted, At, StateMachine};
 
 /// Where execution stands: everything a cut stores, kept up to date.
+#[derive(Clone, Hash)]
 pub(crate) struct Executor {
     pub(crate) core: CoreState,
 }

@@ -8,12 +8,14 @@ use crate::message::{Entry, Header};
 use crate::mutants::{Mutant, on};
 use std::collections::VecDeque;
 
+#[derive(Clone, Hash)]
 struct Slot {
     entry: Entry,
     digest: Digest,
 }
 
 /// Entries `oldest()..=op()` and the digest of everything below.
+#[derive(Clone, Hash)]
 pub struct Log {
     base: Op,
     base_digest: Digest,

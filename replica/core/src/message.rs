@@ -16,7 +16,7 @@ pub enum Kind {
 }
 
 /// What a log entry says of itself; hash-chained by `parent` (R12).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Header {
     /// Its number.
     pub op: Op,
@@ -33,7 +33,7 @@ pub struct Header {
 }
 
 /// A log entry: encoded once by the primary, kept and shared by everyone.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Entry {
     /// What it says of itself.
     pub header: Header,
@@ -43,7 +43,7 @@ pub struct Entry {
 
 /// A message with what every message carries (R20). Foreign lineage, generation, or an older incarnation of the
 /// sender: dropped and counted at the door.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 pub struct Envelope {
     /// The database.
     pub lineage: Lineage,
@@ -58,7 +58,7 @@ pub struct Envelope {
 }
 
 /// Everything a replica can say. `ballot` is the sender's unless said otherwise.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, PartialEq, Hash)]
 #[allow(missing_docs, reason = "the fields are the protocol's own words; each variant says what it is for")]
 pub enum Message {
     /// A gateway's requests to the primary: an encoded batch (see `batch.rs`).

@@ -8,7 +8,7 @@ use crate::message::Header;
 use crate::mutants::{Mutant, on};
 
 /// What a replica says of its log when it votes for a new view.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Vote {
     /// Who.
     pub from: ReplicaId,

@@ -18,7 +18,7 @@ pub const WINDOW: u64 = 16_384;
 const BITS: u64 = 64;
 
 /// Numbers seen of one session: all below `floor * 64`, and those whose bit is set.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 struct Session {
     incarnation: Incarnation,
     floor: u64,
@@ -75,7 +75,7 @@ impl Session {
 }
 
 /// The table.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Sessions {
     clients: BTreeMap<u64, Session>,
 }

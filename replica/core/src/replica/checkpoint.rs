@@ -13,17 +13,20 @@ const KEPT: usize = 2;
 /// Cuts whose roots are being compared, at most.
 const COMPARED: usize = 8;
 
+#[derive(Clone, Hash)]
 struct Kept<T> {
     op: Op,
     snapshot: T,
     root: Option<Digest>,
 }
 
+#[derive(Clone, Hash)]
 struct Roots {
     reported: BTreeMap<ReplicaId, Digest>,
     settled: bool,
 }
 
+#[derive(Clone, Hash)]
 pub(super) struct Cuts<T> {
     kept: VecDeque<Kept<T>>,
     last: Op,

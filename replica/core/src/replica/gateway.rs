@@ -16,12 +16,14 @@ use std::collections::VecDeque;
 /// A Forward is closed at this many bytes.
 const FORWARD_BYTES: usize = 1 << 20;
 
+#[derive(Clone, Hash)]
 struct Pending {
     body: Bytes,
     /// When it was last sent to a primary; `None` if it waits to be.
     sent: Option<u64>,
 }
 
+#[derive(Clone, Hash)]
 pub(super) struct Gateway {
     session: SessionId,
     /// Number of the first slot.

@@ -5,7 +5,7 @@ use crate::message::{Entry, Message};
 use crate::state_machine::StateMachine;
 
 /// The driver's clocks at an input.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct Now {
     /// Monotonic, microseconds from any origin.
     pub mono: u64,
@@ -14,7 +14,7 @@ pub struct Now {
 }
 
 /// Who takes part: agreed, never recomputed locally.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Configuration {
     /// Its number.
     pub epoch: Epoch,
@@ -43,7 +43,7 @@ pub struct Options {
 }
 
 /// 64 bytes on two devices: what this replica has promised (R1).
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub struct VoteRecord {
     /// The database.
     pub lineage: Lineage,

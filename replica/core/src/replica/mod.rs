@@ -4,6 +4,7 @@
 //! come in, and what happens at the end of every step.
 
 mod checkpoint;
+mod fingerprint;
 mod gateway;
 mod interface;
 mod invariants;
@@ -32,6 +33,7 @@ use std::collections::BTreeMap;
 const AHEAD: usize = 64;
 
 /// One member of the cluster. See the crate's documentation for what it promises.
+#[derive(Clone)]
 pub struct Replica<S: StateMachine> {
     id: ReplicaId,
     position: usize,

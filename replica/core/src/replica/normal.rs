@@ -13,6 +13,7 @@ use std::collections::VecDeque;
 /// Unacknowledged entries that are sent again to a peer at once, at most.
 const RESEND: u64 = 8;
 
+#[derive(Clone, Hash)]
 struct Queued {
     session: SessionId,
     number: RequestNumber,
@@ -20,6 +21,7 @@ struct Queued {
 }
 
 /// What only a primary has.
+#[derive(Clone, Hash)]
 pub(super) struct Lead {
     queue: VecDeque<Queued>,
     /// Requests that are queued here or stand in the log above the commit: tracked apart from the client table,

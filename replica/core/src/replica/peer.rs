@@ -8,7 +8,7 @@ use crate::mutants::{Mutant, on};
 use crate::select::Vote;
 
 /// What a peer has said of its memory.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Memory {
     /// Nothing was heard of this start, or nothing that tells.
     Unknown,
@@ -18,6 +18,7 @@ pub(super) enum Memory {
     Lost,
 }
 
+#[derive(Clone, Hash)]
 pub(super) struct Peer {
     pub(super) id: ReplicaId,
     pub(super) incarnation: Incarnation,

@@ -15,13 +15,14 @@ const PATIENCE: u64 = 5_000_000;
 /// Reads that wait at this replica, at most; more fail at once.
 const MAX_WAITING: usize = 1 << 16;
 
-#[derive(Clone, Copy)]
+#[derive(Clone, Copy, Hash)]
 struct Waiting {
     token: u64,
     since: u64,
 }
 
 /// Reads that were sent on their way together.
+#[derive(Clone, Hash)]
 struct Asked {
     /// The round (at a primary) or the question's token (at a backup).
     id: u64,
@@ -32,6 +33,7 @@ struct Asked {
     others: Vec<(ReplicaId, u64)>,
 }
 
+#[derive(Clone, Hash)]
 pub(super) struct Reads {
     fresh: Vec<Waiting>,
     fresh_others: Vec<(ReplicaId, u64)>,

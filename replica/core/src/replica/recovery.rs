@@ -13,6 +13,7 @@ use crate::state_machine::StateMachine;
 /// Retries without an answer from the primary it was catching up with, after which it asks everybody again.
 const GIVE_UP_AFTER: u32 = 5;
 
+#[derive(Clone, Hash)]
 pub(super) struct Recovery {
     /// Echoed by answers to this start's questions; no answer to an earlier start can carry it (R2). Its last bits
     /// count the rounds of questions.

@@ -11,7 +11,7 @@ use crate::ids::*;
 use crate::state_machine::StateMachine;
 
 /// What a peer answered to `GetView`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Answer {
     /// It is without memory.
     Amnesiac,
@@ -22,7 +22,7 @@ pub(super) enum Answer {
 }
 
 /// What one start of a peer has answered in this round and in the one before.
-#[derive(Clone, Copy, Debug, Default)]
+#[derive(Clone, Copy, Debug, Default, Hash)]
 pub(super) struct Answers {
     now: Option<Answer>,
     before: Option<Answer>,

@@ -23,7 +23,7 @@ const CHUNK_BYTES: usize = 256 << 10;
 const MAX_REPEATS: u32 = 4;
 
 /// What it catches up for.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
 pub(super) enum Purpose {
     /// A new primary gathers the log that was chosen.
     Lead,
@@ -34,6 +34,7 @@ pub(super) enum Purpose {
 }
 
 /// A state on its way in.
+#[derive(Clone, Hash)]
 struct Transfer<S> {
     cut: Op,
     root: Digest,
@@ -45,6 +46,7 @@ struct Transfer<S> {
     repeats: u32,
 }
 
+#[derive(Clone, Hash)]
 pub(super) struct CatchUp<S> {
     pub(super) purpose: Purpose,
     pub(super) ballot: Ballot,

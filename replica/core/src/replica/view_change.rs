@@ -15,6 +15,7 @@ use bytes::Bytes;
 /// Entries that may be uncommitted in a vote; more is malformed.
 const MAX_HEADERS: usize = 1 << 16;
 
+#[derive(Clone, Hash)]
 pub(super) struct Views {
     /// The ballot this replica would rather be in (R9).
     pub(super) intent: Option<Ballot>,

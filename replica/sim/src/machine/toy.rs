@@ -11,7 +11,7 @@ use std::sync::Arc;
 use vr_core::{Accepted, At, Chunk, Digest, Op, StateMachine};
 
 /// What a key holds.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
 struct Cell {
     version: u64,
     hash: u64,
@@ -26,7 +26,7 @@ pub struct Answer {
     hash: u64,
 }
 
-#[derive(Clone, Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 struct Contents {
     cells: BTreeMap<u64, Cell>,
     core_state: Bytes,
@@ -34,13 +34,13 @@ struct Contents {
 }
 
 /// An append-only map.
-#[derive(Debug, Default)]
+#[derive(Clone, Debug, Default, Hash)]
 pub struct Toy {
     contents: Arc<Contents>,
 }
 
 /// A snapshot of it.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Hash)]
 pub struct Frozen(Arc<Contents>);
 
 fn cell_hash(key: u64, cell: Cell) -> u64 {
