@@ -94,6 +94,8 @@ pub struct Node {
     halt: Option<Halt>,
     halted: Rc<Notify>,
     primary_heard: Instant,
+    /// When each peer last confirmed that it follows this replica.
+    followed: BTreeMap<ReplicaId, Instant>,
     started: Instant,
 }
 
@@ -143,6 +145,7 @@ impl Node {
             halt: None,
             halted: Rc::default(),
             primary_heard: started,
+            followed: BTreeMap::new(),
             started,
         };
         node.carry_out();
@@ -209,10 +212,15 @@ impl Node {
         (self.replica.status() == Status::Normal).then(|| self.replica.primary())
     }
 
-    /// Whether the primary has been silent for three timeouts.
+    /// Whether for three timeouts the primary has been silent or, where this is the primary, no quorum has followed it.
     #[must_use]
     pub fn leaderless(&self) -> bool {
-        !self.replica.is_primary() && self.primary_heard.elapsed() > self.config.view_timeout * 3
+        let silent = |since: &Instant| since.elapsed() > self.config.view_timeout * 3;
+        if self.replica.is_primary() {
+            let following = 1 + self.followed.values().filter(|at| !silent(at)).count();
+            return following <= self.config.members.len() / 2;
+        }
+        silent(&self.primary_heard)
     }
 
     /// Microseconds until the protocol wants a tick, if it does.
@@ -255,6 +263,11 @@ impl Node {
         match peer::decode(payload)? {
             Incoming::Protocol(envelope) => {
                 let from = envelope.from;
+                if let Message::PrepareOk { ballot, .. } | Message::CommitOk { ballot, .. } = envelope.message
+                    && ballot == self.replica.ballot()
+                {
+                    self.followed.insert(from, Instant::now());
+                }
                 self.step(Input::Message(envelope));
                 if from == self.replica.primary() {
                     self.primary_heard = Instant::now();
@@ -357,6 +370,9 @@ impl Node {
         if status == Status::Normal && self.replica.is_primary() {
             let now = self.elapsed();
             self.leases.begin(self.replica.state(), now);
+            // Its quorum has just made it the primary; from here on silence counts.
+            let begins = Instant::now();
+            self.followed = self.outboxes.keys().map(|peer| (*peer, begins)).collect();
         } else {
             self.leases.end();
         }
