@@ -1,6 +1,7 @@
 //! Plain HTTP: what etcd offers beside gRPC on the client port, and the admin port.
 
 use crate::etcd::ETCD_VERSION;
+use crate::node::Failure;
 use crate::{metrics, node, status};
 use axum::Router;
 use axum::http::{StatusCode, header};
@@ -26,14 +27,19 @@ pub(crate) fn admin_routes() -> Router {
 }
 
 async fn health() -> impl IntoResponse {
-    // As etcd: healthy means that a linearizable read is possible.
-    match node::read_index().await {
-        Ok(()) => (StatusCode::OK, axum::Json(serde_json::json!({"health": "true", "reason": ""}))),
-        Err(failure) => (
-            StatusCode::SERVICE_UNAVAILABLE,
-            axum::Json(serde_json::json!({"health": "false", "reason": format!("{failure:?}")})),
-        ),
-    }
+    // As etcd: healthy means that a linearizable read is possible; without a primary nobody has to wait for the answer.
+    let read = match node::with(|node| node.leaderless()) {
+        true => Err(Failure::NoPrimary),
+        false => node::read_index().await,
+    };
+    let (status, health, reason) = match read {
+        Ok(()) => (StatusCode::OK, "true", ""),
+        Err(Failure::NoPrimary) => {
+            (StatusCode::SERVICE_UNAVAILABLE, "false", "no primary that a quorum follows")
+        }
+        Err(_) => (StatusCode::SERVICE_UNAVAILABLE, "false", "a linearizable read was not confirmed in time"),
+    };
+    (status, axum::Json(serde_json::json!({"health": health, "reason": reason})))
 }
 
 async fn version() -> impl IntoResponse {
