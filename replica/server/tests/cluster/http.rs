@@ -1,0 +1,34 @@
+//! A GET, as plain as it can be.
+
+use std::io;
+use std::net::SocketAddr;
+use std::time::Duration;
+
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::net::TcpStream;
+
+/// No page takes longer; a stopped process accepts connections and says nothing.
+const TIMEOUT: Duration = Duration::from_secs(10);
+
+/// Status and body.
+pub(crate) async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    // HTTP/1.0: the body ends with the connection.
+    let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
+    let answer = exchange(address, request.as_bytes()).await?;
+    let answer = String::from_utf8(answer).map_err(io::Error::other)?;
+    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
+    Ok((status.ok_or(io::ErrorKind::InvalidData)?, body.to_owned()))
+}
+
+/// Sends these bytes and reads until the other side closes.
+pub(crate) async fn exchange(address: SocketAddr, bytes: &[u8]) -> io::Result<Vec<u8>> {
+    let exchange = async {
+        let mut stream = TcpStream::connect(address).await?;
+        stream.write_all(bytes).await?;
+        let mut answer = Vec::new();
+        stream.read_to_end(&mut answer).await?;
+        Ok(answer)
+    };
+    tokio::time::timeout(TIMEOUT, exchange).await?
+}
