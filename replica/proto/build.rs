@@ -6,5 +6,7 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     tonic_prost_build::configure().bytes(".").compile_fds(etcd)?;
     let peer = protox::compile(["peer.proto"], ["proto"])?;
     tonic_prost_build::configure().bytes(".").compile_fds(peer)?;
+    let control = protox::compile(["control.proto"], ["proto"])?;
+    tonic_prost_build::configure().bytes(".").compile_fds(control)?;
     Ok(())
 }

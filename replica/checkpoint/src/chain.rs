@@ -111,6 +111,8 @@ struct TierShared {
     status: Mutex<TierStatus>,
     pending: Mutex<Pending>,
     reserved: AtomicI64,
+    /// A checkpoint of at least this op is wanted now, whatever the cadence says.
+    wanted: AtomicU64,
     wake: Notify,
 }
 
@@ -182,6 +184,15 @@ impl Chain {
     #[must_use]
     pub fn wants_cut(&self) -> bool {
         self.shared.wants_cut.load(Ordering::Relaxed)
+    }
+
+    /// Asks for a checkpoint of at least `op` on the tiers of this kind, as soon as there is a cut. An object store is
+    /// written only where this replica ships to it.
+    pub fn checkpoint_now(&self, kind: TierKind, op: u64) {
+        for (_, tier) in self.kinds.iter().zip(&self.shared.tiers).filter(|(k, _)| **k == kind) {
+            tier.wanted.fetch_max(op, Ordering::Relaxed);
+            tier.wake.notify_one();
+        }
     }
 
     /// Asks for "no revision above this one was handed out" to be made durable on every tier.
@@ -383,7 +394,8 @@ impl Tier {
         }
         let gap = lock(&self.mine().pending).has_gap_after(self.shipped);
         let now = Instant::now();
-        if now >= self.due_checkpoint || gap {
+        let wanted = self.mine().wanted.load(Ordering::Relaxed) > lock(&self.mine().status).checkpoint_op;
+        if now >= self.due_checkpoint || gap || wanted {
             let cut = lock(&self.mine().pending).cut.take();
             match cut {
                 Some(cut) if cut.0.op > lock(&self.mine().status).checkpoint_op => {

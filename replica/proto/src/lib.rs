@@ -22,3 +22,7 @@ pub mod authpb {
 pub mod peer {
     tonic::include_proto!("vr.peer.v1");
 }
+/// What the operator asks of a replica.
+pub mod control {
+    tonic::include_proto!("vr.control.v1");
+}

@@ -10,6 +10,7 @@ const _: () =
 pub mod boot;
 pub mod command;
 pub mod config;
+mod control;
 pub mod etcd;
 pub mod export;
 mod http;

@@ -6,21 +6,20 @@
 use crate::boot::{self, Booted};
 use crate::config::Config;
 use crate::node::{self, Halt, Node, Parts};
-use crate::{etcd, http, peer, vote};
+use crate::{control, etcd, http, peer, vote};
 use anyhow::Context;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
-use std::collections::BTreeMap;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::LocalSet;
-use vr_core::{Digest, Effects, Input, Now, Op, Options, Replica, VoteRecord};
+use tokio::task::{AbortHandle, LocalSet};
+use vr_core::{Digest, Effects, Input, Now, Op, Options, Replica, ReplicaId, VoteRecord};
 
 /// Longest sleep of the clock task: a deadline that moves nearer meanwhile is late by no more.
 const TICK: Duration = Duration::from_millis(10);
@@ -62,6 +61,10 @@ async fn serve(config: Config) -> anyhow::Result<End> {
     let client = bind("clientAddress", config.client).await?;
     let peers = bind("peerAddress", config.peer).await?;
     let admin = bind("adminAddress", config.admin).await?;
+    let control = match config.control {
+        Some(address) => Some(bind("controlAddress", address).await?),
+        None => None,
+    };
 
     let Booted { boot, tiering, incarnation, roots } = tokio::select! {
         booted = boot::boot(&config) => booted?,
@@ -70,12 +73,6 @@ async fn serve(config: Config) -> anyhow::Result<End> {
     };
     let started = Instant::now();
     let (votes, written) = vote_writer(config.tiers.disks())?;
-    let outboxes: BTreeMap<_, _> = config
-        .members
-        .iter()
-        .filter(|m| m.id != config.id)
-        .map(|m| (m.id, peer::Outbox::default()))
-        .collect();
     let mut effects = Effects::new();
     let now = Now { mono: 0, wall: wall() };
     let replica = Replica::new(boot, options(&config), now, &mut effects)
@@ -86,11 +83,11 @@ async fn serve(config: Config) -> anyhow::Result<End> {
         replica,
         effects,
         tiering,
-        outboxes: outboxes.clone(),
+        links: node::Links::new(std::rc::Rc::new(dial)),
         votes,
         started,
     });
-    let (bell, halted) = (node.turn_bell(), node.halted());
+    let (bell, halted, asked) = (node.turn_bell(), node.halted(), node.stop_bell());
     node::install(node);
 
     tokio::task::spawn_local(turns(bell));
@@ -98,17 +95,13 @@ async fn serve(config: Config) -> anyhow::Result<End> {
     tokio::task::spawn_local(votes_written(written));
     tokio::task::spawn_local(roots_hashed(roots));
     tokio::task::spawn_local(housekeeping());
-    for member in config.members.iter().filter(|m| m.id != config.id) {
-        let id = member.id;
-        let lost = move || {
-            node::try_with(|node| node.step(Input::PeerLost(id)));
-        };
-        tokio::task::spawn_local(peer::dial(member.peer.clone(), outboxes[&id].clone(), lost));
-    }
     tokio::task::spawn_local(peer::accept(peers, |payload| {
         node::try_with(|node| node.receive(payload)).unwrap_or_else(|| Err("stopping".to_owned()))
     }));
     tokio::task::spawn_local(accept(admin, http::admin_routes()));
+    if let Some(control) = control {
+        tokio::task::spawn_local(accept(control, control::routes()));
+    }
     let routes =
         etcd::routes(config.max_request_bytes).prepare().into_axum_router().merge(http::client_routes());
     tokio::task::spawn_local(accept(client, routes));
@@ -118,8 +111,17 @@ async fn serve(config: Config) -> anyhow::Result<End> {
         _ = terminate.recv() => {}
         _ = interrupt.recv() => {}
         () = halted.notified() => {}
+        () = asked.notified() => {}
     }
     stop().await
+}
+
+/// Keeps a connection to a peer.
+fn dial(id: ReplicaId, address: String, outbox: peer::Outbox) -> AbortHandle {
+    let lost = move || {
+        node::try_with(|node| node.step(Input::PeerLost(id)));
+    };
+    tokio::task::spawn_local(peer::dial(address, outbox, lost)).abort_handle()
 }
 
 /// Leaves a checkpoint of everything this replica has, and the marker that makes its next start remember.

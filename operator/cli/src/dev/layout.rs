@@ -22,7 +22,7 @@ use vr_replica::config::{
 
 use crate::endpoint::Endpoint;
 
-const FORMAT: &str = "vrdev/1";
+const FORMAT: &str = "vrdev/2";
 const FILE: &str = "cluster.json";
 
 /// A directory that cannot be used for a cluster.
@@ -55,7 +55,7 @@ pub enum LayoutError {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Description {
-    /// `vrdev/1`.
+    /// `vrdev/2`.
     pub format: String,
     /// The database.
     pub lineage: Uuid,
@@ -85,6 +85,8 @@ pub struct Ports {
     pub peer: u16,
     /// For `/status` and the like.
     pub admin: u16,
+    /// For `vr status`, `vr member` and the like.
+    pub control: u16,
 }
 
 /// A bucket and a prefix.
@@ -143,6 +145,12 @@ impl Ports {
     #[must_use]
     pub fn client_endpoint(&self) -> Endpoint {
         format!("127.0.0.1:{}", self.client).parse().expect("a loopback address with a port is an endpoint")
+    }
+
+    /// For `vr status`, `vr member` and the like.
+    #[must_use]
+    pub fn control_endpoint(&self) -> Endpoint {
+        format!("127.0.0.1:{}", self.control).parse().expect("a loopback address with a port is an endpoint")
     }
 
     /// For `/status` and the like.
@@ -290,6 +298,7 @@ impl Layout {
             client_address: Some(loopback(ports.client)),
             peer_address: Some(loopback(ports.peer)),
             admin_address: Some(loopback(ports.admin)),
+            control_address: Some(loopback(ports.control)),
             initial: Some(if description.served { Initial::Resume } else { Initial::Bootstrap }),
             log_format: Some(LogFormat::Plain),
             tiers: Some(RawTiers {
@@ -357,8 +366,10 @@ mod tests {
     use super::*;
 
     fn description() -> Description {
-        let ports =
-            |id: u64| Ports { id, client: 100 + id as u16, peer: 200 + id as u16, admin: 300 + id as u16 };
+        let ports = |id: u64| {
+            let port = |base: u16| base + id as u16;
+            Ports { id, client: port(100), peer: port(200), admin: port(300), control: port(500) }
+        };
         let store = ObjectStore {
             embedded_port: Some(400),
             endpoint: Some("http://127.0.0.1:400".to_owned()),

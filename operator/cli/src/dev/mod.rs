@@ -46,7 +46,7 @@ pub struct Dev {
     #[arg(long, value_name = "N", value_parser = replicas)]
     replicas: Option<u16>,
 
-    /// Use consecutive ports from this one on: client, peer and admin of each replica, then S3 [default: free ones]
+    /// Use consecutive ports from this one on: client, peer, admin and control of each replica, then S3 [default: free ones]
     #[arg(long, value_name = "PORT", value_parser = clap::value_parser!(u16).range(1024..))]
     base_port: Option<u16>,
 
@@ -102,6 +102,7 @@ struct StartedReplica {
     pid: Option<u32>,
     client: String,
     admin: String,
+    control: String,
     nvme: PathBuf,
     volume: PathBuf,
 }
@@ -289,13 +290,14 @@ impl Dev {
     }
 
     fn describe_started(&self, started: &Started, cluster: &Cluster) -> String {
-        let mut table = output::table(["REPLICA", "PID", "CLIENT", "ADMIN", "NVME", "VOLUME"]);
+        let mut table = output::table(["REPLICA", "PID", "CLIENT", "ADMIN", "CONTROL", "NVME", "VOLUME"]);
         for replica in &started.replicas {
             table.add_row([
                 replica.id.to_string(),
                 replica.pid.map_or_else(|| "-".to_owned(), |pid| pid.to_string()),
                 replica.client.clone(),
                 replica.admin.clone(),
+                replica.control.clone(),
                 replica.nvme.display().to_string(),
                 replica.volume.display().to_string(),
             ]);
@@ -346,11 +348,11 @@ pub fn describe(
     cadence: Cadences,
 ) -> anyhow::Result<Description> {
     let embedded = object_store.is_embedded();
-    let count = usize::from(replicas) * 3 + usize::from(embedded);
+    let count = usize::from(replicas) * 4 + usize::from(embedded);
     let mut free = ports::free(count, base_port)?.into_iter();
     let mut next = || free.next().expect("as many as were asked for");
     let replicas = (1..=u64::from(replicas))
-        .map(|id| Ports { id, client: next(), peer: next(), admin: next() })
+        .map(|id| Ports { id, client: next(), peer: next(), admin: next(), control: next() })
         .collect();
     let object_store = object_store.resolve(embedded.then(&mut next), prefix);
     Ok(Description::new(replicas, object_store, cadence))
@@ -374,6 +376,7 @@ fn started(cluster: &Cluster) -> Started {
                 pid: cluster.pid(ports.id),
                 client: ports.client_endpoint().to_string(),
                 admin: format!("http://{}", ports.admin_address()),
+                control: ports.control_endpoint().to_string(),
                 nvme: cluster.layout().nvme(ports.id),
                 volume: cluster.layout().volume(ports.id),
             })

@@ -61,9 +61,9 @@ impl Keepsake {
     /// # Errors
     /// When it cannot be started.
     pub async fn start_by_hand(mut self, cluster: &Cluster) -> anyhow::Result<Verdict> {
-        let fresh = ports::free(3, None)?;
+        let fresh = ports::free(4, None)?;
         let first = &mut self.description.replicas[0];
-        *first = Ports { id: first.id, client: fresh[0], peer: fresh[1], admin: fresh[2] };
+        *first = Ports { id: first.id, client: fresh[0], peer: fresh[1], admin: fresh[2], control: fresh[3] };
         let ports = *first;
         self.description.served = self.has_disks;
         let layout = Layout::take(self.directory.path())?;

@@ -30,6 +30,11 @@ pub const FIELDS: &[Field] = &[
     f("clientAddress", "Listen here for etcd v3 clients"),
     f("peerAddress", "Listen here for peers"),
     f("adminAddress", "Listen here for /metrics, /livez, /readyz and /status"),
+    f(
+        "controlAddress",
+        "Listen here for the operator and for vr status, member, order and promote; 2382 by custom. Without TLS it must \
+         be a loopback address [default: nobody is listened to]",
+    ),
     f("initial", "bootstrap (the lineage begins here, once, ever) or resume [default: resume]"),
     f("viewTimeout", "Silence of the primary after which a view change is intended [default: 250ms]"),
     f("heartbeat", "How often an idle primary is heard [default: 50ms]"),
@@ -171,6 +176,7 @@ members: [{id: 1, peer: '127.0.0.1:1', client: 'http://127.0.0.1:2'}]
 clientAddress: 127.0.0.1:0
 peerAddress: 127.0.0.1:0
 adminAddress: 127.0.0.1:0
+controlAddress: 127.0.0.1:0
 initial: bootstrap
 viewTimeout: 300ms
 heartbeat: 20ms
@@ -248,7 +254,7 @@ restore: {fromGeneration: 1, checkpoint: 5, root: 00aa00aa00aa00aa00aa00aa00aa00
         let with = |from: &str, to: &str| FULL.replace(from, to);
         for (file, flags, says) in [
             (with("heartbeat", "heartbeet"), vec![], "unknown field `heartbeet`"),
-            (with("heartbeat", "heartbeet"), vec![], "line 11"),
+            (with("heartbeat", "heartbeet"), vec![], "line 12"),
             (with("generation: 2", "generation: two"), vec![], "generation"),
             (
                 with("lineage:", "#"),
@@ -256,6 +262,11 @@ restore: {fromGeneration: 1, checkpoint: 5, root: 00aa00aa00aa00aa00aa00aa00aa00
                 "`lineage` is missing: set it in the configuration file, by --lineage or by VR_LINEAGE",
             ),
             (with("replicaId: 1", "replicaId: 4"), vec![], "replica 4 is not among the members"),
+            (
+                with("controlAddress: 127.0.0.1:0", "controlAddress: 0.0.0.0:2382"),
+                vec![],
+                "not a loopback address",
+            ),
             (with("keep: 2", "keep: 0"), vec![], "tiers.nvme.keep"),
             (with("checkpointInterval: 1s", "checkpointInterval: 10ms"), vec![], "at least 1s"),
             (with("bucket: b, ", ""), vec![], "--tiers-object-store-bucket"),

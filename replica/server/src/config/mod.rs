@@ -83,6 +83,8 @@ pub struct Config {
     pub peer: SocketAddr,
     /// `/metrics`, `/livez`, `/readyz`, `/status`.
     pub admin: SocketAddr,
+    /// The operator, and people with `vr`, ask here; without, nobody can.
+    pub control: Option<SocketAddr>,
     /// What a missing vote record means.
     pub initial: Initial,
     /// Where checkpoints go, fastest first.

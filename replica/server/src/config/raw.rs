@@ -24,6 +24,8 @@ pub struct Raw {
     pub client_address: Option<SocketAddr>,
     pub peer_address: Option<SocketAddr>,
     pub admin_address: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub control_address: Option<SocketAddr>,
     pub initial: Option<Initial>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub view_timeout: Option<Span>,
@@ -146,6 +148,13 @@ impl Raw {
                 "must be at least three heartbeats, or idle primaries are deposed",
             ));
         }
+        let control = self.control_address;
+        if let Some(open) = control.filter(|address| !address.ip().is_loopback()) {
+            return Err(value(
+                "controlAddress",
+                format!("{open} is not a loopback address: without TLS anybody could take the cluster over"),
+            ));
+        }
         let restore = self.restore.map(|r| restore(r, generation)).transpose()?;
         Ok(Config {
             lineage,
@@ -155,6 +164,7 @@ impl Raw {
             client: need(self.client_address, "clientAddress")?,
             peer: need(self.peer_address, "peerAddress")?,
             admin: need(self.admin_address, "adminAddress")?,
+            control,
             initial: self.initial.unwrap_or(Initial::Resume),
             tiers,
             restore,

@@ -6,18 +6,23 @@
 //!
 //! Inputs become steps of [`vr_core::Replica`]; its effects are carried out here, in order, at once.
 
+mod asks;
 mod gateway;
 mod leases;
+mod links;
 mod tiers;
 
 pub use gateway::{Failure, propose, read_index};
 pub use leases::remaining;
+pub use links::{Dial, Links};
 pub use tiers::{CutHeader, Tiering, cut};
 
 use crate::config::Config;
+use crate::control::Fence;
 use crate::etcd::{Ids, Watches};
 use crate::metrics::Counters;
-use crate::peer::{self, DriverMessage, Incoming, Outbox};
+use crate::peer::{self, DriverMessage, Incoming};
+use asks::Asks;
 use bytes::{Bytes, BytesMut};
 use gateway::Gateway;
 use leases::Leases;
@@ -79,12 +84,15 @@ pub struct Node {
     pub watches: Watches,
     /// What happened so far, for `/metrics`.
     pub counters: Counters,
+    /// The highest fencing token that came to the control ports.
+    pub(crate) fence: Fence,
     replica: Replica<Store>,
     effects: Effects<Store>,
     gateway: Gateway,
     leases: Leases,
     tiering: Tiering,
-    outboxes: BTreeMap<ReplicaId, Outbox>,
+    asks: Asks,
+    links: Links,
     encoder: BytesMut,
     events: Vec<Event>,
     lease_changes: Vec<LeaseChange>,
@@ -93,6 +101,7 @@ pub struct Node {
     turn_due: bool,
     halt: Option<Halt>,
     halted: Rc<Notify>,
+    stop: Rc<Notify>,
     primary_heard: Instant,
     /// When each peer last confirmed that it follows this replica.
     followed: BTreeMap<ReplicaId, Instant>,
@@ -111,8 +120,8 @@ pub struct Parts {
     pub effects: Effects<Store>,
     /// The tier chain.
     pub tiering: Tiering,
-    /// Queues to the peers.
-    pub outboxes: BTreeMap<ReplicaId, Outbox>,
+    /// Makes connections to the peers.
+    pub links: Links,
     /// To the thread that writes vote records.
     pub votes: tokio::sync::mpsc::UnboundedSender<VoteRecord>,
     /// Origin of the monotonic clock handed to `Replica::new`.
@@ -123,8 +132,9 @@ impl Node {
     /// A replica ready to be stepped; carries out the effects of its start.
     #[must_use]
     pub fn new(parts: Parts) -> Node {
-        let Parts { config, incarnation, replica, effects, tiering, outboxes, votes, started } = parts;
+        let Parts { config, incarnation, replica, effects, tiering, links, votes, started } = parts;
         let mut node = Node {
+            fence: Fence::open(config.tiers.disks()),
             ids: Ids::new(&config),
             watches: Watches::default(),
             counters: Counters::default(),
@@ -135,7 +145,8 @@ impl Node {
             replica,
             effects,
             tiering,
-            outboxes,
+            asks: Asks::default(),
+            links,
             encoder: BytesMut::with_capacity(1 << 16),
             events: Vec::new(),
             lease_changes: Vec::new(),
@@ -144,10 +155,12 @@ impl Node {
             turn_due: false,
             halt: None,
             halted: Rc::default(),
+            stop: Rc::default(),
             primary_heard: started,
             followed: BTreeMap::new(),
             started,
         };
+        node.connect();
         node.carry_out();
         node
     }
@@ -192,6 +205,12 @@ impl Node {
     #[must_use]
     pub fn turn_bell(&self) -> Rc<Notify> {
         self.turn.clone()
+    }
+
+    /// Rings when this replica is asked to stop in order.
+    #[must_use]
+    pub fn stop_bell(&self) -> Rc<Notify> {
+        self.stop.clone()
     }
 
     /// Stops for good, for a reason that is kept.
@@ -281,6 +300,10 @@ impl Node {
                     match message {
                         DriverMessage::Lease(message) => self.lease_message(from, message),
                         DriverMessage::CutWanted => self.step(Input::Cut),
+                        DriverMessage::ControlAsk { token, call } => self.control_ask(from, token, call)?,
+                        DriverMessage::ControlAnswer { token, answer } => {
+                            self.control_answer(from, token, answer)?;
+                        }
                     }
                 }
             }
@@ -325,8 +348,7 @@ impl Node {
             }
             Effect::Broadcast(message) => {
                 let frame = self.encode(message);
-                let everyone: Vec<ReplicaId> = self.outboxes.keys().copied().collect();
-                for to in everyone {
+                for to in self.links.ids() {
                     self.push(to, frame.clone());
                 }
             }
@@ -398,7 +420,7 @@ impl Node {
 
     fn push(&mut self, to: ReplicaId, frame: Bytes) {
         let len = frame.len() as u64;
-        match self.outboxes.get(&to) {
+        match self.links.outbox(to) {
             Some(outbox) if outbox.push(frame) => self.counters.peer_bytes_sent += len,
             _ => self.counters.peer_frames_dropped += 1,
         }
@@ -437,6 +459,7 @@ impl Node {
     /// A few times a second: leases whose time is over, and what the tiers want.
     pub fn keep_house(&mut self) {
         self.expire_leases();
+        self.measure();
         if let Some(reason) = self.tiering.fenced() {
             self.stop(Halt::Fenced(reason));
             return;
@@ -455,6 +478,18 @@ impl Node {
         if self.leaderless() {
             self.watches.primary_is_missing();
         }
+    }
+
+    /// Connects to those that the configuration names, and to nobody else.
+    fn connect(&mut self) {
+        let others = self.config.members.iter().filter(|m| m.id != self.config.id);
+        let addresses: BTreeMap<ReplicaId, String> = others.map(|m| (m.id, m.peer.clone())).collect();
+        self.links.set(addresses);
+    }
+
+    /// Those that this replica is connected to.
+    pub(crate) fn peer_ids(&self) -> Vec<ReplicaId> {
+        self.links.ids()
     }
 
     /// Takes the node apart for a clean stop.

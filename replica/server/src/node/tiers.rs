@@ -98,6 +98,37 @@ impl Tiering {
         (durable > reserved).then_some(Revision(durable))
     }
 
+    /// The tiers of these names; the disks where none is named.
+    ///
+    /// # Errors
+    /// Names one that this replica does not have.
+    pub(crate) fn chosen(&self, names: &[String]) -> Result<Vec<TierKind>, String> {
+        let have: Vec<TierKind> = self.chain.status().into_iter().map(|(kind, _)| kind).collect();
+        if names.is_empty() {
+            return Ok(have.into_iter().filter(|kind| *kind != TierKind::ObjectStore).collect());
+        }
+        let find = |wanted: &String| {
+            let found = have.iter().copied().find(|kind| name(*kind) == wanted);
+            found.ok_or_else(|| {
+                let names: Vec<&str> = have.iter().map(|kind| name(*kind)).collect();
+                format!("there is no tier {wanted:?} here, only {}", names.join(", "))
+            })
+        };
+        names.iter().map(find).collect()
+    }
+
+    /// Has these tiers hold a checkpoint of at least `op` as soon as they can.
+    pub(crate) fn checkpoint_now(&self, tiers: &[TierKind], op: Op) {
+        tiers.iter().for_each(|kind| self.chain.checkpoint_now(*kind, op.0));
+    }
+
+    /// The newest op that all of these tiers hold as a checkpoint.
+    pub(crate) fn held(&self, tiers: &[TierKind]) -> u64 {
+        let status = self.chain.status();
+        let held = status.iter().filter(|(kind, _)| tiers.contains(kind)).map(|(_, tier)| tier.checkpoint_op);
+        held.min().unwrap_or(0)
+    }
+
     /// How each tier is.
     #[must_use]
     pub fn status(&self) -> Vec<TierReport> {

@@ -28,12 +28,26 @@ pub enum Incoming {
 }
 
 /// What drivers say to each other beside the protocol; nothing of it is logged.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum DriverMessage {
     /// A lease question or its answer.
     Lease(LeaseMessage),
     /// A tier of the sender waits for a cut, which only the primary can propose.
     CutWanted,
+    /// A control call that concerns this replica.
+    ControlAsk {
+        /// The asker's.
+        token: u64,
+        /// An encoded `vr.control.v1.Forwarded`.
+        call: Bytes,
+    },
+    /// What became of a control call of this replica.
+    ControlAnswer {
+        /// As asked.
+        token: u64,
+        /// An encoded `vr.control.v1.ForwardedAnswer`.
+        answer: Bytes,
+    },
 }
 
 /// Who sends a driver's frame.
@@ -87,6 +101,16 @@ pub fn encode_lease(who: Sender, message: LeaseMessage, out: &mut BytesMut) {
     driver(who, message, out);
 }
 
+/// Appends a driver's frame with a control call.
+pub fn encode_control_ask(who: Sender, token: u64, call: Bytes, out: &mut BytesMut) {
+    driver(who, Pb::ControlAsk(pb::ControlAsk { token, call }), out);
+}
+
+/// Appends a driver's frame with the answer to a control call.
+pub fn encode_control_answer(who: Sender, token: u64, answer: Bytes, out: &mut BytesMut) {
+    driver(who, Pb::ControlAnswer(pb::ControlAnswer { token, answer }), out);
+}
+
 /// Appends a driver's frame that asks the primary for a cut.
 pub fn encode_cut_wanted(who: Sender, out: &mut BytesMut) {
     driver(who, Pb::CutWanted(pb::CutWanted {}), out);
@@ -129,6 +153,13 @@ pub fn decode(payload: Bytes) -> Result<Incoming, String> {
             return driver(DriverMessage::Lease(LeaseMessage::Answer { token, granted, remaining }));
         }
         Pb::CutWanted(pb::CutWanted {}) => return driver(DriverMessage::CutWanted),
+        // Copied: a slice would keep the whole receive buffer alive for as long as the call takes.
+        Pb::ControlAsk(pb::ControlAsk { token, call }) => {
+            return driver(DriverMessage::ControlAsk { token, call: Bytes::copy_from_slice(&call) });
+        }
+        Pb::ControlAnswer(pb::ControlAnswer { token, answer }) => {
+            return driver(DriverMessage::ControlAnswer { token, answer: Bytes::copy_from_slice(&answer) });
+        }
         other => from_pb(other)?,
     };
     Ok(Incoming::Protocol(Envelope { lineage, generation, from, incarnation, message }))
@@ -283,7 +314,11 @@ fn from_pb(message: Pb) -> Result<Message, String> {
             next: m.next,
         },
         Pb::Root(m) => Message::Root { op: Op(m.op), root: digest(&m.root)? },
-        Pb::LeaseAsk(_) | Pb::LeaseAnswer(_) | Pb::CutWanted(_) => {
+        Pb::LeaseAsk(_)
+        | Pb::LeaseAnswer(_)
+        | Pb::CutWanted(_)
+        | Pb::ControlAsk(_)
+        | Pb::ControlAnswer(_) => {
             return Err("a driver's message in the protocol".to_owned());
         }
     })
@@ -422,6 +457,17 @@ mod tests {
         let mut out = BytesMut::new();
         encode_cut_wanted((Lineage([1; 16]), Generation(2), ReplicaId(3), Incarnation(4)), &mut out);
         assert_eq!(decode(payload(&out)), Ok(driver_message(DriverMessage::CutWanted)));
+        let who = (Lineage([1; 16]), Generation(2), ReplicaId(3), Incarnation(4));
+        let (mut out, call) = (BytesMut::new(), Bytes::from_static(b"call"));
+        encode_control_ask(who, 7, call.clone(), &mut out);
+        let ask = DriverMessage::ControlAsk { token: 7, call: call.clone() };
+        assert_eq!(decode(payload(&out)), Ok(driver_message(ask)));
+        let mut out = BytesMut::new();
+        encode_control_answer(who, 7, call.clone(), &mut out);
+        assert_eq!(
+            decode(payload(&out)),
+            Ok(driver_message(DriverMessage::ControlAnswer { token: 7, answer: call }))
+        );
     }
 
     /// Whatever is cut off or flipped is an error or another message, never a panic.

@@ -12,7 +12,8 @@ pub mod codec;
 mod link;
 
 pub use codec::{
-    DriverMessage, Incoming, LeaseMessage, Sender, decode, encode, encode_cut_wanted, encode_lease,
+    DriverMessage, Incoming, LeaseMessage, Sender, decode, encode, encode_control_answer, encode_control_ask,
+    encode_cut_wanted, encode_lease,
 };
 pub use link::{Outbox, accept, dial};
 
