@@ -3,17 +3,13 @@
 //! Every page must hash to the id that it was asked for by, and the whole must be the canonical shape of its
 //! contents: then, and only then, is the loaded tree one that writing the same entries would have made.
 
-use std::sync::Arc;
-
 use thiserror::Error;
 
-use crate::entry::Entry;
+use crate::assemble::{self, Built};
 use crate::hash::{self, PageId};
-use crate::leaf::Leaf;
-use crate::node::{Node, Slot};
 use crate::page::{Hex, InnerPage, Page, PageError, VerifiedPage};
 use crate::read::Snapshot;
-use crate::shape::{LEAF_MAX, Totals, divergence, fits, symbol};
+use crate::shape::LEAF_MAX;
 
 /// Why a tree could not be loaded.
 #[derive(Debug, Error)]
@@ -77,7 +73,7 @@ impl Snapshot {
         loop {
             let verified = fetch(&wanted)?;
             let mut built = match verified.page {
-                Page::Leaf(leaf) => Built::leaf(wanted, leaf.entries),
+                Page::Leaf(leaf) => Built::leaf(wanted, leaf.entries, 0),
                 Page::Inner(page) => {
                     let below = Vec::with_capacity(page.children.len());
                     wanted = page.children[0].id;
@@ -96,31 +92,11 @@ impl Snapshot {
                 }
                 let frame = path.pop().expect("the frame just looked at");
                 let id = frame.id;
-                built = frame.finish(leaf_max).map_err(|error| LoadError::Page { id, error })?;
+                built = assemble::inner(id, &frame.page, frame.below, 0, leaf_max)
+                    .map_err(|error| LoadError::Page { id, error })?;
             };
         }
     }
-}
-
-/// A page that is complete, with its first and last entry.
-struct Built {
-    node: Arc<Node>,
-    first: Entry,
-    last: Entry,
-}
-
-impl Built {
-    fn leaf(id: PageId, entries: Vec<Entry>) -> Built {
-        let first = entries.first().expect("a decoded leaf has an entry").clone();
-        let last = entries.last().expect("a decoded leaf has an entry").clone();
-        let node = with_id(Node::leaf(Leaf::from_sorted(entries), 0), id);
-        Built { node, first, last }
-    }
-}
-
-fn with_id(node: Arc<Node>, id: PageId) -> Arc<Node> {
-    let _ = node.id.set(id);
-    node
 }
 
 /// An inner page that waits for the pages below it.
@@ -128,63 +104,4 @@ struct Frame {
     id: PageId,
     page: InnerPage,
     below: Vec<Built>,
-}
-
-impl Frame {
-    fn finish(self, leaf_max: u64) -> Result<Built, PageError> {
-        self.check(leaf_max)?;
-        let first = self.below.first().expect("an inner page has slots").first.clone();
-        let last = self.below.last().expect("an inner page has slots").last.clone();
-        let ranges = self.page.children.iter().map(|child| child.range);
-        let slots = ranges.zip(self.below).map(|(range, built)| Slot::new(range, built.node)).collect();
-        let node = with_id(Node::inner(self.page.depth, slots, 0), self.id);
-        Ok(Built { node, first, last })
-    }
-
-    /// That this page is the one the rule gives for the entries below.
-    fn check(&self, leaf_max: u64) -> Result<(), PageError> {
-        let (first, last) = (self.below[0].first.key(), self.below[self.below.len() - 1].last.key());
-        let depth = self.page.depth as usize;
-        let found = divergence(first, last);
-        if found != depth {
-            return Err(PageError::Depth { claimed: self.page.depth, found });
-        }
-        let mut totals = Totals::default();
-        for (slot, (child, built)) in self.page.children.iter().zip(&self.below).enumerate() {
-            let below = built.node.totals;
-            if child.count != below.count {
-                return Err(PageError::CountBelow { slot, claimed: child.count, found: below.count });
-            }
-            let belongs = |key: &[u8]| {
-                key.get(..depth) == first.get(..depth) && child.range.contains(symbol(key, depth))
-            };
-            if !belongs(built.first.key()) || !belongs(built.last.key()) {
-                return Err(PageError::KeysBelow(slot));
-            }
-            let divided = built.node.is_leaf() || child.range.is_single();
-            if !divided || self.joins(slot, leaf_max) {
-                return Err(PageError::NotCanonical(slot));
-            }
-            totals += below;
-        }
-        if fits(totals, leaf_max) {
-            return Err(PageError::NeedlessInner { count: totals.count, bytes: totals.bytes });
-        }
-        Ok(())
-    }
-
-    /// Whether the range twice as wide around `slot` fits a leaf, so that the slot is too narrow.
-    fn joins(&self, slot: usize, leaf_max: u64) -> bool {
-        let children = &self.page.children;
-        let Some(wider) = children[slot].range.parent() else { return false };
-        let inside =
-            |at: &usize| wider.low <= children[*at].range.low && children[*at].range.high <= wider.high;
-        let mut totals = Totals::default();
-        let before = (0..slot).rev().take_while(inside);
-        let after = (slot..children.len()).take_while(inside);
-        for at in before.chain(after) {
-            totals += self.below[at].node.totals;
-        }
-        fits(totals, leaf_max)
-    }
 }

@@ -138,6 +138,17 @@ impl Node {
         }
     }
 
+    /// Its last entry.
+    pub(crate) fn last(&self) -> &Entry {
+        let mut node = self;
+        loop {
+            match &node.kind {
+                Kind::Leaf(leaf) => return leaf.entries().last().expect("a leaf has an entry"),
+                Kind::Inner(inner) => node = &inner.slots.last().expect("an inner page has slots").node,
+            }
+        }
+    }
+
     /// All its entries, ascending.
     pub(crate) fn gather(&self) -> Vec<Entry> {
         let mut entries = Vec::with_capacity(self.totals.count as usize);

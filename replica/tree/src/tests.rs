@@ -1,6 +1,7 @@
 //! Tests of the tree as a whole, against a `BTreeMap` and against the rule of the format written out a second time.
 
 mod differences;
+mod fetching;
 mod histories;
 mod pages;
 mod reads;

@@ -13,6 +13,10 @@ pub struct NodeRef<'a> {
 }
 
 impl<'a> NodeRef<'a> {
+    pub(crate) fn of(node: &'a Node) -> NodeRef<'a> {
+        NodeRef { node }
+    }
+
     /// Its id: the keyed hash of [`NodeRef::encode`]'s bytes, computed once per page and then kept.
     ///
     /// Hashes whatever below has no id yet.
