@@ -12,6 +12,7 @@
 
 use super::FormatError;
 use super::read::Reader;
+use bytes::BytesMut;
 
 /// Bytes before a frame's stored bytes.
 pub(crate) const HEADER: usize = 46;
@@ -98,15 +99,14 @@ impl Framer {
     }
 
     /// Appends the frame of a page.
-    pub(crate) fn frame(&mut self, id: [u8; 32], kind: Kind, page: &[u8], out: &mut Vec<u8>) -> FrameHeader {
+    pub(crate) fn frame(&mut self, id: [u8; 32], kind: Kind, page: &[u8], out: &mut BytesMut) -> FrameHeader {
         let compressed = self.0.compress(page).ok().filter(|c| c.len() + page.len() / WORTH <= page.len());
         let (codec, stored) = compressed.as_deref().map_or((Codec::Raw, page), |c| (Codec::Zstd, c));
         let length = |bytes: &[u8]| u32::try_from(bytes.len()).expect("a page is far below 4 GiB");
         let header = FrameHeader { id, kind, codec, plain: length(page), stored: length(stored) };
         let start = out.len();
         out.extend_from_slice(&id);
-        out.push(kind as u8);
-        out.push(codec as u8);
+        out.extend_from_slice(&[kind as u8, codec as u8]);
         out.extend_from_slice(&header.plain.to_le_bytes());
         out.extend_from_slice(&header.stored.to_le_bytes());
         let crc = crc32c::crc32c_append(crc32c::crc32c(&out[start..]), stored);
@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn the_layout_is_fixed() {
-        let mut out = Vec::new();
+        let mut out = BytesMut::new();
         Framer::new().frame([0x11; 32], Kind::Leaf, b"page", &mut out);
         let hex = super::super::hex(&out[32..]);
         assert_eq!(&hex[..20], "01000400000004000000");
@@ -175,10 +175,10 @@ mod tests {
         let noise: Vec<u8> =
             (0..4000u32).flat_map(|i| blake3::hash(&i.to_le_bytes()).as_bytes()[..4].to_vec()).collect();
         for (page, codec) in [(vec![7u8; 8000], Codec::Zstd), (noise, Codec::Raw), (vec![], Codec::Raw)] {
-            let mut out = Vec::new();
+            let mut out = BytesMut::new();
             let header = Framer::new().frame([1; 32], Kind::Inner, &page, &mut out);
             assert_eq!((header.codec, header.len()), (codec, out.len() as u64));
-            out.extend(b"next");
+            out.extend_from_slice(b"next");
             let (frame, rest) = Frame::parse("f", &out).expect("valid");
             assert_eq!((frame.page("f").expect("valid"), rest), (page, &b"next"[..]));
         }
@@ -186,7 +186,7 @@ mod tests {
 
     #[test]
     fn every_flipped_bit_is_found() {
-        let mut out = Vec::new();
+        let mut out = BytesMut::new();
         Framer::new().frame([1; 32], Kind::Leaf, &[9; 200], &mut out);
         for at in 0..out.len() {
             let mut bad = out.clone();

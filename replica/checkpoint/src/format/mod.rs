@@ -10,6 +10,7 @@ mod pack;
 mod read;
 mod segment;
 
+pub(crate) use frame::Framer;
 pub use frame::{Codec, Frame, FrameHeader, Kind};
 pub use head::{Head, HeadState, Parent, Retained};
 pub use index::{Index, Place};

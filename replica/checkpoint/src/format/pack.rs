@@ -7,7 +7,7 @@
 //! count 4, offset of the first of these 8, CRC32C of them 4, "VRPE"
 //! ```
 
-use super::frame::{Codec, FrameHeader, Framer, Kind};
+use super::frame::{Codec, FrameHeader, Kind};
 use super::read::Reader;
 use super::{FormatError, VERSION, hex};
 
@@ -32,26 +32,25 @@ pub struct PackEntry {
 pub struct PackBuilder {
     bytes: Vec<u8>,
     entries: Vec<PackEntry>,
-    framer: Framer,
 }
 
 impl PackBuilder {
     /// An empty pack.
     #[must_use]
     pub fn new(lineage: [u8; 16], generation: u64) -> PackBuilder {
-        let mut bytes = Vec::with_capacity(TARGET + (1 << 20));
+        let mut bytes = Vec::new();
         bytes.extend_from_slice(&MAGIC);
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&lineage);
         bytes.extend_from_slice(&generation.to_le_bytes());
-        PackBuilder { bytes, entries: Vec::new(), framer: Framer::new() }
+        PackBuilder { bytes, entries: Vec::new() }
     }
 
-    /// Adds a page.
-    pub fn add(&mut self, id: [u8; 32], kind: Kind, page: &[u8]) {
-        let offset = self.bytes.len() as u64;
-        let header = self.framer.frame(id, kind, page, &mut self.bytes);
-        self.entries.push(PackEntry { header, offset });
+    /// Adds a whole frame as it is.
+    pub fn add(&mut self, header: FrameHeader, frame: &[u8]) {
+        debug_assert_eq!(header.len(), frame.len() as u64);
+        self.entries.push(PackEntry { header, offset: self.bytes.len() as u64 });
+        self.bytes.extend_from_slice(frame);
     }
 
     /// Whether it should be closed.
@@ -157,13 +156,17 @@ pub(super) fn put_entry(out: &mut Vec<u8>, PackEntry { header, offset }: &PackEn
 
 #[cfg(test)]
 mod tests {
-    use super::super::Frame;
+    use super::super::{Frame, Framer};
     use super::*;
+    use bytes::BytesMut;
 
     fn pack() -> Vec<u8> {
         let mut builder = PackBuilder::new([5; 16], 3);
+        let mut framer = Framer::new();
         for i in 0..20u8 {
-            builder.add([i; 32], Kind::Leaf, &vec![i; 100 + usize::from(i)]);
+            let mut frame = BytesMut::new();
+            let header = framer.frame([i; 32], Kind::Leaf, &vec![i; 100 + usize::from(i)], &mut frame);
+            builder.add(header, &frame);
         }
         builder.finish().0
     }

@@ -1,0 +1,156 @@
+//! HEAD as one writer sees it: read, compared, swapped, and read back until it is known what became of it.
+
+use super::{Identity, WriteError, Writer};
+use crate::format::{FORMAT, FormatError, Head, HeadState, Index, Manifest, Named, Parent};
+use crate::store::{Swapped, Tag};
+use std::collections::BTreeSet;
+use ulid::Ulid;
+
+/// Attempts at moving HEAD before a run gives up until the next one.
+pub(super) const ATTEMPTS: usize = 5;
+
+impl Writer {
+    /// Changes HEAD, again and again until the change is in, or it no longer holds all of the packs `relied` upon.
+    pub(super) async fn update(
+        &mut self,
+        change: impl Fn(&mut Head, &Identity),
+        relied: &[String],
+    ) -> Result<(), WriteError> {
+        let contended = WriteError::Contended { store: self.store.describe() };
+        for attempt in 0..ATTEMPTS {
+            let before = self.head.clone();
+            change(&mut self.head, &self.identity);
+            self.head.version += 1;
+            self.head.nonce = Ulid::generate().to_string();
+            let tag = self.tag.clone();
+            match self.swap(Some(&tag)).await {
+                Ok(()) if attempt == 0 => {
+                    self.manifests.retain(|key, _| self.head.retained.iter().any(|r| r.manifest == *key));
+                    self.known.forget_all_but(self.manifests.values());
+                    return Ok(());
+                }
+                // Others have written between: learn anew what the tier has.
+                Ok(()) => return self.reload().await,
+                Err(WriteError::Contended { .. }) => {
+                    self.head = before;
+                    self.reload().await?;
+                    let held: BTreeSet<&str> = self
+                        .manifests
+                        .values()
+                        .flat_map(|m| m.packs.iter().map(|p| p.key.as_str()))
+                        .collect();
+                    if !relied.iter().all(|pack| held.contains(pack.as_str())) {
+                        return Err(contended);
+                    }
+                }
+                Err(other) => {
+                    self.head = before;
+                    return Err(other);
+                }
+            }
+        }
+        Err(contended)
+    }
+
+    /// One swap of HEAD to `self.head`; `Contended` if another one stands there.
+    pub(super) async fn swap(&mut self, expected: Option<&Tag>) -> Result<(), WriteError> {
+        let contended = WriteError::Contended { store: self.store.describe() };
+        let outcome = self.store.swap_head(expected, self.head.encode().into()).await?;
+        // The tag of what was written is only known by reading; so is what an unknown outcome was.
+        let Some((bytes, tag)) = self.store.head().await? else {
+            return Err(if outcome == Swapped::Unknown { contended } else { self.gone() });
+        };
+        let found = self.parse_head(&bytes)?;
+        let ours = found.nonce == self.head.nonce;
+        self.fence(&found)?;
+        if outcome == Swapped::Gone {
+            return Err(self.gone());
+        }
+        if !ours {
+            return Err(contended);
+        }
+        self.tag = tag;
+        Ok(())
+    }
+
+    /// Reads HEAD again, and the manifests and indexes that are new in it.
+    pub(super) async fn reload(&mut self) -> Result<(), WriteError> {
+        let Some((bytes, tag)) = self.store.head().await? else { return Err(self.gone()) };
+        let head = self.parse_head(&bytes)?;
+        self.fence(&head)?;
+        for retained in &head.retained {
+            if !self.manifests.contains_key(&retained.manifest) {
+                let manifest = self.manifest(&retained.manifest).await?;
+                self.manifests.insert(retained.manifest.clone(), manifest);
+            }
+        }
+        self.manifests.retain(|key, _| head.retained.iter().any(|r| r.manifest == *key));
+        (self.head, self.tag) = (head, tag);
+        let wanted: BTreeSet<Named> =
+            self.manifests.values().flat_map(|m| m.indexes.iter().cloned()).collect();
+        for index in wanted {
+            if !self.known.has_index(&index.key) {
+                let bytes = self.store.get(&index.key).await?.ok_or_else(|| self.missing(&index.key))?;
+                let parsed = Index::parse(&index.key, &bytes).map_err(|source| self.format(source))?;
+                self.known.learn(&index, &parsed);
+            }
+        }
+        self.known.forget_all_but(self.manifests.values());
+        Ok(())
+    }
+
+    pub(super) async fn manifest(&self, key: &str) -> Result<Manifest, WriteError> {
+        let bytes = self.store.get(key).await?.ok_or_else(|| self.missing(key))?;
+        Manifest::parse(key, &bytes).map_err(|source| self.format(source))
+    }
+
+    pub(super) fn parse_head(&self, bytes: &[u8]) -> Result<Head, WriteError> {
+        let head = Head::parse("HEAD", bytes).map_err(|source| self.format(source))?;
+        if head.lineage != self.identity.lineage.to_string() {
+            return Err(self.broken(&format!(
+                "HEAD belongs to lineage {}, not {}",
+                head.lineage, self.identity.lineage
+            )));
+        }
+        Ok(head)
+    }
+
+    pub(super) fn fence(&self, found: &Head) -> Result<(), WriteError> {
+        let (head, mine) = (found.generation, self.identity.generation);
+        let same_token =
+            self.tag.0.is_empty() || self.head.generation != mine || found.token == self.head.token;
+        if head > mine || (head == mine && !same_token) {
+            return Err(WriteError::Fenced { store: self.store.describe(), head, mine });
+        }
+        Ok(())
+    }
+
+    pub(super) fn format(&self, source: FormatError) -> WriteError {
+        WriteError::Format { store: self.store.describe(), source }
+    }
+    pub(super) fn broken(&self, reason: &str) -> WriteError {
+        WriteError::Broken { store: self.store.describe(), reason: reason.to_owned() }
+    }
+    pub(super) fn gone(&self) -> WriteError {
+        self.broken("HEAD is gone: somebody deleted it. Nothing is written here until it is restored or bootstrapped anew")
+    }
+    fn missing(&self, key: &str) -> WriteError {
+        self.broken(&format!("{key} is missing although HEAD retains it: verify the tier"))
+    }
+}
+
+pub(super) fn first_head(identity: &Identity, parent: Option<Parent>) -> Head {
+    Head {
+        format: FORMAT.to_owned(),
+        lineage: identity.lineage.to_string(),
+        version: 1,
+        nonce: Ulid::generate().to_string(),
+        generation: identity.generation,
+        token: Ulid::generate().to_string(),
+        state: if parent.is_some() { HeadState::Restoring } else { HeadState::Active },
+        parent,
+        owner: identity.replica,
+        retained: Vec::new(),
+        reserved_revision: 0,
+    }
+}

@@ -1,0 +1,184 @@
+//! Writes one tier of one lineage: ships what the tier lacks, and moves HEAD last.
+//!
+//! It promises that HEAD only ever names manifests whose every frame was durable before, that two writers of one
+//! generation cannot harm each other, and that a writer of an older generation stops for good. It holds the ids of what
+//! the tier has in memory (some 60 bytes a page).
+
+mod checkpoint;
+mod collect;
+mod error;
+mod frames;
+mod head;
+mod identity;
+mod known;
+mod ship;
+
+pub use error::WriteError;
+pub use frames::Frames;
+pub use identity::{Cut, Identity, Lineage, Written};
+
+use crate::format::{FORMAT, Head, HeadState, LogEntry, Manifest, Names, Parent, Retained, Segment};
+use crate::store::{Created, ObjectStore, Tag};
+use bytes::Bytes;
+use head::{ATTEMPTS, first_head};
+use known::Known;
+use std::collections::BTreeMap;
+use std::sync::Arc;
+use ulid::Ulid;
+
+/// One tier, being written.
+pub struct Writer {
+    store: Arc<dyn ObjectStore>,
+    identity: Identity,
+    keep: usize,
+    head: Head,
+    tag: Tag,
+    manifests: BTreeMap<String, Manifest>,
+    known: Known,
+}
+
+impl Writer {
+    /// Opens the tier: creates FORMAT and HEAD where there is none and `may_create`, takes over a HEAD of an older
+    /// generation where `parent` says that this generation began in it, and learns what the tier has.
+    ///
+    /// # Errors
+    /// [`WriteError::Fenced`] if HEAD is of a newer generation; otherwise what is in the way.
+    pub async fn open(
+        store: Arc<dyn ObjectStore>,
+        identity: Identity,
+        parent: Option<Parent>,
+        may_create: bool,
+        keep: usize,
+    ) -> Result<Writer, WriteError> {
+        let mut writer = Writer {
+            head: first_head(&identity, parent.clone()),
+            store,
+            identity,
+            keep: keep.max(1),
+            tag: Tag(String::new()),
+            manifests: BTreeMap::new(),
+            known: Known::default(),
+        };
+        match writer.store.head().await? {
+            None if may_create => {
+                let format = Bytes::from(format!("{FORMAT}\n"));
+                writer.create("FORMAT", format).await?;
+                writer.swap(None).await?;
+            }
+            None => {
+                return Err(writer.broken(
+                    "there is no HEAD: it was deleted, or this is another place. Restore from \
+                                          another tier, or bootstrap a new lineage",
+                ));
+            }
+            Some(_) => {}
+        }
+        writer.reload().await?;
+        if writer.head.generation < writer.identity.generation {
+            let Some(parent) = parent else {
+                return Err(writer.broken(&format!(
+                    "HEAD is of generation {}, this process of {}, and nothing says how that began",
+                    writer.head.generation, writer.identity.generation
+                )));
+            };
+            writer
+                .update(
+                    move |head, identity| {
+                        head.generation = identity.generation;
+                        head.token = Ulid::generate().to_string();
+                        head.state = HeadState::Restoring;
+                        head.parent = Some(parent.clone());
+                    },
+                    &[],
+                )
+                .await?;
+        }
+        Ok(writer)
+    }
+
+    /// The newest HEAD this writer knows.
+    #[must_use]
+    pub fn head(&self) -> &Head {
+        &self.head
+    }
+
+    /// Ships consecutive committed entries as one segment; its bytes.
+    ///
+    /// # Errors
+    /// See [`WriteError`]. A segment that stands there already is no error: committed is committed.
+    pub async fn ship_log(&mut self, entries: &[LogEntry]) -> Result<u64, WriteError> {
+        let [first, ..] = entries else { return Ok(0) };
+        self.check_fence().await?;
+        let names = Names { generation: self.identity.generation };
+        let key = names.segment(first.op, first.op + entries.len() as u64 - 1);
+        let (lineage, generation) = (self.identity.lineage.0, self.identity.generation);
+        let body = Segment { lineage, generation, entries: entries.to_vec() }.encode();
+        let bytes = body.len() as u64;
+        self.create(&key, body.into()).await?;
+        Ok(bytes)
+    }
+
+    /// Makes "no revision above this one has been handed out" durable.
+    ///
+    /// # Errors
+    /// See [`WriteError`]: the revision must then not be used.
+    pub async fn reserve(&mut self, revision: i64) -> Result<(), WriteError> {
+        if self.head.reserved_revision >= revision {
+            return Ok(());
+        }
+        self.update(move |head, _| head.reserved_revision = head.reserved_revision.max(revision), &[]).await
+    }
+
+    /// The newest retained checkpoint of this very generation.
+    #[must_use]
+    pub fn newest_own(&self) -> Option<&Retained> {
+        let own = Names { generation: self.identity.generation };
+        self.head.retained.iter().rev().find(|r| Names::of(&r.manifest) == Some(own))
+    }
+
+    /// How far the shipped log of this generation leads on from `op`.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn log_reach(&self, op: u64) -> Result<u64, WriteError> {
+        let names = Names { generation: self.identity.generation };
+        let mut ranges: Vec<(u64, u64)> = self
+            .store
+            .list(&names.segments())
+            .await?
+            .iter()
+            .filter_map(|o| names.segment_range(&o.key))
+            .collect();
+        ranges.sort_unstable();
+        Ok(crate::restore::reach(op, &ranges))
+    }
+
+    /// Whether HEAD still is of this generation.
+    ///
+    /// # Errors
+    /// [`WriteError::Fenced`] if not.
+    pub async fn check_fence(&mut self) -> Result<(), WriteError> {
+        let Some((bytes, _)) = self.store.head().await? else { return Err(self.gone()) };
+        let head = self.parse_head(&bytes)?;
+        self.fence(&head)
+    }
+
+    /// Creates an object; an unknown outcome is read back. [`Created::Exists`] if it stood there before.
+    async fn create(&self, key: &str, body: Bytes) -> Result<Created, WriteError> {
+        for _ in 0..ATTEMPTS {
+            match self.store.create(key, body.clone()).await? {
+                Created::Unknown => match self.store.get(key).await? {
+                    Some(found) if found == body => return Ok(Created::Yes),
+                    Some(_) => return Ok(Created::Exists),
+                    None => {}
+                },
+                known => return Ok(known),
+            }
+        }
+        Err(WriteError::Contended { store: self.store.describe() })
+    }
+}
+
+pub(crate) fn now_micros() -> u64 {
+    u64::try_from(jiff::Timestamp::now().as_microsecond()).unwrap_or(0)
+}
