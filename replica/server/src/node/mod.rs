@@ -394,7 +394,7 @@ impl Node {
             self.leases.begin(self.replica.state(), now);
             // Its quorum has just made it the primary; from here on silence counts.
             let begins = Instant::now();
-            self.followed = self.outboxes.keys().map(|peer| (*peer, begins)).collect();
+            self.followed = self.links.ids().into_iter().map(|peer| (peer, begins)).collect();
         } else {
             self.leases.end();
         }
