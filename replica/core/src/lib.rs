@@ -22,6 +22,7 @@ pub mod mutants;
 #[cfg(not(feature = "mutants"))]
 mod mutants;
 mod order;
+pub mod placement;
 pub mod quorum;
 pub mod replica;
 pub mod select;
