@@ -16,6 +16,7 @@ pub mod plan;
 pub mod report;
 pub mod rng;
 pub mod run;
+pub mod search;
 pub mod sweep;
 pub mod trace;
 pub mod world;

@@ -8,6 +8,7 @@ use std::time::Instant;
 use vr_sim::plan::{MachineKind, Plan};
 use vr_sim::report::Report;
 use vr_sim::run::run;
+use vr_sim::search::{Bounds, search};
 use vr_sim::sweep::sweep;
 use vr_sim::trace::Trace;
 
@@ -25,6 +26,8 @@ enum Mode {
     Swarm(SwarmArgs),
     /// Play one seed out, exactly as it went in a sweep.
     Replay(ReplayArgs),
+    /// Try everything that can happen within bounds, and tell the shortest story that breaks a rule.
+    Search(SearchArgs),
     /// Break each rule on purpose: every mutant must be noticed within its budget (needs the feature `mutants`).
     Mutants(MutantsArgs),
 }
@@ -61,6 +64,66 @@ struct ReplayArgs {
     /// How to print the report.
     #[arg(short, long, default_value = "table")]
     output: Output,
+}
+
+#[derive(Args)]
+struct SearchArgs {
+    /// Timeouts of views, at most.
+    #[arg(long, default_value_t = 2)]
+    timeouts: u8,
+    /// Crashes with loss of memory, at most.
+    #[arg(long, default_value_t = 1)]
+    crashes: u8,
+    /// Writes, at most.
+    #[arg(long, default_value_t = 1)]
+    writes: u8,
+    /// Messages that overtake others on the same link, at most.
+    #[arg(long, default_value_t = 0)]
+    overtakes: u8,
+    /// Steps of a story, at most.
+    #[arg(long, default_value_t = 14)]
+    steps: u32,
+    /// What replicas say of their standing arrives, too; without it, that is lost.
+    #[arg(long)]
+    standings: bool,
+    /// That a promise is durable is a step of its own.
+    #[arg(long)]
+    slow_votes: bool,
+    /// A crash takes the vote record along, as in the paper.
+    #[arg(long)]
+    without_votes: bool,
+    /// Break the rule of this mutant.
+    #[cfg(feature = "mutants")]
+    #[arg(long)]
+    mutant: Option<String>,
+    /// Threads; as many as there are cores if not given.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
+    /// How to print the report.
+    #[arg(short, long, default_value = "table")]
+    output: Output,
+}
+
+impl SearchArgs {
+    fn bounds(&self) -> anyhow::Result<Bounds> {
+        Ok(Bounds {
+            timeouts: self.timeouts,
+            crashes: self.crashes,
+            writes: self.writes,
+            overtakes: self.overtakes,
+            steps: self.steps,
+            standings: self.standings,
+            slow_votes: self.slow_votes,
+            without_votes: self.without_votes,
+            #[cfg(feature = "mutants")]
+            mutant: match &self.mutant {
+                None => None,
+                Some(name) => {
+                    Some(vr_sim::mutants::named(name).context(format!("there is no mutant {name}"))?)
+                }
+            },
+        })
+    }
 }
 
 #[derive(Args)]
@@ -110,6 +173,10 @@ fn carry_out(mode: Mode) -> anyhow::Result<bool> {
         Mode::Swarm(SwarmArgs { seeds, from, jobs, machine, output }) => {
             let sweep = sweep(from, seeds, threads(jobs), machine);
             (Report::swarm(sweep, began.elapsed()), output, false)
+        }
+        Mode::Search(args) => {
+            let found = search(&args.bounds()?, threads(args.jobs));
+            (Report::search(found, began.elapsed()), args.output, false)
         }
         #[cfg(feature = "mutants")]
         Mode::Mutants(MutantsArgs { only, from, jobs, output }) => {

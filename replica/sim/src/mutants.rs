@@ -7,6 +7,7 @@ use crate::oracle::Broken;
 use crate::plan::{MS, Plan, Sabotage};
 use crate::rng::Ppm;
 use crate::run::run;
+use crate::search::{Bounds, search};
 use crate::trace::Trace;
 use serde::Serialize;
 use std::sync::Mutex;
@@ -89,7 +90,7 @@ pub struct Verdict {
     pub seed: Option<u64>,
     /// Steps of worlds until then, or of all its worlds.
     pub events: u64,
-    /// Seeds that it had.
+    /// Seeds that it had; 0 for one that is searched for.
     pub budget: u64,
     /// Why it may survive.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -144,10 +145,32 @@ fn play(name: &str, seed: u64, breaker: Option<Breaker>) -> (u64, Option<Broken>
     (outcome.events, outcome.broken)
 }
 
+/// The one that random worlds hardly ever show: all that can happen in a few steps is tried.
+fn search_for(mutant: Mutant, verdict: Verdict) -> Verdict {
+    let bounds = Bounds {
+        timeouts: 2,
+        crashes: 1,
+        writes: 1,
+        overtakes: 0,
+        steps: 11,
+        standings: false,
+        slow_votes: false,
+        without_votes: false,
+        mutant: Some(mutant),
+    };
+    let found = search(&bounds, 1);
+    let oracle = found.broken.map(|(broken, _)| broken.oracle);
+    let sound = search(&Bounds { mutant: None, ..bounds }, 1).broken.is_none();
+    Verdict { killed: oracle.is_some() && sound, oracle, events: found.steps, budget: 0, ..verdict }
+}
+
 fn hunt(breaker: Breaker, [name, rule, what]: [&'static str; 3], from: u64) -> Verdict {
     let (budget, survives) = (budget(name), survives(name));
     let mut verdict =
         Verdict { name, rule, what, killed: false, oracle: None, seed: None, events: 0, budget, survives };
+    if let Breaker::Core(mutant @ Mutant::PaperRecovery) = breaker {
+        return search_for(mutant, verdict);
+    }
     for seed in from..from + budget {
         let (events, broken) = play(name, seed, Some(breaker));
         verdict.events += events;
@@ -159,6 +182,12 @@ fn hunt(breaker: Breaker, [name, rule, what]: [&'static str; 3], from: u64) -> V
         }
     }
     verdict
+}
+
+/// The core's mutant of this name.
+#[must_use]
+pub fn named(name: &str) -> Option<Mutant> {
+    Mutant::ALL.iter().copied().find(|mutant| mutant.described().0 == name)
 }
 
 /// Hunts all mutants (or those of whose names this is a part) on `jobs` threads, in worlds from the seed `from` on.

@@ -1,5 +1,7 @@
 //! What a mode prints: a table for people, one JSON object for programs.
 
+use crate::oracle::Broken;
+use crate::search::Found;
 use crate::sweep::Sweep;
 use crate::world::Outcome;
 use serde::Serialize;
@@ -34,6 +36,15 @@ pub struct Report {
     /// The trace's hash, in hexadecimal (replay only).
     #[serde(skip_serializing_if = "Option::is_none")]
     pub trace: Option<String>,
+    /// Different states (search only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub states: Option<u64>,
+    /// The longest story looked at, and whether nothing was left to try (search only).
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub depth: Option<(u32, bool)>,
+    /// The shortest story that breaks a rule (search only).
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub story: Vec<String>,
     /// What broke.
     pub violations: Vec<Violation>,
     /// Counters that should not have stayed at zero.
@@ -61,6 +72,9 @@ impl Report {
             events: sweep.events,
             events_per_second: per_second(sweep.events, took),
             trace: None,
+            states: None,
+            depth: None,
+            story: Vec::new(),
             violations: violations
                 .map(|(seed, broken)| Violation {
                     seed,
@@ -78,7 +92,7 @@ impl Report {
     /// Of one seed.
     #[must_use]
     pub fn replay(outcome: Outcome, took: Duration) -> Report {
-        let violation = |broken: crate::oracle::Broken| Violation {
+        let violation = |broken: Broken| Violation {
             seed: outcome.seed,
             oracle: broken.oracle.to_owned(),
             detail: broken.detail,
@@ -89,9 +103,36 @@ impl Report {
             events: outcome.events,
             events_per_second: per_second(outcome.events, took),
             trace: Some(format!("{:016x}", outcome.trace)),
+            states: None,
+            depth: None,
+            story: Vec::new(),
             violations: outcome.broken.map(violation).into_iter().collect(),
             missed: Vec::new(),
             counters: outcome.coverage.named(),
+            #[cfg(feature = "mutants")]
+            mutants: Vec::new(),
+        }
+    }
+
+    /// Of a search.
+    #[must_use]
+    pub fn search(found: Found, took: Duration) -> Report {
+        let Found { states, steps, depth, exhausted, broken } = found;
+        let (broken, story) = broken.unzip();
+        let violation =
+            |broken: Broken| Violation { seed: 0, oracle: broken.oracle.to_owned(), detail: broken.detail };
+        Report {
+            mode: "search",
+            seeds: 0,
+            events: steps,
+            events_per_second: per_second(steps, took),
+            trace: None,
+            states: Some(states),
+            depth: Some((depth, exhausted)),
+            story: story.unwrap_or_default(),
+            violations: broken.map(violation).into_iter().collect(),
+            missed: Vec::new(),
+            counters: BTreeMap::new(),
             #[cfg(feature = "mutants")]
             mutants: Vec::new(),
         }
@@ -108,6 +149,9 @@ impl Report {
             events,
             events_per_second: per_second(events, took),
             trace: None,
+            states: None,
+            depth: None,
+            story: Vec::new(),
             violations: Vec::new(),
             missed: Vec::new(),
             counters: BTreeMap::new(),
@@ -129,11 +173,24 @@ impl Report {
 impl fmt::Display for Report {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Report { mode, seeds, events, events_per_second, .. } = self;
-        writeln!(f, "{mode}: {seeds} seeds, {events} events, {events_per_second} events/s")?;
+        if let (Some(states), Some((depth, exhausted))) = (self.states, self.depth) {
+            let end = if exhausted { "nothing is left to try" } else { "as far as was asked" };
+            writeln!(
+                f,
+                "{mode}: {states} states, {events} steps, {events_per_second} steps/s, stories of {depth} steps; {end}"
+            )?;
+        } else {
+            writeln!(f, "{mode}: {seeds} seeds, {events} events, {events_per_second} events/s")?;
+        }
+        self.story.iter().try_for_each(|line| writeln!(f, "{line}"))?;
         if let Some(trace) = &self.trace {
             writeln!(f, "trace {trace}")?;
         }
         for Violation { seed, oracle, detail } in &self.violations {
+            if self.states.is_some() {
+                writeln!(f, "broke {oracle}: {detail}")?;
+                continue;
+            }
             writeln!(f, "seed {seed} broke {oracle}: {detail}")?;
             writeln!(f, "  repeat with: vr-sim replay {seed} --trace")?;
         }
@@ -142,6 +199,7 @@ impl fmt::Display for Report {
             let crate::mutants::Verdict { name, rule, events, budget, what, .. } = mutant;
             let fate = match (mutant.seed, mutant.oracle, mutant.survives) {
                 (Some(seed), Some(oracle), _) => format!("killed in seed {seed} by {oracle}"),
+                (None, Some(oracle), _) => format!("killed by {oracle}, found by search"),
                 (_, _, Some(why)) => format!("survives: {why}"),
                 _ => format!("SURVIVES, and nobody knows why: it {what}"),
             };

@@ -16,7 +16,7 @@ thread_local! {
 }
 
 /// Keeps panics of simulated processes for the report instead of printing each.
-fn keep_panics() {
+pub(crate) fn keep_panics() {
     static ONCE: Once = Once::new();
     ONCE.call_once(|| {
         let before = panic::take_hook();
@@ -35,18 +35,24 @@ fn keep_panics() {
     });
 }
 
+/// What code under test comes to, or what it said when it panicked.
+pub(crate) fn caught<T>(code: impl FnOnce() -> T) -> Result<T, String> {
+    LAST_PANIC.with(|last| *last.borrow_mut() = Some(String::new()));
+    let done = panic::catch_unwind(AssertUnwindSafe(code));
+    let said = LAST_PANIC.with(|last| last.borrow_mut().take()).unwrap_or_default();
+    done.map_err(|_| said)
+}
+
 /// Plays a plan out.
 #[must_use]
 pub fn run(plan: Plan, trace: Trace) -> Outcome {
     keep_panics();
-    LAST_PANIC.with(|last| *last.borrow_mut() = Some(String::new()));
     let seed = plan.seed;
-    let played = panic::catch_unwind(AssertUnwindSafe(|| match plan.machine {
+    let played = caught(|| match plan.machine {
         MachineKind::Toy => World::<Toy>::new(plan, trace).run(),
         MachineKind::Store => World::<Store>::new(plan, trace).run(),
-    }));
-    let said = LAST_PANIC.with(|last| last.borrow_mut().take()).unwrap_or_default();
-    played.unwrap_or_else(|_| Outcome {
+    });
+    played.unwrap_or_else(|said| Outcome {
         seed,
         events: 0,
         trace: 0,
