@@ -112,6 +112,7 @@ impl Kind {
             1 => Ok(Kind::Requests),
             2 => Ok(Kind::NewView),
             3 => Ok(Kind::Checkpoint),
+            4 => Ok(Kind::Reconfigure),
             other => Err(DecodeError::Value { what: "an entry's kind", value: u64::from(other) }),
         }
     }
@@ -213,6 +214,7 @@ impl Entry {
         }
         match self.header.kind {
             Kind::Requests => crate::batch::check(&self.body),
+            Kind::Reconfigure => crate::proposal::Proposal::decode(&self.body).map(|_| ()),
             Kind::NewView | Kind::Checkpoint if self.body.is_empty() => Ok(()),
             Kind::NewView | Kind::Checkpoint => {
                 Err(DecodeError::Trailing { what: "an entry without a body", extra: self.body.len() })

@@ -3,11 +3,12 @@
 //! It is a function of the log alone, so it is the same on every replica, and the state's digest covers it.
 
 use crate::codec::{DecodeError, Reader};
+use crate::configuration::Configuration;
 use crate::ids::*;
-use crate::replica::Configuration;
 use crate::sessions::Sessions;
 
-const FORMAT: u8 = 1;
+/// Format 1 knew the voters by their ids alone; it is still read.
+const FORMAT: u8 = 2;
 
 /// The protocol's state at a cut.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -20,8 +21,11 @@ pub struct CoreState {
     pub ballot: Ballot,
     /// The time of the entry there: microseconds since the Unix epoch.
     pub time: u64,
-    /// The members.
+    /// The members as the log agreed on them. Before its first Reconfigure entry these are ids alone: what each
+    /// replica was told of addresses at its start is nothing that was agreed.
     pub configuration: Configuration,
+    /// The highest replica id ever used in this generation (R20).
+    pub highest_id: ReplicaId,
     /// The client table.
     pub sessions: Sessions,
 }
@@ -29,13 +33,14 @@ pub struct CoreState {
 impl CoreState {
     /// Before every entry.
     #[must_use]
-    pub fn empty(configuration: Configuration) -> CoreState {
+    pub fn empty(configuration: &Configuration) -> CoreState {
         CoreState {
             op: Op(0),
             digest: Digest::default(),
             ballot: Ballot::default(),
             time: 0,
-            configuration,
+            configuration: configuration.without_details(),
+            highest_id: configuration.highest_id(),
             sessions: Sessions::default(),
         }
     }
@@ -48,9 +53,8 @@ impl CoreState {
             bytes.extend_from_slice(&field.to_le_bytes());
         }
         bytes.extend_from_slice(&self.digest.0);
-        bytes.extend_from_slice(&self.configuration.epoch.0.to_le_bytes());
-        bytes.extend_from_slice(&(self.configuration.order.len() as u32).to_le_bytes());
-        self.configuration.order.iter().for_each(|id| bytes.extend_from_slice(&id.0.to_le_bytes()));
+        self.configuration.encode_to(&mut bytes);
+        bytes.extend_from_slice(&self.highest_id.0.to_le_bytes());
         self.sessions.encode(&mut bytes);
         bytes
     }
@@ -61,26 +65,36 @@ impl CoreState {
     /// When the bytes are anything else.
     pub fn decode(bytes: &[u8]) -> Result<CoreState, DecodeError> {
         let mut reader = Reader::new("a core state", bytes);
-        match reader.u8()? {
-            FORMAT => {}
-            other => {
-                return Err(DecodeError::Value { what: "a core state's format", value: u64::from(other) });
-            }
+        let format = reader.u8()?;
+        if !(1..=FORMAT).contains(&format) {
+            return Err(DecodeError::Value { what: "a core state's format", value: u64::from(format) });
         }
         let op = Op(reader.u64()?);
         let ballot = reader.ballot()?;
         let time = reader.u64()?;
         let digest = reader.digest()?;
-        let epoch = Epoch(reader.u64()?);
-        let members = reader.u32()?;
-        if members > 1024 {
-            return Err(DecodeError::Value { what: "the number of members", value: u64::from(members) });
-        }
-        let order = (0..members).map(|_| reader.u64().map(ReplicaId)).collect::<Result<_, _>>()?;
+        let (configuration, highest_id) = if format == 1 {
+            let configuration = read_format_1(&mut reader)?;
+            let highest = configuration.highest_id();
+            (configuration, highest)
+        } else {
+            (Configuration::read(&mut reader)?, ReplicaId(reader.u64()?))
+        };
         let sessions = Sessions::decode(&mut reader)?;
         reader.end()?;
-        Ok(CoreState { op, digest, ballot, time, configuration: Configuration { epoch, order }, sessions })
+        Ok(CoreState { op, digest, ballot, time, configuration, highest_id, sessions })
     }
+}
+
+fn read_format_1(reader: &mut Reader<'_>) -> Result<Configuration, DecodeError> {
+    let epoch = Epoch(reader.u64()?);
+    let members = reader.u32()?;
+    if members as usize > crate::configuration::MAX_MEMBERS {
+        return Err(DecodeError::Value { what: "the number of members", value: u64::from(members) });
+    }
+    let order: Vec<ReplicaId> =
+        (0..members).map(|_| reader.u64().map(ReplicaId)).collect::<Result<_, _>>()?;
+    Ok(Configuration::bare(epoch, order))
 }
 
 #[cfg(test)]
@@ -89,8 +103,9 @@ mod tests {
 
     #[test]
     fn it_comes_back_as_it_was_and_nothing_shorter_does() {
-        let order = vec![ReplicaId(3), ReplicaId(1)];
-        let mut state = CoreState::empty(Configuration { epoch: Epoch(2), order });
+        let mut state = CoreState::empty(&Configuration::bare(Epoch(2), [3, 1].map(ReplicaId)));
+        state.configuration.order[0].domain = "a".to_owned();
+        state.highest_id = ReplicaId(8);
         state.op = Op(77);
         state.sessions.admit(Op(7), SessionId { client: 9, incarnation: Incarnation(1) }, RequestNumber(3));
         let bytes = state.encode();
@@ -100,7 +115,17 @@ mod tests {
         padded.push(0);
         assert!(CoreState::decode(&padded).is_err());
         let mut newer = bytes;
-        newer[0] = 2;
-        assert!(matches!(CoreState::decode(&newer), Err(DecodeError::Value { value: 2, .. })));
+        newer[0] = 3;
+        assert!(matches!(CoreState::decode(&newer), Err(DecodeError::Value { value: 3, .. })));
+    }
+    #[test]
+    fn the_format_before_is_still_read() {
+        let state = CoreState::empty(&Configuration::bare(Epoch(0), [3, 1].map(ReplicaId)));
+        let mut old = vec![1];
+        old.extend_from_slice(&[0; 4 * 8 + 32 + 8]);
+        old.extend_from_slice(&2u32.to_le_bytes());
+        [3u64, 1].iter().for_each(|id| old.extend_from_slice(&id.to_le_bytes()));
+        old.extend_from_slice(&0u32.to_le_bytes());
+        assert_eq!(CoreState::decode(&old), Ok(state));
     }
 }

@@ -1,10 +1,11 @@
 //! Execution of committed entries: the same filter and the same order for a running replica and for a restore.
 
+use crate::configuration::Configuration;
 use crate::core_state::CoreState;
 use crate::ids::*;
 use crate::message::{Entry, Kind};
 use crate::mutants::{Mutant, on};
-use crate::replica::Configuration;
+use crate::proposal::Proposal;
 use crate::sessions::Sessions;
 use crate::state_machine::{Accepted, At, StateMachine};
 
@@ -80,6 +81,22 @@ impl Executor {
                 None
             }
             Kind::NewView => None,
+            Kind::Reconfigure => {
+                //= R15
+                let next =
+                    Proposal::decode(&entry.body).expect("it is checked before it enters the log").next;
+                assert!(
+                    next.epoch.0 == self.core.configuration.epoch.0 + 1,
+                    "entry {} begins epoch {} after epoch {}",
+                    header.op,
+                    next.epoch,
+                    self.core.configuration.epoch
+                );
+                //= R20
+                self.core.highest_id = self.core.highest_id.max(next.highest_id());
+                self.core.configuration = next;
+                None
+            }
             Kind::Checkpoint => Some(state.cut(header.op, &self.core.encode())),
         }
     }
@@ -145,7 +162,7 @@ pub fn replay<S: StateMachine>(
     entries: impl IntoIterator<Item = Entry>,
 ) -> Result<ReplayEnd, ReplayError> {
     let core = if core_state.is_empty() {
-        CoreState::empty(configuration.clone())
+        CoreState::empty(configuration)
     } else {
         CoreState::decode(core_state).map_err(ReplayError::CoreState)?
     };

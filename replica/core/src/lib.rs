@@ -12,6 +12,7 @@
 
 pub mod batch;
 pub mod codec;
+pub mod configuration;
 pub mod core_state;
 pub mod execute;
 pub mod ids;
@@ -23,6 +24,7 @@ pub mod mutants;
 mod mutants;
 mod order;
 pub mod placement;
+pub mod proposal;
 pub mod quorum;
 pub mod replica;
 pub mod select;
@@ -30,12 +32,14 @@ pub mod sessions;
 pub mod state_machine;
 
 pub use codec::DecodeError;
+pub use configuration::{Configuration, Member};
 pub use core_state::CoreState;
 pub use execute::{ReplayEnd, ReplayError, replay};
 pub use ids::*;
 pub use message::{Entry, Envelope, Header, Kind, Message};
+pub use proposal::{Proposal, Refusal};
 pub use replica::{
-    Boot, BootError, Configuration, Counters, Effect, Effects, Input, Leaving, Now, Options, PeerStanding,
+    Boot, BootError, Counters, Effect, Effects, HandOffRefusal, Input, Leaving, Now, Options, PeerStanding,
     Replica, Start, Status, VoteRecord,
 };
 pub use state_machine::{Accepted, At, Chunk, StateMachine};

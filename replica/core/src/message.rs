@@ -1,6 +1,8 @@
 //! What replicas say to each other. The driver turns these into bytes and back (protobuf over TCP in `vr-replica`).
 
+use crate::configuration::Configuration;
 use crate::ids::*;
+use crate::proposal::Refusal;
 use bytes::Bytes;
 
 /// What an entry is.
@@ -13,6 +15,8 @@ pub enum Kind {
     NewView = 2,
     /// Every replica cuts its state here.
     Checkpoint = 3,
+    /// The last entry of its epoch: once committed, another configuration is in force (R15).
+    Reconfigure = 4,
 }
 
 /// What a log entry says of itself; hash-chained by `parent` (R12).
@@ -37,7 +41,7 @@ pub struct Header {
 pub struct Entry {
     /// What it says of itself.
     pub header: Header,
-    /// For [`Kind::Requests`] the batch; empty otherwise.
+    /// For [`Kind::Requests`] the batch, for [`Kind::Reconfigure`] the [`Proposal`](crate::Proposal); empty otherwise.
     pub body: Bytes,
 }
 
@@ -124,10 +128,12 @@ pub enum Message {
         headers: Vec<Header>,
     },
 
+    /// `epoch` is the newest one whose log the sender holds: one behind it is told of the newer one (R18).
     GetView {
         nonce: u64,
         promised: Ballot,
         checkpoint: Op,
+        epoch: Epoch,
     },
     /// Only from the Normal primary of `ballot` >= promised (R2).
     ViewIs {
@@ -175,5 +181,32 @@ pub enum Message {
     Root {
         op: Op,
         root: Digest,
+    },
+
+    /// A configuration in force, from one who holds the log through its entry: what it has executed goes through `op`,
+    /// and the digest there is `digest`. The answer to whoever is still in a lower epoch (R18).
+    NewEpoch {
+        configuration: Configuration,
+        op: Op,
+        digest: Digest,
+    },
+    /// The sender acts in this epoch: it holds the state and its vote record is durable (R18).
+    EpochStarted {
+        epoch: Epoch,
+    },
+    /// A proposal on its way to the primary; `token` is the asker's.
+    Reconfigure {
+        token: u64,
+        replaces: Digest,
+        next: Configuration,
+    },
+    ReconfigureIs {
+        token: u64,
+        outcome: Result<Epoch, Refusal>,
+    },
+    /// The primary of `ballot` moves itself away: everybody goes to `view` of the same epoch at once.
+    HandOff {
+        ballot: Ballot,
+        view: View,
     },
 }

@@ -2,8 +2,8 @@
 //!
 //! Pure. The order itself is data that was agreed; nothing here computes one.
 
+use crate::configuration::Configuration;
 use crate::ids::{Ballot, ReplicaId, View};
-use crate::replica::Configuration;
 
 impl Configuration {
     /// The primary of a view: `order[view mod n]`.
@@ -11,13 +11,13 @@ impl Configuration {
     #[must_use]
     pub fn primary(&self, view: View) -> ReplicaId {
         let n = self.order.len() as u64;
-        self.order[(view.0 % n) as usize]
+        self.order[(view.0 % n) as usize].id
     }
 
-    /// Where a member stands in the order; `None` for a stranger.
+    /// Where a voter stands in the order; `None` for anybody else.
     #[must_use]
     pub fn position(&self, id: ReplicaId) -> Option<usize> {
-        self.order.iter().position(|&member| member == id)
+        self.order.iter().position(|member| member.id == id)
     }
 
     /// Members that make a quorum.
@@ -43,7 +43,7 @@ mod tests {
     use crate::ids::Epoch;
 
     fn three() -> Configuration {
-        Configuration { epoch: Epoch(0), order: vec![ReplicaId(7), ReplicaId(3), ReplicaId(5)] }
+        Configuration::bare(Epoch(0), [7, 3, 5].map(ReplicaId))
     }
 
     #[test]

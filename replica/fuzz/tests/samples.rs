@@ -9,7 +9,7 @@ use std::path::Path;
 use vr_checkpoint::format;
 use vr_core::{
     Ballot, Configuration, CoreState, Digest, Entry, Envelope, Epoch, Generation, Incarnation, Kind, Lineage,
-    Message, Op, ReplicaId, RequestNumber, SessionId, View, VoteRecord, batch,
+    Member, Message, Op, Proposal, Refusal, ReplicaId, RequestNumber, SessionId, View, VoteRecord, batch,
 };
 use vr_proto::etcdserverpb as pb;
 use vr_store::{
@@ -55,11 +55,19 @@ fn entries() -> Vec<(&'static str, Entry)> {
     let session = SessionId { client: 3, incarnation: Incarnation(5) };
     batch::push(&mut body, session, RequestNumber(1), &put(b"key", b"value"));
     batch::push(&mut body, session, RequestNumber(2), b"");
+    let reconfigure = Proposal { replaces: Digest([6; 32]), next: members() };
     vec![
         ("valid-requests", entry(12, Kind::Requests, body.into())),
         ("valid-new-view", entry(13, Kind::NewView, Bytes::new())),
         ("valid-checkpoint", entry(14, Kind::Checkpoint, Bytes::new())),
+        ("valid-reconfigure", entry(15, Kind::Reconfigure, reconfigure.encode().into())),
     ]
+}
+
+fn members() -> Configuration {
+    let mut it = Configuration::bare(Epoch(2), [3, 1, 2].map(ReplicaId));
+    it.learners.push(Member { domain: "b".to_owned(), ..Member::bare(ReplicaId(4)) });
+    it
 }
 
 fn protocol(samples: &mut Samples) {
@@ -69,14 +77,13 @@ fn protocol(samples: &mut Samples) {
     }
     samples.push(("core-batch", "valid-two", entries()[0].1.body.to_vec()));
     samples.push(("core-batch", "valid-empty", Vec::new()));
-    let order = vec![ReplicaId(3), ReplicaId(1), ReplicaId(2)];
-    let mut state = CoreState::empty(Configuration { epoch: Epoch(2), order });
+    let mut state = CoreState::empty(&members());
     (state.op, state.ballot, state.time, state.digest) = (Op(99), ballot(), 17, Digest([4; 32]));
     for number in [1, 2, 3, 70, 200] {
         let session = SessionId { client: number % 2, incarnation: Incarnation(1) };
         state.sessions.admit(Op(number), session, RequestNumber(number));
     }
-    samples.push(("core-state", "valid-two-sessions", state.encode()));
+    samples.push(("core-state", "valid-learner", state.encode()));
     let record = VoteRecord {
         lineage: Lineage([7; 16]),
         generation: Generation(2),
@@ -115,11 +122,26 @@ fn peers(samples: &mut Samples) {
             },
         ),
         ("valid-start-view", Message::StartView { ballot, commit: Op(11), op: Op(12), headers }),
-        ("valid-get-view", Message::GetView { nonce: 77, promised: ballot, checkpoint: Op(5) }),
+        (
+            "valid-get-view-of-an-epoch",
+            Message::GetView { nonce: 77, promised: ballot, checkpoint: Op(5), epoch: Epoch(2) },
+        ),
         ("valid-view-is", Message::ViewIs { nonce: 77, ballot, commit: Op(11), op: Op(12), digest }),
         ("valid-standing", Message::Standing { nonce: 77, promised: ballot, amnesiac: true }),
         ("valid-get-entries", Message::GetEntries { ballot, from: Op(1), to: Op(12) }),
         ("valid-entries", Message::Entries { ballot, oldest: Op(2), entries: vec![entry] }),
+        ("valid-new-epoch", Message::NewEpoch { configuration: members(), op: Op(12), digest }),
+        ("valid-epoch-started", Message::EpochStarted { epoch: Epoch(2) }),
+        ("valid-reconfigure", Message::Reconfigure { token: 1, replaces: digest, next: members() }),
+        ("valid-reconfigure-is", Message::ReconfigureIs { token: 1, outcome: Ok(Epoch(2)) }),
+        (
+            "valid-reconfigure-refused",
+            Message::ReconfigureIs {
+                token: 1,
+                outcome: Err(Refusal::NotReady { id: ReplicaId(4), lag: None }),
+            },
+        ),
+        ("valid-hand-off", Message::HandOff { ballot, view: View(9) }),
         ("valid-root", Message::Root { op: Op(12), root: digest }),
     ];
     for (name, message) in messages {

@@ -22,7 +22,8 @@ use vr_checkpoint::restore::{self, Loaded, Source, TierKind};
 use vr_checkpoint::store::{DirStore, ObjectStore, S3Location, S3Store};
 use vr_checkpoint::writer::Identity;
 use vr_core::{
-    Ballot, Boot, Configuration, Digest, Entry, Epoch, Incarnation, Op, Start, StateMachine, View, VoteRecord,
+    Ballot, Boot, Configuration, CoreState, Digest, Entry, Epoch, Incarnation, Op, Start, StateMachine, View,
+    VoteRecord,
 };
 use vr_store::{Revision, Store};
 
@@ -100,10 +101,14 @@ pub async fn boot(config: &Config) -> anyhow::Result<Booted> {
     let chain = Chain::start(chain_options(config, kind == "bootstrap").await?)?;
     let (tiering, roots) = Tiering::new(chain)?;
     tracing::info!(incarnation = incarnation.0, %ballot, start = kind, "starting");
-    let order = config.members.iter().map(|m| m.id).collect();
-    let configuration = Configuration { epoch: Epoch(0), order };
+    let configuration = told(config);
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
     Ok(Booted { boot: Boot { id: config.id, vote, configuration, start, seed }, tiering, incarnation, roots })
+}
+
+/// The members that the configuration file names: those of a generation's first epoch.
+fn told(config: &Config) -> Configuration {
+    Configuration::bare(Epoch(0), config.members.iter().map(|m| m.id))
 }
 
 fn tempfile_in(disk: &Path) -> std::io::Result<()> {
@@ -266,8 +271,7 @@ async fn restored(config: &Config, plan: &Restore) -> anyhow::Result<Start<Store
 
 fn replayed(config: &Config, plan: &Restore, loaded: Loaded) -> anyhow::Result<Start<Store>> {
     let mut state = Store::from_snapshot(loaded.snapshot, options(config))?;
-    let order = config.members.iter().map(|m| m.id).collect();
-    let configuration = Configuration { epoch: Epoch(0), order };
+    let configuration = told(config);
     let entries: Vec<Entry> =
         loaded.entries.iter().map(|e| Entry::decode(&e.bytes)).collect::<Result<_, _>>()?;
     let core = state.core_state();
@@ -277,7 +281,10 @@ fn replayed(config: &Config, plan: &Restore, loaded: Loaded) -> anyhow::Result<S
     }
     // The log above the checkpoint may have reserved more than whoever made the plan could see.
     state.after_restore(Revision(plan.reserved_revision).max(state.reserved()));
-    state.cut(end.op, &end.core.encode());
+    // A generation begins with members of its own; what those before it agreed on is over.
+    let begins = CoreState::empty(&configuration);
+    let core = CoreState { configuration: begins.configuration, highest_id: begins.highest_id, ..end.core };
+    state.cut(end.op, &core.encode());
     tracing::info!(op = %end.op, replayed = end.entries, revision = %state.revision(), "restored");
     Ok(complete(state, Vec::new(), end.op, Ballot::default()))
 }

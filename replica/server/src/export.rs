@@ -4,7 +4,7 @@
 //! memory above the checkpoint are executed here.
 
 use vr_checkpoint::restore::Loaded;
-use vr_core::{Configuration, Entry, Epoch, Op, StateMachine};
+use vr_core::{Configuration, Entry, Op, StateMachine};
 use vr_store::{KeyValue, Options, RangeQuery, Span, Store};
 
 /// Keys read at a time.
@@ -28,7 +28,7 @@ impl Contents {
             loaded.entries.iter().map(|e| Entry::decode(&e.bytes)).collect::<Result<Vec<Entry>, _>>()?;
         let core = state.core_state();
         // Stands in only where the state knows none, before its first entry.
-        let configuration = Configuration { epoch: Epoch(0), order: Vec::new() };
+        let configuration = Configuration::default();
         let end = vr_core::replay(&mut state, &core, &configuration, entries)?;
         Ok(Contents { state, op: op.max(end.op) })
     }

@@ -1,7 +1,9 @@
 //! What goes into a replica and what comes out: inputs, effects, and how it comes to life.
 
+use crate::configuration::Configuration;
 use crate::ids::*;
 use crate::message::{Entry, Message};
+use crate::proposal::Refusal;
 use crate::state_machine::StateMachine;
 
 /// The driver's clocks at an input.
@@ -11,15 +13,6 @@ pub struct Now {
     pub mono: u64,
     /// Wall clock, microseconds since the Unix epoch. May jump; the log's time never goes back.
     pub wall: u64,
-}
-
-/// Who takes part: agreed, never recomputed locally.
-#[derive(Clone, Debug, PartialEq, Eq, Hash)]
-pub struct Configuration {
-    /// Its number.
-    pub epoch: Epoch,
-    /// Members, most preferred primary first; `primary(view) = order[view mod n]` (R8).
-    pub order: Vec<ReplicaId>,
 }
 
 /// Tunables. Every queue they bound refuses at its bound.
@@ -63,7 +56,8 @@ pub struct Boot<S> {
     pub id: ReplicaId,
     /// The vote record as it stands durably, this start's incarnation included.
     pub vote: VoteRecord,
-    /// The members.
+    /// The newest configuration that was made durable ([`Effect::Configuration`]); before there is one, that of the
+    /// bootstrap. A newer one in the state or the log wins over it.
     pub configuration: Configuration,
     /// What it still has.
     pub start: Start<S>,
@@ -84,6 +78,15 @@ pub enum Start<S> {
         commit: Op,
         /// The last ballot in which it was Normal.
         last_normal: Ballot,
+    },
+    /// A new id that has never acted: no vote record of it exists anywhere. It waits until a configuration names it as a
+    /// learner, and asks a primary whether that is so *now* before it makes its first promise: another start of the
+    /// same id, whose disk was lost since, might have become a voter, and what that one promised must never be
+    /// forgotten (R6). The driver writes no vote record for it; that comes as [`Effect::WriteVote`]. Its incarnation
+    /// must lie above any earlier start's: the wall clock in microseconds will do.
+    Joining {
+        /// An empty state.
+        state: S,
     },
     /// It lost its memory. The state is a verified checkpoint or an empty one: a base, never evidence (R5).
     Amnesiac {
@@ -117,6 +120,11 @@ pub enum Status {
     Recovering,
     /// Fetches state or log it must have before it may vote (R4).
     Syncing,
+    /// Named by a newer epoch, but without its log or a durable promise in it yet (R16). Votes nowhere (R4). A joining
+    /// replica that no configuration names yet is in this state, too.
+    Transitioning,
+    /// No member any more. Serves state and redirects until the new epoch has started (R18); see [`Effect::Retired`].
+    Retiring,
     /// A majority is without memory and no primary is left (R7): waits for the operator.
     QuorumLost,
     /// Must not go on ([`Effect::Fatal`], [`Effect::Diverged`]): ignores everything, keeps the evidence.
@@ -149,6 +157,24 @@ pub enum Input {
     PeerLost(ReplicaId),
     /// Please cut soon (a tier's cadence); ignored unless primary.
     Cut,
+    /// Put `next` in the place of the configuration whose id is `replaces` (R15). At any replica: it is sent on to the
+    /// primary. Answered by [`Effect::Reconfigured`]; to ask again with the same configurations is safe.
+    Reconfigure {
+        /// Chosen by the driver, unique among those waiting.
+        token: u64,
+        /// [`Configuration::id`] of the one to be replaced.
+        replaces: Digest,
+        /// What takes its place; its epoch is one higher.
+        next: Configuration,
+    },
+    /// Let `to` lead: a primary moves itself away to the smallest higher view led by it. Answered by
+    /// [`Effect::HandedOff`].
+    HandOff {
+        /// Chosen by the driver.
+        token: u64,
+        /// Who is to lead.
+        to: ReplicaId,
+    },
     /// The root digest of a cut, computed on another thread.
     CutRoot {
         /// Which cut.
@@ -228,6 +254,26 @@ pub enum Effect<S: StateMachine> {
         /// What this replica has.
         ours: Digest,
     },
+    /// What became of an [`Input::Reconfigure`]: the epoch that it began, or why it did not.
+    Reconfigured {
+        /// Which.
+        token: u64,
+        /// What became of it.
+        outcome: Result<Epoch, Refusal>,
+    },
+    /// What became of an [`Input::HandOff`]: the ballot that the other now leads, or why it does not.
+    HandedOff {
+        /// Which.
+        token: u64,
+        /// What became of it.
+        outcome: Result<Ballot, HandOffRefusal>,
+    },
+    /// These are the members from here on: [`Effect::Broadcast`] means all of these. Keep it durable beside the vote
+    /// record before any later [`Effect::WriteVote`], hand it in as [`Boot::configuration`] at the next start, and
+    /// connect to those it names. Connections to the members before it are still needed for a while (R18).
+    Configuration(Configuration),
+    /// This replica is no member any more and nobody needs it: it may be stopped for good (R18).
+    Retired(Epoch),
     /// The status, the ballot or the primary changed.
     Standing(Status, Ballot),
     /// The state was replaced by another replica's: watchers and caches must start over.
@@ -238,6 +284,39 @@ pub enum Effect<S: StateMachine> {
     ReleaseState(Box<S>),
     /// This replica must not go on (R5, R6): the reason for a person.
     Fatal(String),
+}
+
+/// Why the primary did not move. Nothing was changed unless it says so.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum HandOffRefusal {
+    /// Only the primary can move itself away.
+    #[error("this replica does not lead; ask replica {0}, which may")]
+    NotPrimary(ReplicaId),
+    /// It leads already.
+    #[error("replica {0} leads already")]
+    AlreadyLeads(ReplicaId),
+    /// Nobody but a voter can lead.
+    #[error("replica {0} is no voter of this epoch; promote it by a reconfiguration first")]
+    NotAVoter(ReplicaId),
+    /// The target is not alive, or not up to date.
+    #[error("replica {id} is not ready to lead: {why}")]
+    NotReady {
+        /// Which.
+        id: ReplicaId,
+        /// What it lacks, in words.
+        why: String,
+    },
+    /// Something else is under way.
+    #[error("{0} is under way; try again after it")]
+    Busy(&'static str),
+    /// It was tried, and replica `leads` leads instead.
+    #[error("replica {leads} leads in ballot {ballot} instead; try again if the move is still wanted")]
+    Missed {
+        /// Who leads.
+        leads: ReplicaId,
+        /// In which ballot.
+        ballot: Ballot,
+    },
 }
 
 /// Effects in the order in which they arose; reused between steps.
@@ -268,8 +347,13 @@ pub enum BootError {
     #[error("replica {0} is not a member of the configuration; add it by a reconfiguration under a new id")]
     NotAMember(ReplicaId),
     /// The list of members is unusable.
-    #[error("the configuration names no member, or one twice: {0:?}")]
-    Members(Vec<ReplicaId>),
+    #[error("the configuration of epoch {epoch} cannot be used: {why}")]
+    Members {
+        /// Its epoch.
+        epoch: Epoch,
+        /// What is wrong with it.
+        why: String,
+    },
     /// The vote record is another replica's.
     #[error(
         "the vote record is replica {found}'s, this is replica {expected}; it was started on the wrong disk"
@@ -280,14 +364,35 @@ pub enum BootError {
         /// Whose record it is.
         found: ReplicaId,
     },
-    /// The vote record's promise lies outside the configuration.
-    #[error("the vote record promises ballot {ballot}, the configuration has epoch {epoch}")]
+    /// A state and a log that are said to be complete end before the epoch of the promise.
+    #[error(
+        "the vote record promises ballot {ballot}, but what is said to be complete ends in epoch {epoch}"
+    )]
     Epoch {
         /// The promise.
         ballot: Ballot,
-        /// The configuration's epoch.
+        /// Where state and log end.
         epoch: Epoch,
     },
+    /// Two configurations of one epoch.
+    #[error(
+        "the members of epoch {epoch} were agreed as {agreed:?}, this start was told {told:?}; members and their order \
+         change by reconfiguration only"
+    )]
+    Differs {
+        /// Which epoch.
+        epoch: Epoch,
+        /// By the state.
+        agreed: Vec<ReplicaId>,
+        /// By the boot.
+        told: Vec<ReplicaId>,
+    },
+    /// A voter starts as if it were new (R6).
+    #[error(
+        "replica {0} is a voter, but it has no vote record: what it promised is not known, so it must not come back \
+         under this id. Replace it by a new replica id"
+    )]
+    Forgotten(ReplicaId),
     /// The state's own record of the protocol is unreadable.
     #[error("the protocol's part of the state is unreadable: {0}; start from another checkpoint")]
     CoreState(crate::codec::DecodeError),
@@ -319,6 +424,8 @@ pub struct Counters {
     pub dropped_malformed: u64,
     /// Messages that name another digest than this replica's log has (R12).
     pub dropped_digest: u64,
+    /// Messages of a lower epoch, or from nobody this configuration knows.
+    pub dropped_epoch: u64,
     /// Votes and the like that a replica without memory must not take part in (R4).
     pub dropped_invisible: u64,
     /// Requests that were queued, logged or executed already.
@@ -354,4 +461,6 @@ pub struct PeerStanding {
     pub acknowledged: Op,
     /// Whether it said that it has lost its memory.
     pub amnesiac: bool,
+    /// Whether it votes; `false` for a learner.
+    pub voter: bool,
 }

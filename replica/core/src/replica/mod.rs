@@ -11,6 +11,7 @@ mod invariants;
 mod normal;
 mod peer;
 mod reads;
+mod reconfigure;
 mod recovery;
 mod survey;
 mod sync;
@@ -20,6 +21,7 @@ mod view_change;
 pub use checkpoint::Leaving;
 pub use interface::*;
 
+use crate::configuration::Configuration;
 use crate::core_state::CoreState;
 use crate::execute::Executor;
 use crate::ids::*;
@@ -98,12 +100,8 @@ impl<S: StateMachine> Replica<S> {
         if on(Mutant::OwnOrder) && id == ReplicaId(1) {
             configuration.order.reverse();
         }
-        let mut members = configuration.order.clone();
-        members.sort_unstable();
-        members.dedup();
-        if members.is_empty() || members.len() != configuration.order.len() {
-            return Err(BootError::Members(configuration.order));
-        }
+        crate::proposal::well_formed(&configuration)
+            .map_err(|why| BootError::Members { epoch: configuration.epoch, why })?;
         let position = configuration.position(id).ok_or(BootError::NotAMember(id))?;
         if vote.replica != id {
             return Err(BootError::Vote { expected: id, found: vote.replica });
@@ -117,17 +115,17 @@ impl<S: StateMachine> Replica<S> {
             }
             //= R5
             // A checkpoint is a base for state and nothing else: no log, no last normal ballot, no vote.
-            Start::Amnesiac { state } => {
+            Start::Amnesiac { state } | Start::Joining { state } => {
                 (state, Vec::new(), None, Ballot::default(), !on(Mutant::CheckpointIsEvidence))
             }
         };
         let stored = state.core_state();
         let mut core = if stored.is_empty() {
-            CoreState::empty(configuration.clone())
+            CoreState::empty(&configuration)
         } else {
             CoreState::decode(&stored).map_err(BootError::CoreState)?
         };
-        core.configuration = configuration.clone();
+        core.configuration = configuration.without_details();
         let base = core.op;
         let mut log = Log::new(base, core.digest);
         for entry in entries {
@@ -147,7 +145,7 @@ impl<S: StateMachine> Replica<S> {
             (false, true) => Status::Normal,
             (false, false) => Status::ViewChange,
         };
-        let peers = configuration.order.iter().filter(|&&peer| peer != id).map(|&peer| peer::Peer::new(peer));
+        let peers = configuration.voters().filter(|&peer| peer != id).map(peer::Peer::new);
         let mut replica = Replica {
             id,
             position,
@@ -217,6 +215,8 @@ impl<S: StateMachine> Replica<S> {
             Input::PeerLost(peer) => self.peer_lost(peer),
             Input::Cut => self.lead.cut_wanted |= self.is_primary(),
             Input::CutRoot { op, root } => self.cut_root(op, root, out),
+            Input::Reconfigure { token, replaces, next } => self.reconfigure(token, replaces, next, out),
+            Input::HandOff { token, to } => self.hand_off(token, to, out),
         }
         self.settle(out);
     }
@@ -412,7 +412,7 @@ impl<S: StateMachine> Replica<S> {
             Message::StartView { ballot, commit, op, headers } => {
                 self.on_start_view(from, ballot, commit, op, headers, out);
             }
-            Message::GetView { nonce, promised, checkpoint: _ } => {
+            Message::GetView { nonce, promised, checkpoint: _, epoch: _ } => {
                 self.on_get_view(from, nonce, promised, out)
             }
             Message::ViewIs { nonce, ballot, commit, op, digest } => {
@@ -430,6 +430,11 @@ impl<S: StateMachine> Replica<S> {
                 self.on_state(from, ballot, cut, root, &chunk, next, out);
             }
             Message::Root { op, root } => self.on_root(from, op, root, out),
+            Message::NewEpoch { .. }
+            | Message::EpochStarted { .. }
+            | Message::Reconfigure { .. }
+            | Message::ReconfigureIs { .. }
+            | Message::HandOff { .. } => self.on_epoch_message(from, message),
         }
     }
 
@@ -519,12 +524,17 @@ fn message_ballot(message: &Message) -> Option<Ballot> {
         | Message::GetEntries { ballot, .. }
         | Message::Entries { ballot, .. }
         | Message::GetState { ballot, .. }
-        | Message::State { ballot, .. } => Some(*ballot),
+        | Message::State { ballot, .. }
+        | Message::HandOff { ballot, .. } => Some(*ballot),
         Message::GetView { promised, .. } | Message::Standing { promised, .. } => Some(*promised),
         Message::Forward { .. }
         | Message::Refused { .. }
         | Message::ReadIndex { .. }
         | Message::ReadIndexIs { .. }
-        | Message::Root { .. } => None,
+        | Message::Root { .. }
+        | Message::NewEpoch { .. }
+        | Message::EpochStarted { .. }
+        | Message::Reconfigure { .. }
+        | Message::ReconfigureIs { .. } => None,
     }
 }

@@ -75,7 +75,7 @@ impl<S: StateMachine> Replica<S> {
                     self.lead.in_flight.admit(op, request.session, request.number);
                 }),
                 Kind::Checkpoint => self.lead.cut_proposed = op,
-                Kind::NewView => {}
+                Kind::NewView | Kind::Reconfigure => {}
             }
             op = op.next();
         }

@@ -108,6 +108,7 @@ impl Peer {
             heard: self.heard,
             acknowledged: self.acked,
             amnesiac: self.memory == Memory::Lost,
+            voter: true,
         }
     }
 }

@@ -53,7 +53,12 @@ impl<S: StateMachine> Replica<S> {
 
     pub(super) fn get_view(&self) -> Message {
         let promised = self.vote.ballot;
-        Message::GetView { nonce: self.recovery.nonce, promised, checkpoint: self.commit() }
+        Message::GetView {
+            nonce: self.recovery.nonce,
+            promised,
+            checkpoint: self.commit(),
+            epoch: self.configuration.epoch,
+        }
     }
 
     pub(super) fn standing_message(&self, nonce: u64) -> Message {

@@ -75,7 +75,7 @@ impl<S: StateMachine> Replica<S> {
             Status::ViewChange => self.catch_up.is_none() || self.views.intent.is_some(),
             // A primary, too, that owes a promise above its ballot.
             Status::Normal | Status::Syncing => !self.amnesiac && self.views.intent.is_some(),
-            Status::QuorumLost | Status::Halted => false,
+            Status::Transitioning | Status::Retiring | Status::QuorumLost | Status::Halted => false,
         }
     }
 }

@@ -558,7 +558,7 @@ impl<S: StateMachine> Replica<S> {
             // What this replica holds above is of another history than the committed one: never committed itself.
             self.log = Log::new(op, digest);
         }
-        self.executor = Executor::new(CoreState { configuration: self.configuration.clone(), ..core });
+        self.executor = Executor::new(core);
         self.cuts.replaced(op, out);
         self.cut_kept(Some(root), out);
         self.gateway.jumped(self.executor.sessions(), out);

@@ -266,8 +266,8 @@ fn a_vote_record_of_somebody_else_is_refused() {
     };
     assert!(matches!(start(0, vote, configuration.clone()), Some(BootError::Vote { .. })));
     assert!(matches!(start(9, vote, configuration.clone()), Some(BootError::NotAMember(_))));
-    let twice = Configuration { epoch: Epoch(0), order: vec![ReplicaId(0), ReplicaId(0)] };
-    assert!(matches!(start(0, world.votes[&0], twice), Some(BootError::Members(_))));
+    let twice = Configuration::bare(Epoch(0), [0, 0].map(ReplicaId));
+    assert!(matches!(start(0, world.votes[&0], twice), Some(BootError::Members { .. })));
     let later = Configuration { epoch: Epoch(3), ..configuration };
     assert!(matches!(start(0, world.votes[&0], later), Some(BootError::Epoch { .. })));
     world.run(1);

@@ -191,7 +191,7 @@ impl World {
     }
 
     pub(super) fn configuration(&self) -> Configuration {
-        Configuration { epoch: Epoch(0), order: (0..self.members).map(ReplicaId).collect() }
+        Configuration::bare(Epoch(0), (0..self.members).map(ReplicaId))
     }
 
     fn boot(&mut self, id: u64, start: Start<Ledger>) -> Result<(), BootError> {
@@ -307,6 +307,10 @@ impl World {
                 Effect::Fatal(reason) => self.node(id).fatal = Some(reason),
                 Effect::Standing(..)
                 | Effect::StateReplaced(_)
+                | Effect::Reconfigured { .. }
+                | Effect::HandedOff { .. }
+                | Effect::Configuration(_)
+                | Effect::Retired(_)
                 | Effect::Release(_)
                 | Effect::ReleaseState(_) => {}
             }

@@ -376,6 +376,16 @@ impl Node {
                  Keep its disks for inspection and replace it by a new replica id",
                 self.config.id
             ))),
+            // Nothing in this program asks for these yet.
+            Effect::Reconfigured { token, outcome } => tracing::info!(token, ?outcome, "reconfigured"),
+            Effect::HandedOff { token, outcome } => tracing::info!(token, ?outcome, "handed off"),
+            Effect::Configuration(configuration) => {
+                tracing::info!(epoch = %configuration.epoch, id = %configuration.id(), "configuration");
+            }
+            Effect::Retired(epoch) => self.stop(Halt::Fatal(format!(
+                "replica {} is no member since epoch {epoch}, and nobody needs it any more: remove it",
+                self.config.id
+            ))),
             Effect::Standing(status, ballot) => self.standing(status, ballot),
             Effect::StateReplaced(op) => {
                 tracing::info!(%op, "state replaced by another replica's");

@@ -3,8 +3,8 @@
 use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;
 use vr_core::{
-    Ballot, Digest, Entry, Envelope, Epoch, Generation, Header, Incarnation, Kind, Lineage, Message, Op,
-    ReplicaId, RequestNumber, View,
+    Ballot, Configuration, Digest, Entry, Envelope, Epoch, Generation, Header, Incarnation, Kind, Lineage,
+    Message, Op, Refusal, ReplicaId, RequestNumber, View,
 };
 use vr_proto::peer as pb;
 use vr_proto::peer::envelope::Message as Pb;
@@ -211,10 +211,11 @@ fn to_pb(message: &Message) -> Pb {
             op: op.0,
             headers: headers.iter().map(header_to).collect(),
         }),
-        Message::GetView { nonce, promised, checkpoint } => Pb::GetView(pb::GetView {
+        Message::GetView { nonce, promised, checkpoint, epoch } => Pb::GetView(pb::GetView {
             nonce: *nonce,
             promised: ballot_to(*promised),
             checkpoint: checkpoint.0,
+            epoch: epoch.0,
         }),
         Message::ViewIs { nonce, ballot, commit, op, digest } => Pb::ViewIs(pb::ViewIs {
             nonce: *nonce,
@@ -245,6 +246,23 @@ fn to_pb(message: &Message) -> Pb {
             next: next.clone(),
         }),
         Message::Root { op, root } => Pb::Root(pb::Root { op: op.0, root: digest_to(root) }),
+        Message::NewEpoch { configuration, op, digest } => Pb::NewEpoch(pb::NewEpoch {
+            configuration: configuration.encode().into(),
+            op: op.0,
+            digest: digest_to(digest),
+        }),
+        Message::EpochStarted { epoch } => Pb::EpochStarted(pb::EpochStarted { epoch: epoch.0 }),
+        Message::Reconfigure { token, replaces, next } => Pb::Reconfigure(pb::Reconfigure {
+            token: *token,
+            replaces: digest_to(replaces),
+            next: next.encode().into(),
+        }),
+        Message::ReconfigureIs { token, outcome } => {
+            Pb::ReconfigureIs(pb::ReconfigureIs { token: *token, outcome: Some(outcome_to(outcome)) })
+        }
+        Message::HandOff { ballot, view } => {
+            Pb::HandOff(pb::HandOff { ballot: ballot_to(*ballot), view: view.0 })
+        }
     }
 }
 
@@ -285,7 +303,8 @@ fn from_pb(message: Pb) -> Result<Message, String> {
             headers: m.headers.into_iter().map(header).collect::<Result<_, _>>()?,
         },
         Pb::GetView(m) => {
-            Message::GetView { nonce: m.nonce, promised: ballot(m.promised)?, checkpoint: Op(m.checkpoint) }
+            let (promised, checkpoint) = (ballot(m.promised)?, Op(m.checkpoint));
+            Message::GetView { nonce: m.nonce, promised, checkpoint, epoch: Epoch(m.epoch) }
         }
         Pb::ViewIs(m) => Message::ViewIs {
             nonce: m.nonce,
@@ -314,6 +333,22 @@ fn from_pb(message: Pb) -> Result<Message, String> {
             next: m.next,
         },
         Pb::Root(m) => Message::Root { op: Op(m.op), root: digest(&m.root)? },
+        Pb::NewEpoch(m) => Message::NewEpoch {
+            configuration: configuration(&m.configuration)?,
+            op: Op(m.op),
+            digest: digest(&m.digest)?,
+        },
+        Pb::EpochStarted(m) => Message::EpochStarted { epoch: Epoch(m.epoch) },
+        Pb::Reconfigure(m) => Message::Reconfigure {
+            token: m.token,
+            replaces: digest(&m.replaces)?,
+            next: configuration(&m.next)?,
+        },
+        Pb::ReconfigureIs(m) => Message::ReconfigureIs {
+            token: m.token,
+            outcome: outcome(m.outcome.ok_or("an answer without an outcome")?)?,
+        },
+        Pb::HandOff(m) => Message::HandOff { ballot: ballot(m.ballot)?, view: View(m.view) },
         Pb::LeaseAsk(_)
         | Pb::LeaseAnswer(_)
         | Pb::CutWanted(_)
@@ -322,6 +357,36 @@ fn from_pb(message: Pb) -> Result<Message, String> {
             return Err("a driver's message in the protocol".to_owned());
         }
     })
+}
+
+fn configuration(bytes: &[u8]) -> Result<Configuration, String> {
+    Configuration::decode(bytes).map_err(|e| e.to_string())
+}
+
+fn outcome_to(outcome: &Result<Epoch, Refusal>) -> pb::reconfigure_is::Outcome {
+    use pb::reconfigure_is::{NotReady, Outcome as Pb, Stale, Unanswered};
+    match outcome {
+        Ok(epoch) => Pb::Epoch(epoch.0),
+        Err(Refusal::Stale { now, epoch }) => Pb::Stale(Stale { now: digest_to(now), epoch: epoch.0 }),
+        Err(Refusal::Pending { epoch }) => Pb::Pending(epoch.0),
+        Err(Refusal::NotReady { id, lag }) => Pb::NotReady(NotReady { id: id.0, lag: *lag }),
+        Err(Refusal::ReusedId(id)) => Pb::ReusedId(id.0),
+        Err(Refusal::Invalid(why)) => Pb::Invalid(why.clone()),
+        Err(Refusal::Unanswered) => Pb::Unanswered(Unanswered {}),
+    }
+}
+
+fn outcome(outcome: pb::reconfigure_is::Outcome) -> Result<Result<Epoch, Refusal>, String> {
+    use pb::reconfigure_is::Outcome as Pb;
+    Ok(Err(match outcome {
+        Pb::Epoch(epoch) => return Ok(Ok(Epoch(epoch))),
+        Pb::Stale(m) => Refusal::Stale { now: digest(&m.now)?, epoch: Epoch(m.epoch) },
+        Pb::Pending(epoch) => Refusal::Pending { epoch: Epoch(epoch) },
+        Pb::NotReady(m) => Refusal::NotReady { id: ReplicaId(m.id), lag: m.lag },
+        Pb::ReusedId(id) => Refusal::ReusedId(ReplicaId(id)),
+        Pb::Invalid(why) => Refusal::Invalid(why),
+        Pb::Unanswered(_) => Refusal::Unanswered,
+    }))
 }
 
 fn ballot_to(ballot: Ballot) -> Option<pb::Ballot> {
@@ -357,6 +422,7 @@ fn header(header: pb::Header) -> Result<Header, String> {
         1 => Kind::Requests,
         2 => Kind::NewView,
         3 => Kind::Checkpoint,
+        4 => Kind::Reconfigure,
         other => return Err(format!("entry kind {other} is not known: is the sender newer?")),
     };
     Ok(Header {
@@ -384,6 +450,29 @@ fn entry(entry: pb::Entry) -> Result<Entry, String> {
 mod tests {
     use super::*;
 
+    fn members() -> Configuration {
+        let mut it = Configuration::bare(Epoch(1), [3, 1].map(ReplicaId));
+        it.learners.push(vr_core::Member { domain: "b".to_owned(), ..vr_core::Member::bare(ReplicaId(7)) });
+        it
+    }
+
+    #[test]
+    fn every_outcome_of_a_reconfiguration_comes_back_as_it_was() {
+        let refusals = [
+            Refusal::Stale { now: Digest([1; 32]), epoch: Epoch(2) },
+            Refusal::Pending { epoch: Epoch(3) },
+            Refusal::NotReady { id: ReplicaId(4), lag: Some(0) },
+            Refusal::NotReady { id: ReplicaId(4), lag: None },
+            Refusal::ReusedId(ReplicaId(5)),
+            Refusal::Invalid("why".to_owned()),
+            Refusal::Unanswered,
+        ];
+        for sent in refusals.into_iter().map(Err).chain([Ok(Epoch(0)), Ok(Epoch(9))]) {
+            assert_eq!(outcome(outcome_to(&sent)), Ok(sent));
+        }
+        assert!(from_pb(Pb::ReconfigureIs(pb::ReconfigureIs { token: 1, outcome: None })).is_err());
+    }
+
     fn every_message() -> Vec<Message> {
         let ballot = Ballot { epoch: Epoch(1), view: View(7) };
         let header = Header {
@@ -410,7 +499,7 @@ mod tests {
             Message::StartViewChange { ballot },
             Message::DoViewChange { ballot, last_normal: ballot, commit, op, headers: vec![header] },
             Message::StartView { ballot, commit, op, headers: vec![header, header] },
-            Message::GetView { nonce: 1, promised: ballot, checkpoint: op },
+            Message::GetView { nonce: 1, promised: ballot, checkpoint: op, epoch: Epoch(3) },
             Message::ViewIs { nonce: 1, ballot, commit, op, digest },
             Message::Standing { nonce: 1, promised: ballot, amnesiac: true },
             Message::GetEntries { ballot, from: commit, to: op },
@@ -419,6 +508,10 @@ mod tests {
             Message::State { ballot, cut: op, root: digest, chunk: Bytes::from_static(b"c"), next: None },
             Message::State { ballot, cut: op, root: digest, chunk: Bytes::new(), next: Some(Bytes::new()) },
             Message::Root { op, root: digest },
+            Message::NewEpoch { configuration: members(), op, digest },
+            Message::EpochStarted { epoch: Epoch(4) },
+            Message::Reconfigure { token: 5, replaces: digest, next: members() },
+            Message::HandOff { ballot, view: View(9) },
         ]
     }
 

@@ -139,10 +139,10 @@ fn narrow(wide: [u8; 16]) -> u64 {
 
 impl Tables {
     pub(super) fn new(bounds: &Bounds) -> Tables {
-        let order = (1..=REPLICAS as u64).map(ReplicaId).collect();
+        let order = (1..=REPLICAS as u64).map(ReplicaId);
         Tables {
             bounds: bounds.clone(),
-            configuration: Configuration { epoch: EPOCH, order },
+            configuration: Configuration::bare(EPOCH, order),
             locals: RwLock::new(Numbered::new()),
             messages: RwLock::new(Numbered::new()),
         }

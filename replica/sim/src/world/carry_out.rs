@@ -58,7 +58,7 @@ impl<M: Machine> World<M> {
         let session = self.nodes[index].session();
         match effect {
             Effect::Send(to, message) => {
-                let to = self.configuration.order.iter().position(|member| *member == to);
+                let to = self.configuration.position(to);
                 let to = to.ok_or_else(|| Broken::new("known-peers", format!("{id} sends to a stranger")))?;
                 require!(to != index, "known-peers", "replica {id} sends to itself: {message:?}");
                 self.post(index, to, message)
@@ -130,6 +130,12 @@ impl<M: Machine> World<M> {
                 Ok(())
             }
             Effect::Release(_) | Effect::ReleaseState(_) => Ok(()),
+            Effect::Reconfigured { .. }
+            | Effect::HandedOff { .. }
+            | Effect::Configuration(_)
+            | Effect::Retired(_) => {
+                Err(Broken::new("members-stay", format!("replica {id} reconfigures, but nobody asked")))
+            }
             Effect::Fatal(reason) => Err(Broken::new("nothing-fatal", format!("replica {id}: {reason}"))),
         }
     }
@@ -265,7 +271,11 @@ impl<M: Machine> World<M> {
             Status::Halted => {
                 return Err(Broken::new("nothing-fatal", format!("replica {id} has halted")));
             }
-            Status::ViewChange | Status::Recovering | Status::Syncing => {}
+            Status::ViewChange
+            | Status::Recovering
+            | Status::Syncing
+            | Status::Transitioning
+            | Status::Retiring => {}
         }
         Ok(())
     }
@@ -276,7 +286,7 @@ impl<M: Machine> World<M> {
         let order = &self.configuration.order;
         node.is_up()
             && node.status == Status::Normal
-            && order[(node.ballot.view.0 % order.len() as u64) as usize] == node.id
+            && order[(node.ballot.view.0 % order.len() as u64) as usize].id == node.id
     }
 
     /// A primary's log holds what was committed in any ballot up to its own. The chain makes one comparison enough.

@@ -136,7 +136,7 @@ impl<M: Machine> World<M> {
             phase: healing::Phase::Faults,
             majority_was_lost: false,
             without_memory_when_lost: Vec::new(),
-            configuration: Configuration { epoch: EPOCH, order: ids },
+            configuration: Configuration::bare(EPOCH, ids),
             effects: Effects(Vec::new()),
             history: History::new(),
             gateways: Gateways::default(),
@@ -257,7 +257,7 @@ impl<M: Machine> World<M> {
             return Ok(());
         }
         let kind = MessageKind::of(&envelope.message);
-        let sender = self.configuration.order.iter().position(|id| *id == envelope.from);
+        let sender = self.configuration.position(envelope.from);
         let sender = sender.expect("only members send");
         if envelope.incarnation < self.nodes[sender].incarnation {
             self.coverage.fault(Fault::Stale);
