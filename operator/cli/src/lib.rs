@@ -10,6 +10,8 @@ use clap::{CommandFactory, FromArgMatches, Parser, Subcommand};
 pub mod bench;
 pub mod checkpoint;
 pub mod client;
+pub mod cluster;
+pub mod control;
 pub mod dev;
 pub mod drill;
 pub mod endpoint;
@@ -38,6 +40,8 @@ enum Command {
     Dev(dev::Dev),
     Drill(drill::Drill),
     Checkpoint(checkpoint::Checkpoint),
+    Status(cluster::status::Status),
+    View(cluster::view::View),
     #[command(name = "s3-server", hide = true)]
     S3Server(s3_server::S3Server),
 }
@@ -63,6 +67,8 @@ pub fn main() -> ExitCode {
         Command::Dev(dev) => dev.run().map(|()| ExitCode::SUCCESS),
         Command::Drill(drill) => drill.run(),
         Command::Checkpoint(checkpoint) => checkpoint.run().map(|()| ExitCode::SUCCESS),
+        Command::Status(status) => status.run().map(|()| ExitCode::SUCCESS),
+        Command::View(view) => view.run().map(|()| ExitCode::SUCCESS),
         Command::S3Server(server) => server.run().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

@@ -15,6 +15,39 @@ pub enum Format {
     Json,
 }
 
+/// How a page is printed that has more to show than a screen is wide.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, clap::ValueEnum)]
+pub enum Form {
+    /// For people.
+    #[default]
+    Table,
+    /// For people with a wide screen: every column.
+    Wide,
+    /// For programs: one JSON object.
+    Json,
+    /// The same as YAML.
+    Yaml,
+}
+
+impl Form {
+    /// Prints `data`, or what `show` makes of it; its argument says whether that may be wide.
+    ///
+    /// # Errors
+    /// When stdout is closed.
+    pub fn print<D: std::fmt::Display>(
+        self,
+        data: &impl Serialize,
+        show: impl FnOnce(bool) -> D,
+    ) -> anyhow::Result<()> {
+        match self {
+            Form::Table => text(show(false)),
+            Form::Wide => text(show(true)),
+            Form::Json => json(data),
+            Form::Yaml => text(serde_yaml::to_string(data)?.trim_end()),
+        }
+    }
+}
+
 /// Prints `data` as one line of JSON.
 ///
 /// # Errors
