@@ -10,6 +10,7 @@ use serde_json::Value;
 
 /// Crate, its folder, and the crates of ours that it may use.
 const LAYERS: &[(&str, &str, &[&str])] = &[
+    ("vr-api", "operator/api", &[]),
     ("vr", "operator/cli", &["vr-checkpoint", "vr-proto", "vr-replica"]),
     ("vr-replica", "replica/server", &["vr-checkpoint", "vr-core", "vr-proto", "vr-store", "vr-tree"]),
     (
