@@ -1,6 +1,7 @@
 //! A batch of requests as bytes: the body of a [`Kind::Requests`](crate::Kind::Requests) entry and of a `Forward`.
 //!
 //! Each request is client, incarnation and number (u64 each), length (u32), bytes; little-endian, one after another.
+//! Number 0 is a Register, and carries nothing.
 
 use crate::codec::{DecodeError, Reader};
 use crate::ids::{Incarnation, RequestNumber, SessionId};
@@ -78,10 +79,10 @@ impl<'a> Iterator for Requests<'a> {
 fn read<'a>(reader: &mut Reader<'a>) -> Result<Request<'a>, DecodeError> {
     let session = SessionId { client: reader.u64()?, incarnation: Incarnation(reader.u64()?) };
     let number = RequestNumber(reader.u64()?);
-    if number.0 == 0 {
-        return Err(DecodeError::Value { what: "a request's number", value: 0 });
-    }
     let len = reader.u32()? as usize;
+    if number == RequestNumber::REGISTER && len > 0 {
+        return Err(DecodeError::Value { what: "the length of a Register", value: len as u64 });
+    }
     Ok(Request { session, number, body: reader.take(len)? })
 }
 
@@ -102,15 +103,17 @@ mod tests {
     }
 
     #[test]
-    fn a_cut_batch_and_number_zero_are_refused() {
+    fn a_cut_batch_and_a_register_with_a_body_are_refused() {
         let mut batch = Vec::new();
         push(&mut batch, SessionId::default(), RequestNumber(1), b"one");
         for len in 1..batch.len() {
             assert!(check(&batch[..len]).is_err(), "{len}");
             assert_eq!(requests(&batch[..len]).count(), 1, "it must end at the error");
         }
-        let mut zero = Vec::new();
-        push(&mut zero, SessionId::default(), RequestNumber(0), b"one");
-        assert!(check(&zero).is_err());
+        let mut register = Vec::new();
+        push(&mut register, SessionId::default(), RequestNumber::REGISTER, b"");
+        assert_eq!(check(&register), Ok(()));
+        push(&mut register, SessionId::default(), RequestNumber::REGISTER, b"one");
+        assert!(check(&register).is_err());
     }
 }

@@ -107,7 +107,9 @@ mod tests {
         state.configuration.order[0].domain = "a".to_owned();
         state.highest_id = ReplicaId(8);
         state.op = Op(77);
-        state.sessions.admit(Op(7), SessionId { client: 9, incarnation: Incarnation(1) }, RequestNumber(3));
+        let session = SessionId { client: 9, incarnation: Incarnation(1) };
+        state.sessions.register(Op(7), session);
+        state.sessions.admit(Op(7), session, RequestNumber(3));
         let bytes = state.encode();
         assert_eq!(CoreState::decode(&bytes), Ok(state));
         (0..bytes.len()).for_each(|len| assert!(CoreState::decode(&bytes[..len]).is_err(), "{len}"));

@@ -28,16 +28,18 @@ impl Executor {
         &self.core.sessions
     }
 
-    /// Executes the next entry. `wanted` says whose replies are needed; `numbers` receives theirs, in the order of
-    /// `replies`. Returns the snapshot if the entry is a cut.
+    /// Executes the next entry. `wanted` says whose replies are needed; `answered` receives theirs, in the order of
+    /// `replies`, and `opened` the sessions that the entry registers. Returns the snapshot if the entry is a cut.
+    #[allow(clippy::too_many_arguments, reason = "buffers of the caller's, so that execution allocates none")]
     pub(crate) fn execute<S: StateMachine>(
         &mut self,
         state: &mut S,
         entry: &Entry,
         digest: Digest,
         wanted: impl Fn(SessionId, RequestNumber) -> bool,
-        numbers: &mut Vec<RequestNumber>,
+        answered: &mut Vec<(SessionId, RequestNumber)>,
         replies: &mut Vec<S::Reply>,
+        opened: &mut Vec<SessionId>,
     ) -> Option<S::Snapshot> {
         let header = &entry.header;
         assert!(
@@ -55,13 +57,17 @@ impl Executor {
                 let mut accepted = Vec::with_capacity(entry.body.len() / 64);
                 for request in crate::batch::requests(&entry.body) {
                     let request = request.expect("a batch is checked before it enters the log");
+                    if request.number == RequestNumber::REGISTER {
+                        opened.push(self.core.sessions.register(header.op, request.session));
+                        continue;
+                    }
                     let new = self.core.sessions.admit(header.op, request.session, request.number);
                     if !new && !on(Mutant::EveryRequestNew) {
                         continue;
                     }
                     let reply_wanted = wanted(request.session, request.number);
                     if reply_wanted {
-                        numbers.push(request.number);
+                        answered.push((request.session, request.number));
                     }
                     accepted.push(Accepted {
                         session: request.session,
@@ -74,7 +80,7 @@ impl Executor {
                     state.execute(At { op: header.op, time: header.time }, &accepted, replies);
                 }
                 assert_eq!(
-                    numbers.len(),
+                    answered.len(),
                     replies.len(),
                     "a state machine answers every wanted request, once"
                 );
@@ -184,8 +190,9 @@ pub fn replay<S: StateMachine>(
             });
         }
         entry.check().map_err(ReplayError::Entry)?;
-        let (mut numbers, mut replies) = (Vec::new(), Vec::new());
-        executor.execute(state, &entry, entry.digest(), |_, _| false, &mut numbers, &mut replies);
+        let (mut answered, mut replies, mut opened) = (Vec::new(), Vec::new(), Vec::new());
+        let digest = entry.digest();
+        executor.execute(state, &entry, digest, |_, _| false, &mut answered, &mut replies, &mut opened);
         count += 1;
     }
     let core = executor.core;

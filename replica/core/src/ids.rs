@@ -48,9 +48,13 @@ number!(
     Incarnation
 );
 number!(
-    /// Number of a request inside its session; the first is 1, consecutive.
+    /// Number of a request inside its session; the first is 1, consecutive. 0 is the Register that opens it.
     RequestNumber
 );
+impl RequestNumber {
+    /// What opens the session.
+    pub const REGISTER: RequestNumber = RequestNumber(0);
+}
 
 /// One logical database for its whole life (a UUID); it survives restores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -83,13 +87,31 @@ impl fmt::Display for Ballot {
     }
 }
 
-/// Who asks: a gateway's (or client's) session. A new incarnation of the same client replaces the older session.
+/// Who asks: a replica's own gateway, or a client with a session of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
 pub struct SessionId {
-    /// The client; for a replica's own gateway its replica id.
+    /// Of a replica's own gateway its replica id; of a client a random number with the bit [`SessionId::CLIENT`].
     pub client: u64,
-    /// The client's start; larger is newer.
+    /// Of a gateway its replica's start, larger is newer; of a client the op of the entry that opened the session, 0
+    /// while it is not open.
     pub incarnation: Incarnation,
+}
+
+impl SessionId {
+    /// The bit that tells clients' numbers from replica ids.
+    pub const CLIENT: u64 = 1 << 63;
+
+    /// Whether a number is a client's.
+    #[must_use]
+    pub fn names_client(client: u64) -> bool {
+        client & SessionId::CLIENT != 0
+    }
+
+    /// Whether it is a client's own session, not a gateway's.
+    #[must_use]
+    pub fn is_client(self) -> bool {
+        SessionId::names_client(self.client)
+    }
 }
 
 /// BLAKE3 of something; what, is said where it is used.

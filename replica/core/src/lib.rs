@@ -39,9 +39,10 @@ pub use ids::*;
 pub use message::{Entry, Envelope, Header, Kind, Message};
 pub use proposal::{Proposal, Refusal};
 pub use replica::{
-    Boot, BootError, Counters, Effect, Effects, HandOffRefusal, Input, Leaving, Now, Options, PeerStanding,
-    Replica, Start, Status, VoteRecord,
+    Boot, BootError, Counters, Effect, Effects, Fate, HandOffRefusal, Input, Leaving, Now, Options,
+    PeerStanding, Replica, Start, Status, VoteRecord,
 };
+pub use sessions::WINDOW;
 pub use state_machine::{Accepted, At, Chunk, StateMachine};
 
 /// Whether rules can be broken on purpose in this build: never in a product.

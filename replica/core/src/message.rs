@@ -69,8 +69,10 @@ pub enum Message {
     Forward {
         requests: Bytes,
     },
-    /// The primary will not take these requests now (queue full); surely not executed by this attempt.
+    /// The primary will not take these requests of a session now (queue full, or the session is not open as far as it
+    /// knows); surely not executed by this attempt.
     Refused {
+        session: SessionId,
         numbers: Vec<RequestNumber>,
     },
 

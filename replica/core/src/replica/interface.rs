@@ -142,6 +142,26 @@ pub enum Input {
         /// What the state machine will be given.
         body: bytes::Bytes,
     },
+    /// A client wants a session of its own; answered by [`Effect::Registered`] once that is executed here, or not at
+    /// all: then the client asks again, here or at another replica.
+    Register {
+        /// A random number of the client's with the bit [`SessionId::CLIENT`], chosen once per session.
+        client: u64,
+    },
+    /// Requests of a client in its own session, answered by [`Effect::Answers`], [`Effect::Declined`] or
+    /// [`Effect::Forgotten`]. The client may have sent them to other replicas before. Their numbers reach at most
+    /// [`crate::WINDOW`]` / 2` beyond the lowest that the client has no answer to.
+    Requests {
+        /// As registered.
+        session: SessionId,
+        /// What is asked; numbers from 1.
+        requests: Vec<(RequestNumber, bytes::Bytes)>,
+    },
+    /// A client is not connected any more: its unanswered requests are not sent on again by this replica.
+    Leave {
+        /// Its session; with incarnation 0 where it only waited for one.
+        session: SessionId,
+    },
     /// A gateway read wants to be linearizable; answered by [`Effect::ReadReady`]. Tokens are the driver's.
     Read {
         /// Chosen by the driver, unique among those waiting.
@@ -184,6 +204,15 @@ pub enum Input {
     },
 }
 
+/// What is known of a client's request that is not taken.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Fate {
+    /// Not executed by being handed in now. If no other replica was handed it either, it is surely not executed.
+    Rejected,
+    /// Executed, once; its answer is lost here.
+    Unknown,
+}
+
 /// What a driver is to do.
 pub enum Effect<S: StateMachine> {
     /// Send to one peer; may be lost.
@@ -210,6 +239,35 @@ pub enum Effect<S: StateMachine> {
     Unknown {
         /// Which.
         number: RequestNumber,
+    },
+    /// Requests in clients' own sessions were executed at `op`. Every replica says so of every client, connected here or
+    /// not, so that a driver can keep the answers for clients that come over from another replica: what was executed is
+    /// not executed again, and nobody but the drivers has its answer.
+    Answers {
+        /// Where.
+        op: Op,
+        /// Whose, which, and what it answered.
+        answers: Vec<(SessionId, RequestNumber, S::Reply)>,
+    },
+    /// A client's request is not taken.
+    Declined {
+        /// Whose.
+        session: SessionId,
+        /// Which.
+        number: RequestNumber,
+        /// What is known of it.
+        fate: Fate,
+    },
+    /// A client that asked for a session has it.
+    Registered {
+        /// Its name, to be used in all requests.
+        session: SessionId,
+    },
+    /// A client's session is no longer in the table: others were more active. Of its unanswered requests nothing is
+    /// known, and none of them will be executed from now on.
+    Forgotten {
+        /// Which.
+        session: SessionId,
     },
     /// The read may be served from the state as it is now.
     ReadReady {

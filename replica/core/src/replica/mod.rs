@@ -208,6 +208,9 @@ impl<S: StateMachine> Replica<S> {
         match input {
             Input::Message(envelope) => self.receive(envelope, out),
             Input::Submit { number, body } => self.submit(number, body, out),
+            Input::Register { client } => self.register(client, out),
+            Input::Requests { session, requests } => self.requests(session, requests, out),
+            Input::Leave { session } => self.left(session),
             Input::Read { token } => self.read(token, out),
             Input::Turn => self.flush(out),
             Input::Tick => self.tick(out),
@@ -346,7 +349,7 @@ impl<S: StateMachine> Replica<S> {
         self.peers.iter().map(peer::Peer::standing)
     }
 
-    /// Requests of this replica's gateway that are not answered yet.
+    /// Requests of this replica's gateway, its clients' own sessions included, that are not answered yet.
     #[must_use]
     pub fn pending(&self) -> usize {
         self.gateway.len()
@@ -393,8 +396,8 @@ impl<S: StateMachine> Replica<S> {
         }
         match message {
             Message::Forward { requests } => self.on_forward(from, &requests, out),
-            Message::Refused { numbers } => {
-                self.gateway.refused(&numbers, self.now.mono + self.options.retry)
+            Message::Refused { session, numbers } => {
+                self.gateway.refused(session, &numbers, self.now.mono + self.options.retry)
             }
             Message::Prepare { ballot, commit, entry } => self.on_prepare(from, ballot, commit, entry, out),
             Message::PrepareOk { ballot, op, digest } => self.on_prepare_ok(from, ballot, op, digest, out),
@@ -461,6 +464,11 @@ impl<S: StateMachine> Replica<S> {
     fn refuse_everything(&mut self, input: Input, out: &mut Effects<S>) {
         match input {
             Input::Submit { number, .. } => out.push(Effect::Rejected { number }),
+            Input::Requests { session, requests } => {
+                for (number, _) in requests {
+                    out.push(Effect::Declined { session, number, fate: Fate::Rejected });
+                }
+            }
             Input::Read { token } => out.push(Effect::ReadFailed { token }),
             _ => {}
         }

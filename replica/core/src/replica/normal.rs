@@ -4,11 +4,11 @@ use super::{AHEAD, Effect, Effects, Replica, Status};
 use crate::ids::*;
 use crate::message::{Entry, Kind, Message};
 use crate::mutants::{Mutant, on};
-use crate::sessions::Sessions;
+use crate::sessions::{Sessions, Verdict};
 use crate::state_machine::StateMachine;
 use crate::{batch, codec, quorum};
 use bytes::Bytes;
-use std::collections::VecDeque;
+use std::collections::{BTreeMap, VecDeque};
 
 /// Unacknowledged entries that are sent again to a peer at once, at most.
 const RESEND: u64 = 8;
@@ -51,6 +51,14 @@ impl Lead {
             cut_proposed: Op(0),
         }
     }
+
+    /// Notes a request as on its way. A Register that is on its way lets the requests behind it follow at once.
+    fn track(&mut self, op: Op, session: SessionId, number: RequestNumber) {
+        self.in_flight.track(op, session);
+        if number != RequestNumber::REGISTER {
+            self.in_flight.admit(op, session, number);
+        }
+    }
 }
 
 impl<S: StateMachine> Replica<S> {
@@ -72,7 +80,7 @@ impl<S: StateMachine> Replica<S> {
         while let Some(entry) = self.log.entry(op) {
             match entry.header.kind {
                 Kind::Requests => batch::requests(&entry.body).flatten().for_each(|request| {
-                    self.lead.in_flight.admit(op, request.session, request.number);
+                    self.lead.track(op, request.session, request.number);
                 }),
                 Kind::Checkpoint => self.lead.cut_proposed = op,
                 Kind::NewView | Kind::Reconfigure => {}
@@ -80,8 +88,9 @@ impl<S: StateMachine> Replica<S> {
             op = op.next();
         }
         self.choose_shipper();
-        for (number, body) in self.gateway.all() {
-            self.enqueue(self.gateway.session(), number, body);
+        let open = self.executor.sessions().is_open(self.gateway.session());
+        for (session, number, body) in self.gateway.all(open) {
+            self.enqueue(session, number, body);
         }
         self.flush(out);
     }
@@ -93,18 +102,47 @@ impl<S: StateMachine> Replica<S> {
         self.lead.cut_wanted = false;
     }
 
-    /// A request for this primary; `false` if it had to be turned away.
+    /// A request of this primary's own gateway, which bounds what it holds; `false` if its session is not open.
     pub(super) fn enqueue(&mut self, session: SessionId, number: RequestNumber, body: Bytes) -> bool {
-        let known = |sessions: &Sessions| !sessions.is_new(session, number) && !on(Mutant::EveryRequestNew);
-        if known(self.executor.sessions()) || known(&self.lead.in_flight) {
+        self.enqueue_within(usize::MAX, session, number, body)
+    }
+
+    /// A request for this primary; `false` if it had to be turned away, because so many are queued or because its
+    /// session is not open.
+    fn enqueue_within(
+        &mut self,
+        most: usize,
+        session: SessionId,
+        number: RequestNumber,
+        body: Bytes,
+    ) -> bool {
+        let (table, in_flight) = (self.executor.sessions(), &self.lead.in_flight);
+        let repeated = if number == RequestNumber::REGISTER {
+            // A client that is in the table keeps its session; a member may have come back with a newer start.
+            let known = table.of(session.client);
+            let open =
+                known.is_some_and(|known| session.is_client() || known.incarnation >= session.incarnation);
+            open || in_flight.is_open(session)
+        } else {
+            match table.verdict(session, number) {
+                Verdict::Closed if !in_flight.is_open(session) => {
+                    self.counters.refused_requests += 1;
+                    return false;
+                }
+                Verdict::Seen => true,
+                _ => in_flight.verdict(session, number) == Verdict::Seen,
+            }
+        };
+        let repeated = repeated && !on(Mutant::EveryRequestNew);
+        if repeated {
             self.counters.repeated_requests += 1;
             return true;
         }
-        if self.lead.queue.len() >= self.options.window * self.members() {
+        if self.lead.queue.len() >= most {
             self.counters.refused_requests += 1;
             return false;
         }
-        self.lead.in_flight.admit(self.log.op(), session, number);
+        self.lead.track(self.log.op(), session, number);
         self.lead.queue.push_back(Queued { session, number, body });
         true
     }
@@ -114,18 +152,20 @@ impl<S: StateMachine> Replica<S> {
             self.counters.dropped_ballot += 1;
             return;
         }
-        let mut refused = Vec::new();
+        let most = self.options.window * self.members();
+        let mut refused: BTreeMap<SessionId, Vec<RequestNumber>> = BTreeMap::new();
         for request in batch::requests(requests) {
             let Ok(request) = request else {
                 self.counters.dropped_malformed += 1;
                 break;
             };
-            if !self.enqueue(request.session, request.number, requests.slice_ref(request.body)) {
-                refused.push(request.number);
+            let body = requests.slice_ref(request.body);
+            if !self.enqueue_within(most, request.session, request.number, body) {
+                refused.entry(request.session).or_default().push(request.number);
             }
         }
-        if !refused.is_empty() {
-            out.push(Effect::Send(from, Message::Refused { numbers: refused }));
+        for (session, numbers) in refused {
+            out.push(Effect::Send(from, Message::Refused { session, numbers }));
         }
     }
 
@@ -375,20 +415,33 @@ impl<S: StateMachine> Replica<S> {
             let entry = self.log.entry(op).expect("what is committed is held before it is executed").clone();
             let digest = self.log.digest_at(op).expect("a held entry has a digest");
             self.cuts.count_bytes(codec::HEADER_BYTES + entry.body.len());
-            let (mut numbers, mut replies) = (Vec::new(), Vec::new());
-            let (ours, gateway) = (self.gateway.session(), &self.gateway);
+            let (mut answered, mut replies, mut opened) = (Vec::new(), Vec::new(), Vec::new());
+            let gateway = &self.gateway;
             let snapshot = self.executor.execute(
                 &mut self.state,
                 &entry,
                 digest,
-                |session, number| session == ours && gateway.is_pending(number),
-                &mut numbers,
+                |session, number| gateway.wants(session, number),
+                &mut answered,
                 &mut replies,
+                &mut opened,
             );
             self.counters.executed += 1;
-            for (number, reply) in numbers.into_iter().zip(replies) {
-                self.gateway.answered(number);
-                out.push(Effect::Reply { number, op, reply });
+            if !opened.is_empty() {
+                opened.iter().for_each(|session| self.lead.in_flight.executed_register(*session));
+                self.gateway.opened(&opened, self.executor.sessions(), op, out);
+            }
+            let (ours, mut answers) = (self.gateway.session(), Vec::new());
+            for ((session, number), reply) in answered.into_iter().zip(replies) {
+                self.gateway.answered(session, number);
+                if session == ours {
+                    out.push(Effect::Reply { number, op, reply });
+                } else {
+                    answers.push((session, number, reply));
+                }
+            }
+            if !answers.is_empty() {
+                out.push(Effect::Answers { op, answers });
             }
             let header = entry.header;
             out.push(Effect::Committed(entry));

@@ -561,7 +561,7 @@ impl<S: StateMachine> Replica<S> {
         self.executor = Executor::new(core);
         self.cuts.replaced(op, out);
         self.cut_kept(Some(root), out);
-        self.gateway.jumped(self.executor.sessions(), out);
+        self.gateway.jumped(self.executor.sessions(), op, out);
         out.push(Effect::StateReplaced(op));
         catch_up.keep = op;
         catch_up.staged.clear();

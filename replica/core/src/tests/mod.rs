@@ -2,6 +2,7 @@
 
 mod recovery;
 mod service;
+mod sessions;
 mod swarm;
 mod views;
 mod world;

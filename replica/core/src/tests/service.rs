@@ -249,6 +249,7 @@ fn a_replay_ends_where_the_replica_stands() {
 #[test]
 fn a_request_that_stands_in_the_log_twice_is_executed_once() {
     let mut body = Vec::new();
+    crate::batch::push(&mut body, SessionId::default(), RequestNumber::REGISTER, b"");
     crate::batch::push(&mut body, SessionId::default(), RequestNumber(1), b"once");
     let entry =
         |op, parent| Entry::new(Op(op), Ballot::default(), Kind::Requests, 0, parent, body.clone().into());

@@ -93,6 +93,15 @@ pub(super) enum Outcome {
     Unknown,
 }
 
+/// What a replica said about clients' own sessions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Told {
+    Answer(SessionId, u64, Op),
+    Declined(SessionId, u64, Fate),
+    Registered(SessionId),
+    Forgotten(SessionId),
+}
+
 pub(super) struct Letter {
     pub(super) at: u64,
     pub(super) to: u64,
@@ -102,6 +111,7 @@ pub(super) struct Letter {
 pub(super) struct Node {
     pub(super) replica: Replica<Ledger>,
     pub(super) outcomes: BTreeMap<u64, Outcome>,
+    pub(super) told: Vec<Told>,
     pub(super) reads: BTreeMap<u64, bool>,
     /// The same, with what was executed at that moment.
     pub(super) read_at: BTreeMap<u64, (bool, Op)>,
@@ -204,6 +214,7 @@ impl World {
         let node = Node {
             replica,
             outcomes: BTreeMap::new(),
+            told: Vec::new(),
             reads: BTreeMap::new(),
             read_at: BTreeMap::new(),
             certified: Vec::new(),
@@ -280,6 +291,16 @@ impl World {
                 Effect::Unknown { number } => {
                     self.node(id).outcomes.insert(number.0, Outcome::Unknown);
                 }
+                Effect::Answers { op, answers } => {
+                    for (session, number, _) in answers {
+                        self.node(id).told.push(Told::Answer(session, number.0, op));
+                    }
+                }
+                Effect::Declined { session, number, fate } => {
+                    self.node(id).told.push(Told::Declined(session, number.0, fate));
+                }
+                Effect::Registered { session } => self.node(id).told.push(Told::Registered(session)),
+                Effect::Forgotten { session } => self.node(id).told.push(Told::Forgotten(session)),
                 Effect::ReadReady { token } => {
                     let node = self.node(id);
                     node.reads.insert(token, true);

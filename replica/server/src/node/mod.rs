@@ -359,6 +359,10 @@ impl Node {
             Effect::Reply { number, reply, .. } => self.gateway.answer(number, Ok(reply)),
             Effect::Rejected { number } => self.gateway.answer(number, Err(Failure::NotExecuted)),
             Effect::Unknown { number } => self.gateway.answer(number, Err(Failure::Unknown)),
+            Effect::Answers { .. }
+            | Effect::Declined { .. }
+            | Effect::Registered { .. }
+            | Effect::Forgotten { .. } => {}
             Effect::ReadReady { token } => self.gateway.round_ended(token, true),
             Effect::ReadFailed { token } => self.gateway.round_ended(token, false),
             Effect::Committed(entry) => self.tiering.committed(&entry),

@@ -4,7 +4,7 @@ use bytes::{BufMut, Bytes, BytesMut};
 use prost::Message as _;
 use vr_core::{
     Ballot, Configuration, Digest, Entry, Envelope, Epoch, Generation, Header, Incarnation, Kind, Lineage,
-    Message, Op, Refusal, ReplicaId, RequestNumber, View,
+    Message, Op, Refusal, ReplicaId, RequestNumber, SessionId, View,
 };
 use vr_proto::peer as pb;
 use vr_proto::peer::envelope::Message as Pb;
@@ -168,9 +168,11 @@ pub fn decode(payload: Bytes) -> Result<Incoming, String> {
 fn to_pb(message: &Message) -> Pb {
     match message {
         Message::Forward { requests } => Pb::Forward(pb::Forward { requests: requests.clone() }),
-        Message::Refused { numbers } => {
-            Pb::Refused(pb::Refused { numbers: numbers.iter().map(|n| n.0).collect() })
-        }
+        Message::Refused { session, numbers } => Pb::Refused(pb::Refused {
+            numbers: numbers.iter().map(|n| n.0).collect(),
+            client: session.client,
+            incarnation: session.incarnation.0,
+        }),
         Message::Prepare { ballot, commit, entry } => Pb::Prepare(pb::Prepare {
             ballot: ballot_to(*ballot),
             commit: commit.0,
@@ -269,7 +271,10 @@ fn to_pb(message: &Message) -> Pb {
 fn from_pb(message: Pb) -> Result<Message, String> {
     Ok(match message {
         Pb::Forward(m) => Message::Forward { requests: m.requests },
-        Pb::Refused(m) => Message::Refused { numbers: m.numbers.into_iter().map(RequestNumber).collect() },
+        Pb::Refused(m) => Message::Refused {
+            session: SessionId { client: m.client, incarnation: Incarnation(m.incarnation) },
+            numbers: m.numbers.into_iter().map(RequestNumber).collect(),
+        },
         Pb::Prepare(m) => Message::Prepare {
             ballot: ballot(m.ballot)?,
             commit: Op(m.commit),
@@ -487,7 +492,10 @@ mod tests {
         let (op, commit, digest) = (Op(9), Op(8), Digest([5; 32]));
         vec![
             Message::Forward { requests: Bytes::from_static(b"batch") },
-            Message::Refused { numbers: vec![RequestNumber(1), RequestNumber(9)] },
+            Message::Refused {
+                session: SessionId { client: 7, incarnation: Incarnation(3) },
+                numbers: vec![RequestNumber(1), RequestNumber(9)],
+            },
             Message::Prepare { ballot, commit, entry: entry.clone() },
             Message::PrepareOk { ballot, op, digest },
             Message::Commit { ballot, commit, digest, round: 3, shipper: Some(ReplicaId(2)) },

@@ -93,6 +93,13 @@ impl<M: Machine> World<M> {
                 self.gateways.given_up(session, number, Outcome::Unknown)?;
                 self.answered(index, number)
             }
+            Effect::Answers { .. }
+            | Effect::Declined { .. }
+            | Effect::Registered { .. }
+            | Effect::Forgotten { .. } => Err(Broken::new(
+                "no-invented-clients",
+                format!("replica {id} answers a client; there is none"),
+            )),
             Effect::ReadReady { token } => self.read_over(index, token, true),
             Effect::ReadFailed { token } => self.read_over(index, token, false),
             Effect::Committed(entry) => self.committed(index, &entry),
