@@ -16,6 +16,7 @@ pub mod configuration;
 pub mod core_state;
 pub mod execute;
 pub mod ids;
+mod import;
 pub mod log;
 pub mod message;
 #[cfg(feature = "mutants")]
@@ -28,6 +29,7 @@ pub mod proposal;
 pub mod quorum;
 pub mod replica;
 pub mod select;
+mod sequence;
 pub mod sessions;
 pub mod state_machine;
 
@@ -36,14 +38,16 @@ pub use configuration::{Configuration, Member};
 pub use core_state::CoreState;
 pub use execute::{ReplayEnd, ReplayError, replay};
 pub use ids::*;
+pub use import::{Import, ImportError, import_from};
 pub use message::{Entry, Envelope, Header, Kind, Message};
 pub use proposal::{Proposal, Refusal};
 pub use replica::{
     Boot, BootError, Counters, Effect, Effects, Fate, HandOffRefusal, Input, Leaving, Now, Options,
     PeerStanding, Replica, Start, Status, VoteRecord,
 };
+pub use sequence::Sequence;
 pub use sessions::WINDOW;
-pub use state_machine::{Accepted, At, Chunk, StateMachine};
+pub use state_machine::{Accepted, At, StateMachine};
 
 /// Whether rules can be broken on purpose in this build: never in a product.
 pub const HAS_MUTANTS: bool = cfg!(feature = "mutants");

@@ -164,19 +164,21 @@ pub enum Message {
         oldest: Op,
         entries: Vec<Entry>,
     },
-    /// A portion of the state at a cut; `cut` 0 asks for the newest one with a known root.
+    /// What the asker wants of the state at a cut. `cut` 0 with an empty `want` asks which the newest one with a known
+    /// root is. `number` is the asker's and never used again by it: an answer belongs to one question.
     GetState {
         ballot: Ballot,
         cut: Op,
-        cursor: Bytes,
+        number: u64,
+        want: Bytes,
     },
-    /// `next` is `None` after the last portion. `cut` 0: the sender has none.
+    /// The answer. `cut` 0: the sender does not have it.
     State {
         ballot: Ballot,
         cut: Op,
         root: Digest,
-        chunk: Bytes,
-        next: Option<Bytes>,
+        number: u64,
+        portion: Bytes,
     },
 
     /// Root digest at a cut, for certification and the divergence alarm.

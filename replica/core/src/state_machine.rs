@@ -1,6 +1,7 @@
 //! What is replicated: the trait that a service implements to be run by the protocol.
 
 use crate::ids::{Digest, Op, RequestNumber, SessionId};
+use crate::import::Import;
 use bytes::Bytes;
 
 /// Where in history requests are executed. Everything in it comes from the log, so it is the same on every replica.
@@ -27,21 +28,14 @@ pub struct Accepted<'a> {
     pub reply_wanted: bool,
 }
 
-/// A portion of a snapshot on its way to another replica.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Chunk {
-    /// The portion, in the state machine's own encoding.
-    pub bytes: Bytes,
-    /// Where the next portion begins; `None` after the last.
-    pub next: Option<Bytes>,
-}
-
 /// A deterministic service: same requests in the same order, same state and same replies, on every replica.
 pub trait StateMachine: Sized {
     /// What a request answers, in whatever form the driver wants to send on.
     type Reply;
     /// The whole state at one op; O(1) to take and to clone, and readable on other threads.
     type Snapshot: Clone;
+    /// A state on its way in from another replica.
+    type Import: Import<Machine = Self>;
 
     /// Executes the requests of one entry in order and pushes exactly one reply for each request whose
     /// `reply_wanted` is set, in order. Must not fail and must not panic on any body: a bad request is answered with
@@ -55,13 +49,14 @@ pub trait StateMachine: Sized {
     /// The bytes the last [`StateMachine::cut`] stored; empty for a new state.
     fn core_state(&self) -> Vec<u8>;
 
-    /// A portion of a snapshot of about `max_bytes`, beginning at `cursor` (empty for the first).
-    fn export(snapshot: &Self::Snapshot, cursor: &[u8], max_bytes: usize) -> Chunk;
+    /// Answers a want of [`Import::want`], made by an import of this very state: with about `max_bytes`, or with the least
+    /// that helps if that is more. Empty when the want is not one; never panics, whatever the bytes.
+    ///
+    /// It runs on the thread that serves requests: its work must be bounded by `max_bytes` and the length of the want.
+    fn export(snapshot: &Self::Snapshot, want: &[u8], max_bytes: usize) -> Bytes;
 
-    /// A state machine beside the running one, to be filled with [`StateMachine::import`].
-    fn import_begin(&self) -> Self;
-    /// Adds one portion; `false` if it is malformed.
-    fn import(&mut self, chunk: &[u8]) -> bool;
-    /// Ends an import: the digest of the state that arrived. The caller compares it with the sender's.
-    fn import_end(&mut self) -> Digest;
+    /// Begins to take in the state of another replica: the one cut at `cut`, whose digest is `root`. What this machine
+    /// holds may stand in for what is the same there, and so may what an earlier import had brought when its source or
+    /// its cut went away.
+    fn import(&self, cut: Op, root: Digest, earlier: Option<Self::Import>) -> Self::Import;
 }

@@ -97,6 +97,10 @@ counted!(
         Recovered = "recovered",
         /// A replica took the whole state from another.
         StateReplaced = "stateReplaced",
+        /// A transfer of a state went on with another source where an earlier one had stopped.
+        TransferResumed = "transferResumed",
+        /// A transfer of a state went on to a newer cut with what had arrived of an older one.
+        TransferMovedOn = "transferMovedOn",
         /// A cut.
         Cut = "cut",
         /// A certified root.

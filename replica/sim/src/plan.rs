@@ -189,6 +189,7 @@ impl Plan {
             pipeline: rng.pick(&[1, 2, 4, 8]),
             window: rng.pick(&[2, 16, 256]),
             log_bytes: rng.pick(&[1_000, 5_000, 20_000, 1 << 20]),
+            portion_bytes: [100, 2_000, 128 << 10][(seed % 3) as usize],
         };
         Plan {
             seed,
@@ -251,6 +252,7 @@ impl Plan {
             pipeline: 8,
             window: 64,
             log_bytes: 1 << 20,
+            portion_bytes: 128 << 10,
         };
         plan.faulty = u64::MAX / 4;
         plan.network = NetworkPlan {

@@ -11,6 +11,7 @@ mod command;
 mod error;
 mod event;
 mod hash_kv;
+mod import;
 mod key_value;
 mod layout;
 mod lease;
@@ -38,6 +39,7 @@ pub use command::{
 pub use error::{Code, StoreError};
 pub use event::{Event, EventKind};
 pub use hash_kv::HashKv;
+pub use import::StoreImport;
 pub use key_value::KeyValue;
 pub use lease::LeaseChange;
 pub use lease_book::LeaseBook;

@@ -2,16 +2,15 @@
 
 use crate::command::{Command, Txn, TxnOp};
 use crate::error::StoreError;
+use crate::import::StoreImport;
 use crate::layout::{self, CORE_KEY, LIVE, NUMBERS_KEY};
-use crate::lease::{LeaseChange, Leases, MAX_TTL};
-use crate::numbers::Numbers;
+use crate::lease::{LeaseChange, MAX_TTL};
 use crate::reply::{Body, Reply, Response};
 use crate::store::Store;
 use crate::types::{LeaseId, Revision};
-use crate::varint;
 use crate::write::Change;
 use bytes::Bytes;
-use vr_core::{Accepted, At, Chunk, Digest, Op, StateMachine};
+use vr_core::{Accepted, At, Digest, Op, StateMachine};
 use vr_tree::Snapshot;
 
 /// Below so many requests there is nothing to walk in lockstep.
@@ -20,6 +19,7 @@ const WARM_FROM: usize = 4;
 impl StateMachine for Store {
     type Reply = Reply;
     type Snapshot = Snapshot;
+    type Import = StoreImport;
 
     fn execute(&mut self, at: At, requests: &[Accepted<'_>], replies: &mut Vec<Reply>) {
         if let [request] = requests {
@@ -55,66 +55,14 @@ impl StateMachine for Store {
         self.tree.view().get(CORE_KEY).map(|entry| entry.value().to_vec()).unwrap_or_default()
     }
 
-    /// A portion is a run of entries in key order, each as two lengths and their bytes. The cursor is the tree key
-    /// to go on from. The first entry holds the numbers.
-    fn export(snapshot: &Snapshot, cursor: &[u8], max_bytes: usize) -> Chunk {
-        let mut bytes = Vec::new();
-        for entry in snapshot.range(cursor, None) {
-            if bytes.len() >= max_bytes.max(1) {
-                return Chunk { bytes: bytes.into(), next: Some(Bytes::copy_from_slice(entry.key())) };
-            }
-            for part in [entry.key(), entry.value()] {
-                varint::put(&mut bytes, part.len() as u64);
-            }
-            bytes.extend_from_slice(entry.key());
-            bytes.extend_from_slice(entry.value());
-        }
-        Chunk { bytes: bytes.into(), next: None }
+    fn export(snapshot: &Snapshot, want: &[u8], max_bytes: usize) -> Bytes {
+        // A want for another tree is answered with nothing, which the asker counts as a fault.
+        snapshot.answer(want, max_bytes).unwrap_or_default().into()
     }
 
-    fn import_begin(&self) -> Store {
-        Store::new(self.options)
+    fn import(&self, cut: Op, root: Digest, earlier: Option<StoreImport>) -> StoreImport {
+        StoreImport::begin(self, cut, root, earlier)
     }
-
-    fn import(&mut self, chunk: &[u8]) -> bool {
-        let mut rest = chunk;
-        while !rest.is_empty() {
-            let Some((key, value)) = take_entry(&mut rest) else { return false };
-            if !layout::is_valid(key, value) {
-                return false;
-            }
-            if key == NUMBERS_KEY {
-                match Numbers::decode(value) {
-                    Ok(numbers) => self.numbers = numbers,
-                    Err(_) => return false,
-                }
-            } else if self.tree.view().is_empty() {
-                // Not the beginning of a state.
-                return false;
-            }
-            // The op of the sender's cut: pages that arrive are newer than any checkpoint taken here before.
-            self.tree.put(key, value, self.numbers.op.0);
-        }
-        true
-    }
-
-    fn import_end(&mut self) -> Digest {
-        // A lease that a key names and that did not arrive is a broken state: no digest of the sender's is zero.
-        match Leases::of(self.tree.view()) {
-            Ok(leases) => self.leases = leases,
-            Err(_) => return Digest([0; 32]),
-        }
-        Digest(self.tree.view().root())
-    }
-}
-
-fn take_entry<'a>(rest: &mut &'a [u8]) -> Option<(&'a [u8], &'a [u8])> {
-    let key_len = usize::try_from(varint::take(rest)?).ok()?;
-    let value_len = usize::try_from(varint::take(rest)?).ok()?;
-    let (key, after) = rest.split_at_checked(key_len)?;
-    let (value, after) = after.split_at_checked(value_len)?;
-    *rest = after;
-    Some((key, value))
 }
 
 impl Store {

@@ -23,6 +23,7 @@ impl Hasher for Wide {
 impl<S: StateMachine + Hash> Replica<S>
 where
     S::Snapshot: Hash,
+    S::Import: Hash,
 {
     /// Everything that decides what it will do, hashed. The same on every run of the same build, on one machine.
     #[must_use]
@@ -58,6 +59,7 @@ where
             views,
             recovery,
             catch_up,
+            transfers,
             gateway,
             reads,
             cuts,
@@ -69,7 +71,7 @@ where
         (id, configuration, vote, now, status, reported, ballot, last_normal, promised).hash(to);
         (writing, amnesiac, lost, state, executor, log, peers).hash(to);
         (heard, suspect_at, ahead, commit_heard, ack_due, round_seen, shipper, retry_at).hash(to);
-        (lead, views, recovery, catch_up, gateway, reads, cuts).hash(to);
+        (lead, views, recovery, catch_up, transfers, gateway, reads, cuts).hash(to);
         wide.0.finalize().as_bytes()[..16].try_into().expect("sixteen of 32 bytes")
     }
 }

@@ -33,6 +33,8 @@ pub struct Options {
     pub window: usize,
     /// Bytes of log since the last cut at which the primary proposes another by itself.
     pub log_bytes: usize,
+    /// A portion of a state that another replica fetches is about this many bytes; a few are under way at a time.
+    pub portion_bytes: usize,
 }
 
 /// 64 bytes on two devices: what this replica has promised (R1).
@@ -105,6 +107,7 @@ impl Default for Options {
             pipeline: 8,
             window: 8192,
             log_bytes: 64 << 20,
+            portion_bytes: 128 << 10,
         }
     }
 }
@@ -340,6 +343,8 @@ pub enum Effect<S: StateMachine> {
     Release(S::Snapshot),
     /// The state that was replaced: drop it on another thread, it may be large.
     ReleaseState(Box<S>),
+    /// A state that will not be needed after all, as far as it had arrived: drop it on another thread, it may be large.
+    ReleaseImport(Box<S::Import>),
     /// This replica must not go on (R5, R6): the reason for a person.
     Fatal(String),
 }
@@ -502,6 +507,16 @@ pub struct Counters {
     pub entries_fetched: u64,
     /// States taken over from another replica.
     pub states_fetched: u64,
+    /// Portions of states that arrived.
+    pub portions_fetched: u64,
+    /// Bytes of those portions.
+    pub portion_bytes_fetched: u64,
+    /// Portions of states sent to others.
+    pub portions_sent: u64,
+    /// Transfers that went on where an earlier one of the same cut had stopped.
+    pub transfers_resumed: u64,
+    /// Transfers that went on to another cut with what had arrived of an earlier one.
+    pub transfers_moved_on: u64,
     /// Read rounds begun.
     pub read_rounds: u64,
 }

@@ -4,6 +4,7 @@
 //! come in, and what happens at the end of every step.
 
 mod checkpoint;
+mod entries;
 mod fingerprint;
 mod gateway;
 mod interface;
@@ -16,6 +17,7 @@ mod recovery;
 mod survey;
 mod sync;
 mod timers;
+mod transfer;
 mod view_change;
 
 pub use checkpoint::Leaving;
@@ -73,7 +75,8 @@ pub struct Replica<S: StateMachine> {
     lead: normal::Lead,
     views: view_change::Views,
     recovery: recovery::Recovery,
-    catch_up: Option<sync::CatchUp<S>>,
+    catch_up: Option<sync::CatchUp<S::Import>>,
+    transfers: transfer::Transfers<S::Import>,
     gateway: gateway::Gateway,
     reads: reads::Reads,
     cuts: checkpoint::Cuts<S::Snapshot>,
@@ -174,6 +177,7 @@ impl<S: StateMachine> Replica<S> {
             views: view_change::Views::new(),
             recovery: recovery::Recovery::new(seed, vote.incarnation, base),
             catch_up: None,
+            transfers: transfer::Transfers::new(vote.incarnation),
             gateway: gateway::Gateway::new(SessionId { client: id.0, incarnation: vote.incarnation }),
             reads: reads::Reads::new(seed ^ vote.incarnation.0.rotate_left(17)),
             cuts: checkpoint::Cuts::new(base),
@@ -428,9 +432,11 @@ impl<S: StateMachine> Replica<S> {
             Message::Entries { ballot, oldest, entries } => {
                 self.on_entries(from, ballot, oldest, entries, out);
             }
-            Message::GetState { ballot, cut, cursor } => self.on_get_state(from, ballot, cut, &cursor, out),
-            Message::State { ballot, cut, root, chunk, next } => {
-                self.on_state(from, ballot, cut, root, &chunk, next, out);
+            Message::GetState { ballot, cut, number, want } => {
+                self.on_get_state(from, ballot, cut, number, &want, out);
+            }
+            Message::State { ballot, cut, root, number, portion } => {
+                self.on_state(from, ballot, cut, root, number, &portion, out);
             }
             Message::Root { op, root } => self.on_root(from, op, root, out),
             Message::NewEpoch { .. }

@@ -9,7 +9,6 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) struct Ledger {
     pub(super) lines: Vec<Vec<u8>>,
     core: Vec<u8>,
-    incoming: Vec<u8>,
 }
 
 impl Ledger {
@@ -30,6 +29,7 @@ impl Ledger {
 impl StateMachine for Ledger {
     type Reply = usize;
     type Snapshot = Ledger;
+    type Import = Arriving;
 
     fn execute(&mut self, _at: At, requests: &[Accepted<'_>], replies: &mut Vec<usize>) {
         for request in requests {
@@ -49,39 +49,50 @@ impl StateMachine for Ledger {
         self.core.clone()
     }
 
-    fn export(snapshot: &Ledger, cursor: &[u8], _max_bytes: usize) -> Chunk {
-        let bytes = snapshot.encode();
-        let start = cursor.try_into().map_or(0, u32::from_le_bytes) as usize;
+    fn export(snapshot: &Ledger, want: &[u8], _max_bytes: usize) -> Bytes {
         // Tiny portions, so that a transfer takes many.
-        let end = bytes.len().min(start + 40);
-        let next = (end < bytes.len()).then(|| Bytes::copy_from_slice(&(end as u32).to_le_bytes()));
-        Chunk { bytes: Bytes::copy_from_slice(&bytes[start..end]), next }
+        Sequence::portion(&snapshot.encode(), want, 40)
     }
 
-    fn import_begin(&self) -> Ledger {
-        Ledger::default()
+    fn import(&self, _cut: Op, root: Digest, _earlier: Option<Arriving>) -> Arriving {
+        Arriving { root, bytes: Sequence::new(1 << 20) }
+    }
+}
+
+/// A ledger on its way in.
+#[derive(Clone, Debug, Hash)]
+pub(super) struct Arriving {
+    root: Digest,
+    bytes: Sequence,
+}
+
+impl Import for Arriving {
+    type Machine = Ledger;
+
+    fn want(&mut self) -> Option<Bytes> {
+        self.bytes.want()
     }
 
-    fn import(&mut self, chunk: &[u8]) -> bool {
-        self.incoming.extend_from_slice(chunk);
-        true
+    fn take(&mut self, want: &[u8], portion: &[u8]) -> Result<(), ImportError> {
+        self.bytes.take(want, portion)
     }
 
-    fn import_end(&mut self) -> Digest {
-        let incoming = std::mem::take(&mut self.incoming);
-        let mut parts = Vec::new();
-        let mut rest = &incoming[..];
-        while let Some((len, tail)) = rest.split_at_checked(4) {
-            let len = u32::from_le_bytes(len.try_into().expect("four bytes")) as usize;
-            let Some((part, tail)) = tail.split_at_checked(len) else { break };
+    fn end(self) -> Result<Ledger, ImportError> {
+        let bytes = self.bytes.end()?;
+        let (mut parts, mut rest) = (Vec::new(), &bytes[..]);
+        while let Some((len, tail)) = rest.split_first_chunk() {
+            let cut_short = || ImportError::Malformed("a line is cut short".to_owned());
+            let (part, tail) =
+                tail.split_at_checked(u32::from_le_bytes(*len) as usize).ok_or_else(cut_short)?;
             parts.push(part.to_vec());
             rest = tail;
         }
-        if !parts.is_empty() {
-            self.core = parts.remove(0);
-            self.lines = parts;
+        let mut parts = parts.into_iter();
+        let ledger = Ledger { core: parts.next().unwrap_or_default(), lines: parts.collect() };
+        if ledger.root() != self.root {
+            return Err(ImportError::Digest("another root".to_owned()));
         }
-        self.root()
+        Ok(ledger)
     }
 }
 
@@ -333,7 +344,8 @@ impl World {
                 | Effect::Configuration(_)
                 | Effect::Retired(_)
                 | Effect::Release(_)
-                | Effect::ReleaseState(_) => {}
+                | Effect::ReleaseState(_)
+                | Effect::ReleaseImport(_) => {}
             }
         }
     }

@@ -372,6 +372,7 @@ impl Node {
             }
             Effect::Release(snapshot) => self.tiering.release(snapshot),
             Effect::ReleaseState(state) => self.tiering.release(state),
+            Effect::ReleaseImport(import) => self.tiering.release(import),
             Effect::Certified { op, root, by } => {
                 tracing::debug!(%op, %root, members = by.len(), "cut certified");
             }

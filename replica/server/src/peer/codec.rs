@@ -237,15 +237,18 @@ fn to_pb(message: &Message) -> Pb {
             oldest: oldest.0,
             entries: entries.iter().map(entry_to).collect(),
         }),
-        Message::GetState { ballot, cut, cursor } => {
-            Pb::GetState(pb::GetState { ballot: ballot_to(*ballot), cut: cut.0, cursor: cursor.clone() })
-        }
-        Message::State { ballot, cut, root, chunk, next } => Pb::State(pb::State {
+        Message::GetState { ballot, cut, number, want } => Pb::GetState(pb::GetState {
+            ballot: ballot_to(*ballot),
+            cut: cut.0,
+            number: *number,
+            want: want.clone(),
+        }),
+        Message::State { ballot, cut, root, number, portion } => Pb::State(pb::State {
             ballot: ballot_to(*ballot),
             cut: cut.0,
             root: digest_to(root),
-            chunk: chunk.clone(),
-            next: next.clone(),
+            number: *number,
+            portion: portion.clone(),
         }),
         Message::Root { op, root } => Pb::Root(pb::Root { op: op.0, root: digest_to(root) }),
         Message::NewEpoch { configuration, op, digest } => Pb::NewEpoch(pb::NewEpoch {
@@ -329,13 +332,15 @@ fn from_pb(message: Pb) -> Result<Message, String> {
             oldest: Op(m.oldest),
             entries: m.entries.into_iter().map(entry).collect::<Result<_, _>>()?,
         },
-        Pb::GetState(m) => Message::GetState { ballot: ballot(m.ballot)?, cut: Op(m.cut), cursor: m.cursor },
+        Pb::GetState(m) => {
+            Message::GetState { ballot: ballot(m.ballot)?, cut: Op(m.cut), number: m.number, want: m.want }
+        }
         Pb::State(m) => Message::State {
             ballot: ballot(m.ballot)?,
             cut: Op(m.cut),
             root: digest(&m.root)?,
-            chunk: m.chunk,
-            next: m.next,
+            number: m.number,
+            portion: m.portion,
         },
         Pb::Root(m) => Message::Root { op: Op(m.op), root: digest(&m.root)? },
         Pb::NewEpoch(m) => Message::NewEpoch {
@@ -512,9 +517,9 @@ mod tests {
             Message::Standing { nonce: 1, promised: ballot, amnesiac: true },
             Message::GetEntries { ballot, from: commit, to: op },
             Message::Entries { ballot, oldest: Op(1), entries: vec![entry] },
-            Message::GetState { ballot, cut: Op(0), cursor: Bytes::new() },
-            Message::State { ballot, cut: op, root: digest, chunk: Bytes::from_static(b"c"), next: None },
-            Message::State { ballot, cut: op, root: digest, chunk: Bytes::new(), next: Some(Bytes::new()) },
+            Message::GetState { ballot, cut: Op(0), number: 1, want: Bytes::new() },
+            Message::GetState { ballot, cut: op, number: 2, want: Bytes::from_static(b"w") },
+            Message::State { ballot, cut: op, root: digest, number: 2, portion: Bytes::from_static(b"p") },
             Message::Root { op, root: digest },
             Message::NewEpoch { configuration: members(), op, digest },
             Message::EpochStarted { epoch: Epoch(4) },

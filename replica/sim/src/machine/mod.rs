@@ -10,7 +10,9 @@ use crate::rng::{Rng, mix};
 use bytes::Bytes;
 use std::cell::RefCell;
 use std::rc::Rc;
-use vr_core::{Accepted, At, Chunk, Digest, Op, RequestNumber, SessionId, StateMachine};
+use vr_core::{
+    Accepted, At, Digest, Import, ImportError, Op, RequestNumber, SessionId, StateMachine, import_from,
+};
 
 /// What a world needs to know of a state machine beyond what the protocol does.
 pub trait Machine: StateMachine {
@@ -23,7 +25,7 @@ pub trait Machine: StateMachine {
     /// A number that equal states share, if it costs next to nothing; 0 otherwise. Equal histories must give equal
     /// numbers whether the state was executed or imported.
     fn fingerprint(&self) -> u64;
-    /// The digest of a snapshot: what [`StateMachine::import_end`] gives for the same contents.
+    /// The digest of a snapshot: what [`StateMachine::import`] is told to bring.
     fn root(snapshot: &Self::Snapshot) -> Digest;
     /// What a reply is counted as, where a sweep must meet each kind of it.
     fn seen(_reply: &Self::Reply) -> Option<Seen> {
@@ -81,26 +83,9 @@ impl<M: Machine> Tapped<M> {
     /// # Errors
     /// What does not fit, when the machine's own export does not import to the same root.
     pub fn load(snapshot: &M::Snapshot, portion: usize, tap: Tap) -> Result<Tapped<M>, String> {
-        let mut inner = M::empty().import_begin();
-        let mut cursor = Bytes::new();
-        loop {
-            let Chunk { bytes, next } = M::export(snapshot, &cursor, portion);
-            if !inner.import(&bytes) {
-                return Err(format!("a portion of {} bytes of its own export was refused", bytes.len()));
-            }
-            match next {
-                Some(next) => cursor = next,
-                None => break,
-            }
-        }
-        let (arrived, sent) = (inner.import_end(), M::root(snapshot));
-        if arrived != sent {
-            return Err(format!(
-                "exported a state of root {} and imported one of {}",
-                sent.short(),
-                arrived.short()
-            ));
-        }
+        let import = M::empty().import(Op(0), M::root(snapshot), None);
+        let inner = import_from(snapshot, import, portion)
+            .map_err(|error| format!("a machine did not take in its own export: {error}"))?;
         Ok(Tapped { inner, tap })
     }
 }
@@ -108,6 +93,7 @@ impl<M: Machine> Tapped<M> {
 impl<M: Machine> StateMachine for Tapped<M> {
     type Reply = M::Reply;
     type Snapshot = M::Snapshot;
+    type Import = TappedImport<M>;
 
     fn execute(&mut self, at: At, requests: &[Accepted<'_>], replies: &mut Vec<M::Reply>) {
         self.inner.execute(at, requests, replies);
@@ -125,17 +111,32 @@ impl<M: Machine> StateMachine for Tapped<M> {
     fn core_state(&self) -> Vec<u8> {
         self.inner.core_state()
     }
-    fn export(snapshot: &M::Snapshot, cursor: &[u8], max_bytes: usize) -> Chunk {
-        M::export(snapshot, cursor, max_bytes)
+    fn export(snapshot: &M::Snapshot, want: &[u8], max_bytes: usize) -> Bytes {
+        M::export(snapshot, want, max_bytes)
     }
-    fn import_begin(&self) -> Self {
-        Tapped { inner: self.inner.import_begin(), tap: self.tap.clone() }
+    fn import(&self, cut: Op, root: Digest, earlier: Option<TappedImport<M>>) -> TappedImport<M> {
+        let import = self.inner.import(cut, root, earlier.map(|earlier| earlier.import));
+        TappedImport { import, tap: self.tap.clone() }
     }
-    fn import(&mut self, chunk: &[u8]) -> bool {
-        self.inner.import(chunk)
+}
+
+/// A watched machine on its way in.
+pub struct TappedImport<M: Machine> {
+    import: M::Import,
+    tap: Tap,
+}
+
+impl<M: Machine> Import for TappedImport<M> {
+    type Machine = Tapped<M>;
+
+    fn want(&mut self) -> Option<Bytes> {
+        self.import.want()
     }
-    fn import_end(&mut self) -> Digest {
-        self.inner.import_end()
+    fn take(&mut self, want: &[u8], portion: &[u8]) -> Result<(), ImportError> {
+        self.import.take(want, portion)
+    }
+    fn end(self) -> Result<Tapped<M>, ImportError> {
+        Ok(Tapped { inner: self.import.end()?, tap: self.tap })
     }
 }
 

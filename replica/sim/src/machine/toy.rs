@@ -2,13 +2,21 @@
 //!
 //! Losing, repeating or reordering any request changes the state for ever, and its fingerprint is kept up to date in
 //! a few instructions, so that states can be compared after every entry.
+//!
+//! Its cells lie in a few buckets. A transfer asks for the digests of the buckets first, and then for those that differ
+//! from what is here or has arrived before.
 
 use super::{Machine, digest};
 use crate::rng::{Rng, mix};
 use bytes::Bytes;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
-use vr_core::{Accepted, At, Chunk, Digest, Op, StateMachine};
+use vr_core::{Accepted, At, Digest, Import, ImportError, Op, StateMachine};
+
+/// Buckets of cells, each a portion of a transfer.
+const BUCKETS: usize = 8;
+/// The want for the digests of all buckets.
+const DIGESTS: &[u8] = b"digests";
 
 /// What a key holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
@@ -30,7 +38,8 @@ pub struct Answer {
 struct Contents {
     cells: BTreeMap<u64, Cell>,
     core_state: Bytes,
-    sum: u64,
+    /// Per bucket, the sum of its cells' hashes.
+    sums: [u64; BUCKETS],
 }
 
 /// An append-only map.
@@ -43,6 +52,11 @@ pub struct Toy {
 #[derive(Clone, Debug, Hash)]
 pub struct Frozen(Arc<Contents>);
 
+/// Which bucket a key is in: its number in a want and in the digests.
+fn bucket(key: u64) -> usize {
+    (key % BUCKETS as u64) as usize
+}
+
 fn cell_hash(key: u64, cell: Cell) -> u64 {
     mix(mix(mix(key) ^ cell.version) ^ cell.hash ^ cell.time.rotate_left(17))
 }
@@ -51,7 +65,8 @@ impl Contents {
     fn root(&self) -> Digest {
         let mut root = [0; 32];
         for (i, word) in root.chunks_exact_mut(8).enumerate() {
-            let part = mix(self.sum ^ mix(digest(&self.core_state) ^ i as u64));
+            let seed = mix(digest(&self.core_state) ^ i as u64);
+            let part = self.sums.iter().fold(seed, |part, sum| mix(part ^ sum));
             word.copy_from_slice(&part.to_le_bytes());
         }
         Digest(root)
@@ -65,6 +80,7 @@ fn word(bytes: &[u8], at: usize) -> Option<u64> {
 impl StateMachine for Toy {
     type Reply = Answer;
     type Snapshot = Frozen;
+    type Import = ToyImport;
 
     fn execute(&mut self, at: At, requests: &[Accepted<'_>], replies: &mut Vec<Answer>) {
         let contents = Arc::make_mut(&mut self.contents);
@@ -72,11 +88,12 @@ impl StateMachine for Toy {
             let answer = match (word(request.body, 0), word(request.body, 8)) {
                 (Some(key), Some(value)) => {
                     let cell = contents.cells.entry(key).or_default();
+                    let sum = &mut contents.sums[bucket(key)];
                     if cell.version > 0 {
-                        contents.sum = contents.sum.wrapping_sub(cell_hash(key, *cell));
+                        *sum = sum.wrapping_sub(cell_hash(key, *cell));
                     }
                     *cell = Cell { version: cell.version + 1, hash: mix(cell.hash ^ value), time: at.time };
-                    contents.sum = contents.sum.wrapping_add(cell_hash(key, *cell));
+                    *sum = sum.wrapping_add(cell_hash(key, *cell));
                     Answer { version: cell.version, hash: cell.hash }
                 }
                 _ => Answer { version: 0, hash: 0 },
@@ -96,57 +113,121 @@ impl StateMachine for Toy {
         self.contents.core_state.to_vec()
     }
 
-    // The cursor is the next key; the core's state travels in front of the first portion.
-    fn export(snapshot: &Frozen, cursor: &[u8], max_bytes: usize) -> Chunk {
-        let from = word(cursor, 0).unwrap_or(0);
+    fn export(snapshot: &Frozen, want: &[u8], _max_bytes: usize) -> Bytes {
+        let contents = &snapshot.0;
         let mut bytes = Vec::new();
-        let core_state = if cursor.is_empty() { &snapshot.0.core_state[..] } else { &[] };
-        bytes.extend_from_slice(&(core_state.len() as u64).to_le_bytes());
-        bytes.extend_from_slice(core_state);
-        for (&key, cell) in snapshot.0.cells.range(from..) {
-            if bytes.len() >= max_bytes.max(core_state.len() + 40) {
-                let next = Bytes::copy_from_slice(&key.to_le_bytes());
-                return Chunk { bytes: bytes.into(), next: Some(next) };
-            }
-            for word in [key, cell.version, cell.hash, cell.time] {
-                bytes.extend_from_slice(&word.to_le_bytes());
+        if want == DIGESTS {
+            contents.sums.iter().for_each(|sum| bytes.extend_from_slice(&sum.to_le_bytes()));
+            bytes.extend_from_slice(&contents.core_state);
+        } else if let &[wanted] = want {
+            // At least a word, so that an empty bucket is an answer.
+            bytes.extend_from_slice(&u64::from(wanted).to_le_bytes());
+            for (&key, cell) in contents.cells.iter().filter(|(key, _)| bucket(**key) == usize::from(wanted))
+            {
+                for word in [key, cell.version, cell.hash, cell.time] {
+                    bytes.extend_from_slice(&word.to_le_bytes());
+                }
             }
         }
-        Chunk { bytes: bytes.into(), next: None }
+        bytes.into()
     }
 
-    fn import_begin(&self) -> Toy {
-        Toy::default()
+    fn import(&self, _cut: Op, root: Digest, earlier: Option<ToyImport>) -> ToyImport {
+        let here = self.contents.clone();
+        let arrived = earlier.map_or_else(BTreeMap::new, |earlier| earlier.arrived);
+        ToyImport { root, here, arrived, asked: BTreeSet::new(), head: None }
+    }
+}
+
+/// A toy on its way in.
+#[derive(Clone, Debug, Hash)]
+pub struct ToyImport {
+    root: Digest,
+    here: Arc<Contents>,
+    /// Buckets that have arrived, by their number and sum.
+    arrived: BTreeMap<(usize, u64), Vec<(u64, Cell)>>,
+    asked: BTreeSet<Vec<u8>>,
+    /// The sums of the wanted toy and the core's part of it.
+    head: Option<([u64; BUCKETS], Bytes)>,
+}
+
+impl ToyImport {
+    fn cells(&self, sums: &[u64; BUCKETS], number: usize) -> Option<Vec<(u64, Cell)>> {
+        if self.here.sums[number] == sums[number] {
+            let here = self.here.cells.iter().filter(|(key, _)| bucket(**key) == number);
+            return Some(here.map(|(key, cell)| (*key, *cell)).collect());
+        }
+        self.arrived.get(&(number, sums[number])).cloned()
     }
 
-    fn import(&mut self, chunk: &[u8]) -> bool {
-        let contents = Arc::make_mut(&mut self.contents);
-        let Some(core_len) = word(chunk, 0) else { return false };
-        let Some(core_state) =
-            usize::try_from(core_len).ok().and_then(|n| chunk.get(8..8usize.checked_add(n)?))
-        else {
-            return false;
+    fn take_bucket(&mut self, number: usize, portion: &[u8]) -> Result<(), ImportError> {
+        let malformed = |what: &str| ImportError::Malformed(what.to_owned());
+        let Some(sum) = self.head.as_ref().and_then(|(sums, _)| sums.get(number)) else {
+            return Err(malformed("a bucket that does not exist"));
         };
-        if !core_state.is_empty() {
-            contents.core_state = Bytes::copy_from_slice(core_state);
+        if word(portion, 0) != Some(number as u64) || portion.len() % 32 != 8 {
+            return Err(malformed("not a number of cells"));
         }
-        let cells = &chunk[8 + core_state.len()..];
-        if !cells.len().is_multiple_of(32) {
-            return false;
-        }
-        for cell in cells.chunks_exact(32) {
+        let mut cells = Vec::new();
+        for cell in portion[8..].chunks_exact(32) {
             let at = |i: usize| word(cell, i * 8).expect("a cell is four words");
-            let (key, cell) = (at(0), Cell { version: at(1), hash: at(2), time: at(3) });
-            if contents.cells.insert(key, cell).is_some() {
-                return false;
-            }
-            contents.sum = contents.sum.wrapping_add(cell_hash(key, cell));
+            cells.push((at(0), Cell { version: at(1), hash: at(2), time: at(3) }));
         }
-        true
+        if !cells.is_sorted_by(|a, b| a.0 < b.0) || cells.iter().any(|(key, _)| bucket(*key) != number) {
+            return Err(malformed("cells that are not in this bucket, or not in order"));
+        }
+        let found = cells.iter().fold(0, |sum: u64, (key, cell)| sum.wrapping_add(cell_hash(*key, *cell)));
+        if found != *sum {
+            return Err(ImportError::Digest(format!("bucket {number}")));
+        }
+        self.arrived.insert((number, found), cells);
+        Ok(())
+    }
+}
+
+impl Import for ToyImport {
+    type Machine = Toy;
+
+    fn want(&mut self) -> Option<Bytes> {
+        let want = match &self.head {
+            None => Some(DIGESTS.to_vec()),
+            Some((sums, _)) => (0..BUCKETS)
+                .filter(|number| self.cells(sums, *number).is_none())
+                .map(|number| vec![number as u8])
+                .find(|want| !self.asked.contains(want)),
+        };
+        let want = want.filter(|want| !self.asked.contains(want))?;
+        self.asked.insert(want.clone());
+        Some(want.into())
     }
 
-    fn import_end(&mut self) -> Digest {
-        self.contents.root()
+    fn take(&mut self, want: &[u8], portion: &[u8]) -> Result<(), ImportError> {
+        if !self.asked.remove(want) {
+            return Err(ImportError::Malformed("an answer that nobody waits for".to_owned()));
+        }
+        if let &[number] = want {
+            return self.take_bucket(usize::from(number), portion);
+        }
+        let (words, core_state) = portion
+            .split_at_checked(BUCKETS * 8)
+            .ok_or_else(|| ImportError::Malformed("fewer digests than buckets".to_owned()))?;
+        let sums = std::array::from_fn(|i| word(words, i * 8).expect("as many words as buckets"));
+        let core_state = Bytes::copy_from_slice(core_state);
+        let root = Contents { cells: BTreeMap::new(), core_state: core_state.clone(), sums }.root();
+        if root != self.root {
+            return Err(ImportError::Digest("the digests of the buckets".to_owned()));
+        }
+        self.head = Some((sums, core_state));
+        Ok(())
+    }
+
+    fn end(self) -> Result<Toy, ImportError> {
+        let Some((sums, core_state)) = self.head.clone() else { return Err(ImportError::Incomplete) };
+        let mut cells = BTreeMap::new();
+        for number in 0..BUCKETS {
+            cells.extend(self.cells(&sums, number).ok_or(ImportError::Incomplete)?);
+        }
+        Ok(Toy { contents: Arc::new(Contents { cells, core_state, sums }) })
     }
 }
 
@@ -168,7 +249,7 @@ impl Machine for Toy {
     }
 
     fn fingerprint(&self) -> u64 {
-        self.contents.sum
+        self.contents.sums.iter().fold(0, |all: u64, sum| all.wrapping_add(*sum))
     }
 
     fn root(snapshot: &Frozen) -> Digest {
@@ -215,9 +296,24 @@ mod tests {
     #[test]
     fn bad_input_is_refused() {
         let mut toy = Toy::empty();
-        assert!(!toy.import(b"short"));
-        assert!(!toy.import(&u64::MAX.to_le_bytes()));
-        assert!(!toy.import(&[0; 8 + 31]));
+        let mut source = filled(30);
+        let snapshot = source.cut(Op(30), b"core");
+        let mut import = toy.import(Op(30), Toy::root(&snapshot), None);
+        let want = import.want().expect("nothing is known yet");
+        assert_eq!(import.want(), None);
+        for bad in [&b"short"[..], &[1; BUCKETS * 8]] {
+            assert!(import.take(&want, bad).is_err());
+            assert_eq!(import.want(), Some(want.clone()));
+        }
+        import.take(&want, &Toy::export(&snapshot, &want, 100)).expect("the digests");
+        let want = import.want().expect("all buckets are missing");
+        for bad in [&b""[..], b"short", &[0; 8 + 31], &[0; 8 + 32], &9_u64.to_le_bytes()] {
+            assert!(import.take(&want, bad).is_err());
+            assert_eq!(import.want(), Some(want.clone()));
+        }
+        assert!(import.take(&[99], &[0; 8]).is_err());
+        assert_eq!(import.end().err(), Some(ImportError::Incomplete));
+        assert!(Toy::export(&snapshot, b"none", 100).is_empty());
         let mut replies = Vec::new();
         let session = SessionId::default();
         let bad = Accepted { session, number: RequestNumber(1), body: b"bad", reply_wanted: true };

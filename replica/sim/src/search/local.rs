@@ -200,6 +200,7 @@ impl Tables {
             pipeline: 8,
             window: 64,
             log_bytes: 1 << 20,
+            portion_bytes: 128 << 10,
         }
     }
 

@@ -6,7 +6,7 @@ use crate::coverage::{Fault, Seen, StatusKind};
 use crate::machine::{Machine, Tapped};
 use crate::oracle::{Broken, Check, Outcome, require};
 use crate::trace::What;
-use vr_core::{Ballot, Effect, Op, Status};
+use vr_core::{Ballot, Effect, Op, Replica, Status};
 
 impl<M: Machine> World<M> {
     /// Carries out the effects of the step just taken, all of them or, if the process dies in the middle, the first.
@@ -127,6 +127,14 @@ impl<M: Machine> World<M> {
                 self.coverage.seen(Seen::StateReplaced);
                 self.note(index, What::StateReplaced, "", 0, 0, op.0);
                 let node = &mut self.nodes[index];
+                if let Some(counters) = node.replica.as_ref().map(Replica::counters) {
+                    if counters.transfers_resumed > 0 {
+                        self.coverage.seen(Seen::TransferResumed);
+                    }
+                    if counters.transfers_moved_on > 0 {
+                        self.coverage.seen(Seen::TransferMovedOn);
+                    }
+                }
                 require!(
                     op > node.executed,
                     "state-never-goes-back",
@@ -136,7 +144,7 @@ impl<M: Machine> World<M> {
                 node.executed = op;
                 Ok(())
             }
-            Effect::Release(_) | Effect::ReleaseState(_) => Ok(()),
+            Effect::Release(_) | Effect::ReleaseState(_) | Effect::ReleaseImport(_) => Ok(()),
             Effect::Reconfigured { .. }
             | Effect::HandedOff { .. }
             | Effect::Configuration(_)
