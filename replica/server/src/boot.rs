@@ -1,6 +1,7 @@
 //! How a replica comes to life, and how it leaves: what its disks say of its past, and what that allows.
 //!
 //! - no vote record and `initial: bootstrap`: the lineage begins; otherwise it is not a replica any more (R6);
+//! - no vote record and `initial: join`: it waits until the members know it as a learner;
 //! - a clean-stop marker: it remembers everything, from the checkpoint the marker names;
 //! - a vote record alone: it has lost its memory; its newest checkpoint is a base and no more (R5);
 //! - `restore` and a vote record of an older generation (or none): it begins the new generation from that recovery
@@ -10,7 +11,7 @@ use crate::config::{Config, DiskTier, Initial, ObjectStoreTier, Restore};
 use crate::marker::{self, Marker};
 use crate::node::{CutHeader, Node, Tiering};
 use crate::serve::End;
-use crate::{node, vote};
+use crate::{members, node, vote};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -46,6 +47,7 @@ pub struct Booted {
 /// What kind of start it is.
 enum Past {
     Begins,
+    Joins,
     Remembers(Marker, Vec<Entry>),
     Amnesiac,
     Restored(Restore),
@@ -70,12 +72,17 @@ pub async fn boot(config: &Config) -> anyhow::Result<Booted> {
     // Sessions are told apart by it, and a restored state knows those of the old generation, whose starts a replica on
     // empty disks cannot count.
     let lowest = config.generation.0 << 32;
-    let incarnation = Incarnation(before.map_or(0, |vote| vote.incarnation.0).max(lowest) + 1);
+    let incarnation = match past {
+        // Above any start of this id that is not remembered here.
+        Past::Joins => Incarnation(lowest.max(wall_micros())),
+        _ => Incarnation(before.map_or(0, |vote| vote.incarnation.0).max(lowest) + 1),
+    };
     let (start, kind) = match past {
         Past::Begins => {
             tracing::info!(lineage = %config.lineage, "the lineage begins here");
             (complete(Store::new(options(config)), Vec::new(), Op(0), Ballot::default()), "bootstrap")
         }
+        Past::Joins => (Start::Joining { state: Store::new(options(config)) }, "joining"),
         Past::Remembers(marker, tail) => (remembered(config, &marker, tail).await?, "clean stop"),
         Past::Amnesiac => (Start::Amnesiac { state: base(config).await }, "without memory"),
         Past::Restored(ref restore) => (restored(config, restore).await?, "restored"),
@@ -97,18 +104,27 @@ pub async fn boot(config: &Config) -> anyhow::Result<Booted> {
     };
     // The marker goes first: from here on, a crash is a crash.
     marker::erase(&disks).context("the clean-stop marker cannot be erased")?;
-    vote::write(&disks, vote)?;
+    // The first promise of a replica that joins is not made yet.
+    if !matches!(start, Start::Joining { .. }) {
+        vote::write(&disks, vote)?;
+    }
     let chain = Chain::start(chain_options(config, kind == "bootstrap").await?)?;
     let (tiering, roots) = Tiering::new(chain)?;
     tracing::info!(incarnation = incarnation.0, %ballot, start = kind, "starting");
-    let configuration = told(config);
+    let known = members::read(&disks, config.lineage, config.generation);
+    let configuration = known.unwrap_or_else(|| told(config));
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
     Ok(Booted { boot: Boot { id: config.id, vote, configuration, start, seed }, tiering, incarnation, roots })
 }
 
+fn wall_micros() -> u64 {
+    let since = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
+    u64::try_from(since.unwrap_or_default().as_micros()).unwrap_or(u64::MAX)
+}
+
 /// The members that the configuration file names: those of a generation's first epoch.
 fn told(config: &Config) -> Configuration {
-    Configuration::bare(Epoch(0), config.members.iter().map(|m| m.id))
+    Configuration { order: config.members.clone(), ..Configuration::default() }
 }
 
 fn tempfile_in(disk: &Path) -> std::io::Result<()> {
@@ -159,9 +175,11 @@ fn past(config: &Config, disks: &[PathBuf]) -> anyhow::Result<(Past, Option<Vote
             config.generation
         ),
         (None, None) if config.initial == Initial::Bootstrap => (Past::Begins, None),
+        (None, None) if config.initial == Initial::Join => (Past::Joins, None),
         (None, None) => bail!(
             "replica {} has no vote record on {}: what it promised is not known, so it must not come back under this \
-             id. Replace it by a new replica id; if the lineage has never run, set `initial: bootstrap`",
+             id. Replace it by a new replica id; if the lineage has never run, set `initial: bootstrap`; if this id is \
+             a new one, which never ran anywhere, set `initial: join`",
             config.id,
             disks.iter().map(|d| d.display().to_string()).collect::<Vec<_>>().join(" or ")
         ),
@@ -401,7 +419,7 @@ pub async fn leave(node: Node) -> anyhow::Result<End> {
     let header =
         CutHeader { op: leaving.op, ballot: leaving.ballot, time: leaving.time, digest: leaving.digest };
     let root = leaving.snapshot.root();
-    let cut = node::cut(&config, replica.state(), header);
+    let cut = node::cut(replica.configuration(), replica.state(), header);
     chain.finish(Some((cut, leaving.snapshot))).await.map_err(anyhow::Error::msg)?;
     let marker = Marker {
         format: marker::FORMAT.to_owned(),

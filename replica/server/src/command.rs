@@ -8,6 +8,9 @@ use tracing_subscriber::EnvFilter;
 /// Exit status of a replica whose generation is over.
 pub const FENCED: u8 = 3;
 
+/// Exit status of a replica that is no member any more.
+pub const RETIRED: u8 = 4;
+
 /// The command `serve` with all its flags.
 #[must_use]
 pub fn command() -> Command {
@@ -17,7 +20,7 @@ pub fn command() -> Command {
             "Run one replica until SIGTERM.\n\nEvery field of the configuration file is also a flag and an \
              environment variable; flags win over the environment, the environment over the file. S3 credentials come \
              from the AWS SDK's default chain. Exit status: 0 stopped, 1 failed, 2 wrong usage, 3 fenced by a newer \
-             generation.",
+             generation, 4 retired: no member any more.",
         )
         .after_help("Log level by VR_LOG, for example VR_LOG=debug or VR_LOG=vr_replica=trace.");
     Command::new("vr-replica")
@@ -47,6 +50,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
     match end {
         Ok(serve::End::Clean | serve::End::WithoutMemory) => ExitCode::SUCCESS,
         Ok(serve::End::Fenced) => ExitCode::from(FENCED),
+        Ok(serve::End::Retired) => ExitCode::from(RETIRED),
         Err(error) => {
             eprintln!("vr-replica: replica {replica}: {error:#}");
             ExitCode::FAILURE

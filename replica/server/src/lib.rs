@@ -15,6 +15,7 @@ pub mod etcd;
 pub mod export;
 mod http;
 mod marker;
+pub mod members;
 pub mod metrics;
 pub mod node;
 pub mod peer;

@@ -5,15 +5,14 @@
 
 use crate::boot::{self, Booted};
 use crate::config::Config;
-use crate::node::{self, Halt, Node, Parts};
-use crate::{control, etcd, http, peer, vote};
+use crate::node::{self, Halt, Node, Parts, Promise};
+use crate::{control, etcd, http, members, peer, vote};
 use anyhow::Context;
 use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
 use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::signal::unix::{SignalKind, signal};
@@ -39,6 +38,8 @@ pub enum End {
     WithoutMemory,
     /// A newer generation exists.
     Fenced,
+    /// It is no member any more, and nobody needs it.
+    Retired,
 }
 
 /// Runs a replica until it is told to stop (SIGTERM, SIGINT) or must.
@@ -72,7 +73,7 @@ async fn serve(config: Config) -> anyhow::Result<End> {
         _ = interrupt.recv() => return Ok(End::WithoutMemory),
     };
     let started = Instant::now();
-    let (votes, written) = vote_writer(config.tiers.disks())?;
+    let (promises, written) = promise_writer(&config)?;
     let mut effects = Effects::new();
     let now = Now { mono: 0, wall: wall() };
     let replica = Replica::new(boot, options(&config), now, &mut effects)
@@ -84,7 +85,7 @@ async fn serve(config: Config) -> anyhow::Result<End> {
         effects,
         tiering,
         links: node::Links::new(std::rc::Rc::new(dial)),
-        votes,
+        promises,
         started,
     });
     let (bell, halted, asked) = (node.turn_bell(), node.halted(), node.stop_bell());
@@ -130,6 +131,7 @@ async fn stop() -> anyhow::Result<End> {
     match node.halt() {
         Some(Halt::Fenced(_)) => return Ok(End::Fenced),
         Some(Halt::Fatal(reason)) => anyhow::bail!("{reason}"),
+        Some(Halt::Retired(_)) => return Ok(End::Retired),
         None => {}
     }
     boot::leave(node).await
@@ -213,24 +215,31 @@ async fn roots_hashed(mut roots: mpsc::UnboundedReceiver<(Op, Digest)>) {
     }
 }
 
-/// A thread that makes vote records durable, one after the other, and says so. Unbounded, since the protocol asks for
-/// one at a time.
-fn vote_writer(
-    disks: Vec<PathBuf>,
-) -> anyhow::Result<(mpsc::UnboundedSender<VoteRecord>, mpsc::UnboundedReceiver<VoteRecord>)> {
-    let (ask, mut asked) = mpsc::unbounded_channel::<VoteRecord>();
+/// A thread that makes promises durable, one after the other, and says so. Unbounded, since the protocol asks for one
+/// at a time.
+fn promise_writer(
+    config: &Config,
+) -> anyhow::Result<(mpsc::UnboundedSender<Promise>, mpsc::UnboundedReceiver<VoteRecord>)> {
+    let (ask, mut asked) = mpsc::unbounded_channel::<Promise>();
     let (tell, told) = mpsc::unbounded_channel();
+    let (disks, lineage, generation) = (config.tiers.disks(), config.lineage, config.generation);
+    let write = move |promise: &Promise| match promise {
+        Promise::Vote(record) => vote::write(&disks, *record).map_err(|error| error.to_string()),
+        Promise::Members(next) => members::write(&disks, lineage, generation, next)
+            .map_err(|error| format!("the members of epoch {}: {error}", next.epoch)),
+    };
     std::thread::Builder::new().name("vote".to_owned()).spawn(move || {
-        while let Some(mut record) = asked.blocking_recv() {
-            while let Err(error) = vote::write(&disks, record) {
-                tracing::error!(%error, "the vote record cannot be written: this replica takes part in no view change");
+        while let Some(promise) = asked.blocking_recv() {
+            while let Err(error) = write(&promise) {
+                tracing::error!(
+                    error,
+                    "a promise cannot be written: this replica takes part in no view change"
+                );
                 std::thread::sleep(VOTE_RETRY);
-                // A newer promise makes an older one, of which nobody was told, unnecessary.
-                while let Ok(newer) = asked.try_recv() {
-                    record = newer;
-                }
             }
-            if tell.send(record).is_err() {
+            if let Promise::Vote(record) = promise
+                && tell.send(record).is_err()
+            {
                 return;
             }
         }

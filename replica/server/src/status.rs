@@ -93,7 +93,8 @@ pub fn report(node: &Node) -> Report {
         ready: ready(node),
         quorum_lost,
         fenced: matches!(halt, Some(Halt::Fenced(_))),
-        halted: halt.map(|(Halt::Fenced(reason) | Halt::Fatal(reason))| reason.clone()),
+        halted: halt
+            .map(|(Halt::Fenced(reason) | Halt::Fatal(reason) | Halt::Retired(reason))| reason.clone()),
         remedy: quorum_lost.then(|| {
             "a majority lost its memory: restore the cluster from the freshest recovery point of any tier"
                 .to_owned()

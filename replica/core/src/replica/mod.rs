@@ -318,6 +318,13 @@ impl<S: StateMachine> Replica<S> {
         &self.configuration
     }
 
+    /// The highest id that was ever given to a member of this generation, as far as this replica has executed: a new one
+    /// must lie above it (R20).
+    #[must_use]
+    pub fn highest_id(&self) -> ReplicaId {
+        self.executor.core.highest_id.max(self.configuration.highest_id())
+    }
+
     /// The vote record that is durable.
     #[must_use]
     pub fn vote(&self) -> &VoteRecord {

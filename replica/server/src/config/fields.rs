@@ -25,7 +25,8 @@ pub const FIELDS: &[Field] = &[
     f("replicaId", "This replica's id among the members"),
     f(
         "members",
-        "All members, most preferred primary first, as YAML: [{id: 1, peer: host:port, client: URL}, …]",
+        "All members, most preferred primary first, as YAML: [{id: 1, domain: zone, peer: host:port, client: URL}, …]; where \
+         others were agreed on meanwhile, those count",
     ),
     f("clientAddress", "Listen here for etcd v3 clients"),
     f("peerAddress", "Listen here for peers"),
@@ -35,7 +36,11 @@ pub const FIELDS: &[Field] = &[
         "Listen here for the operator and for vr status, member, order and promote; 2382 by custom. Without TLS it must \
          be a loopback address [default: nobody is listened to]",
     ),
-    f("initial", "bootstrap (the lineage begins here, once, ever) or resume [default: resume]"),
+    f(
+        "initial",
+        "bootstrap (the lineage begins here, once, ever), join (a new id in a running cluster) or resume \
+         [default: resume]",
+    ),
     f("viewTimeout", "Silence of the primary after which a view change is intended [default: 250ms]"),
     f("heartbeat", "How often an idle primary is heard [default: 50ms]"),
     f("maxRequestBytes", "Largest client request in bytes [default: 1572864]"),

@@ -11,6 +11,7 @@ mod units;
 pub use fields::{FIELDS, Field, arguments, load};
 pub use raw::{Raw, RawMember, RawObjectStore, RawRestore, RawTier, RawTiers};
 pub use units::Span;
+pub use vr_core::Member;
 
 use std::net::SocketAddr;
 use std::path::PathBuf;
@@ -75,7 +76,8 @@ pub struct Config {
     pub generation: Generation,
     /// This replica.
     pub id: ReplicaId,
-    /// All members, most preferred primary first; this replica is among them.
+    /// The members that the generation begins with, most preferred primary first, this replica among them. Of a replica
+    /// that joins: members to ask who the others are.
     pub members: Vec<Member>,
     /// etcd v3 clients connect here.
     pub client: SocketAddr,
@@ -103,25 +105,6 @@ pub struct Config {
     pub log_format: LogFormat,
 }
 
-impl Config {
-    /// This replica's own entry.
-    #[must_use]
-    pub fn me(&self) -> &Member {
-        self.members.iter().find(|m| m.id == self.id).expect("checked when the configuration was made")
-    }
-}
-
-/// One membership entry.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Member {
-    /// Its id.
-    pub id: ReplicaId,
-    /// Where its peers reach it, `host:port`.
-    pub peer: String,
-    /// Where clients reach it, a URL.
-    pub client: String,
-}
-
 /// What a missing vote record means (R6).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, serde::Deserialize, serde::Serialize)]
 #[serde(rename_all = "lowercase")]
@@ -130,6 +113,9 @@ pub enum Initial {
     Bootstrap,
     /// This replica has been a member before: without its vote record it must not come back under this id.
     Resume,
+    /// A new id, which a running cluster has just been given as a learner, or will be. Goes on like `resume` where the
+    /// disks have its vote record.
+    Join,
 }
 
 /// How log lines look.

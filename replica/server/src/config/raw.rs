@@ -49,6 +49,9 @@ pub struct Raw {
 pub struct RawMember {
     /// Its replica id, at least 1.
     pub id: u64,
+    /// Its failure domain, a zone for example.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub domain: String,
     /// `host:port` for peers.
     pub peer: String,
     /// URL for clients.
@@ -132,7 +135,8 @@ impl Raw {
         let lineage = Lineage(*need(self.lineage, "lineage")?.as_bytes());
         let generation = positive("generation", self.generation.unwrap_or(1)).map(Generation)?;
         let id = positive("replicaId", need(self.replica_id, "replicaId")?).map(ReplicaId)?;
-        let members = members(need(self.members, "members")?, id)?;
+        let initial = self.initial.unwrap_or(Initial::Resume);
+        let members = members(need(self.members, "members")?, id, initial)?;
         let tiers = tiers(self.tiers.unwrap_or_default())?;
         if tiers.disks().is_empty() {
             return Err(value(
@@ -165,7 +169,7 @@ impl Raw {
             peer: need(self.peer_address, "peerAddress")?,
             admin: need(self.admin_address, "adminAddress")?,
             control,
-            initial: self.initial.unwrap_or(Initial::Resume),
+            initial,
             tiers,
             restore,
             view_timeout,
@@ -177,9 +181,19 @@ impl Raw {
     }
 }
 
-fn members(raw: Vec<RawMember>, id: ReplicaId) -> Result<Vec<Member>, ConfigError> {
-    if !matches!(raw.len(), 1 | 3 | 5 | 7 | 9) {
-        return Err(value("members", format!("{} members: must be 1, 3, 5, 7 or 9", raw.len())));
+fn members(raw: Vec<RawMember>, id: ReplicaId, initial: Initial) -> Result<Vec<Member>, ConfigError> {
+    match initial {
+        // Only a generation that begins here is of this size; later ones are as they were agreed on.
+        Initial::Bootstrap if !matches!(raw.len(), 1 | 3 | 5 | 7 | 9) => {
+            return Err(value("members", format!("{} members: must be 1, 3, 5, 7 or 9", raw.len())));
+        }
+        _ if raw.is_empty() => {
+            return Err(value(
+                "members",
+                "no members: name those of the cluster, one that can be reached at least",
+            ));
+        }
+        _ => {}
     }
     let mut members: Vec<Member> = Vec::with_capacity(raw.len());
     for (place, member) in raw.into_iter().enumerate() {
@@ -200,9 +214,9 @@ fn members(raw: Vec<RawMember>, id: ReplicaId) -> Result<Vec<Member>, ConfigErro
                 format!("client `{}` is not an http:// or https:// URL", member.client),
             ));
         }
-        members.push(Member { id, peer: member.peer, client: member.client });
+        members.push(Member { id, domain: member.domain, peer: member.peer, client: member.client });
     }
-    if !members.iter().any(|m| m.id == id) {
+    if initial != Initial::Join && !members.iter().any(|m| m.id == id) {
         return Err(value("replicaId", format!("replica {id} is not among the members")));
     }
     Ok(members)

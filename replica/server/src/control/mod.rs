@@ -4,7 +4,9 @@
 //! Any replica answers: what only the primary can do is passed on to it over the peers' connections. Nothing here is
 //! on the way of a client's request.
 
+mod change;
 mod convert;
+mod edit;
 mod fence;
 mod refusal;
 mod report;
@@ -12,7 +14,7 @@ mod report;
 pub(crate) use fence::Fence;
 
 use crate::node;
-use refusal::{Refused, refuse};
+use refusal::refuse;
 use std::time::Duration;
 use tokio::time::Instant;
 use tonic::{Request, Response, Status};
@@ -21,6 +23,10 @@ use vr_proto::control as pb;
 use vr_proto::control::forwarded::Call;
 use vr_proto::control::forwarded_answer::Answer;
 use vr_proto::control::refusal::Reason;
+
+pub(crate) use change::hand_off;
+pub(crate) use edit::{NotEdited, edit};
+pub(crate) use refusal::Refused;
 
 /// How long a peer may take to say how it is.
 const STATUS_PATIENCE: Duration = Duration::from_millis(1500);
@@ -50,12 +56,15 @@ impl pb::control_server::Control for Control {
         Ok(Response::new(pb::StatusResponse { asked: Some(asked), others, silent }))
     }
 
-    async fn reconfigure(&self, _: Request<pb::ReconfigureRequest>) -> Outcome<pb::ReconfigureResponse> {
-        Err(Status::unimplemented("the membership is fixed by the configuration of the replicas"))
+    async fn reconfigure(
+        &self,
+        request: Request<pb::ReconfigureRequest>,
+    ) -> Outcome<pb::ReconfigureResponse> {
+        answered(change::reconfigure(request.into_inner()).await)
     }
 
-    async fn hand_off(&self, _: Request<pb::HandOffRequest>) -> Outcome<pb::HandOffResponse> {
-        Err(Status::unimplemented("the primary moves by itself only"))
+    async fn hand_off(&self, request: Request<pb::HandOffRequest>) -> Outcome<pb::HandOffResponse> {
+        answered(change::hand_off(request.into_inner()).await)
     }
 
     async fn cut(&self, request: Request<pb::CutRequest>) -> Outcome<pb::CutResponse> {
@@ -76,7 +85,8 @@ pub(crate) async fn answer_peer(call: Call) -> Answer {
     let outcome = match call {
         Call::Status(_) => Ok(Answer::Status(node::with(|node| report::report(node)))),
         Call::Fence(_) => Ok(Answer::Fence(node::with(|node| node.fence.highest()))),
-        Call::Reconfigure(_) | Call::HandOff(_) => Err(refusal::not_serving("not offered")),
+        Call::Reconfigure(request) => change::reconfigure_here(request).await.map(Answer::Reconfigured),
+        Call::HandOff(request) => change::hand_off_here(request).await.map(Answer::HandedOff),
     };
     outcome.unwrap_or_else(|refused: Refused| Answer::Refusal(*refused))
 }

@@ -2,6 +2,7 @@
 
 use prost::Message as _;
 use tonic::{Code, Status};
+use vr_core::{Configuration, HandOffRefusal, Refusal};
 use vr_proto::control as pb;
 use vr_proto::control::refusal::Reason;
 
@@ -57,6 +58,40 @@ pub(super) fn timeout(what: &str) -> Refused {
     )
 }
 
+/// What the protocol says to a reconfiguration; `current` is the configuration as this replica knows it.
+pub(super) fn not_reconfigured(refusal: &Refusal, current: &Configuration) -> Refused {
+    let (reason, lag) = match refusal {
+        Refusal::Stale { .. } => (Reason::Stale, None),
+        Refusal::Pending { .. } => (Reason::Pending, None),
+        Refusal::NotReady { lag, .. } => (Reason::NotReady, *lag),
+        Refusal::ReusedId(_) => (Reason::IdReused, None),
+        Refusal::Invalid(_) => (Reason::Invalid, None),
+        Refusal::Unanswered => (Reason::Timeout, None),
+    };
+    let mut refused = said(reason, &refusal.to_string());
+    refused.current = Some(super::convert::configuration(current));
+    refused.lag = lag.unwrap_or(0);
+    refused
+}
+
+/// What the protocol says to a hand-off.
+pub(super) fn not_handed_off(refusal: &HandOffRefusal) -> Refused {
+    let reason = match refusal {
+        HandOffRefusal::NotPrimary(_) | HandOffRefusal::Missed { .. } => Reason::NoPrimary,
+        HandOffRefusal::AlreadyLeads(_) => Reason::Invalid,
+        HandOffRefusal::NotAVoter(_) => Reason::UnknownReplica,
+        HandOffRefusal::NotReady { .. } => Reason::NotReady,
+        HandOffRefusal::Busy(_) => Reason::Pending,
+    };
+    said(reason, &refusal.to_string())
+}
+
+/// The protocol's sentences are "what happened; what to do".
+fn said(reason: Reason, sentence: &str) -> Refused {
+    let (message, remedy) = sentence.split_once("; ").unwrap_or((sentence, ""));
+    refuse(reason, message, remedy)
+}
+
 /// As a gRPC status, the refusal itself as its details.
 pub(super) fn status(refusal: &pb::Refusal) -> Status {
     let code = match refusal.reason() {
@@ -69,6 +104,9 @@ pub(super) fn status(refusal: &pb::Refusal) -> Status {
         Reason::NoPrimary | Reason::NotServing => Code::Unavailable,
         Reason::Timeout => Code::DeadlineExceeded,
     };
-    let text = format!("{}; {}", refusal.message, refusal.remedy);
+    let text = match refusal.remedy.as_str() {
+        "" => refusal.message.clone(),
+        remedy => format!("{}; {remedy}", refusal.message),
+    };
     Status::with_details(code, text, refusal.encode_to_vec().into())
 }

@@ -25,7 +25,7 @@ pub(super) fn report(node: &Node) -> pb::ReplicaStatus {
         commit: page.commit,
         revision: page.revision,
         reserved_revision: node.store().reserved().0,
-        configuration: Some(super::convert::configuration(node)),
+        configuration: Some(super::convert::configuration(node.members())),
         peers: replica.peers().map(|peer| self::peer(node, &peer)).collect(),
         tiers: page.tiers.into_iter().map(tier).collect(),
         shipper: replica.shipper().map_or(0, |id| id.0),
@@ -38,7 +38,8 @@ pub(super) fn report(node: &Node) -> pb::ReplicaStatus {
         version: env!("CARGO_PKG_VERSION").to_owned(),
         etcd_version: ETCD_VERSION.to_owned(),
         uptime_ms: millis(node.started().elapsed()),
-        learner: false,
+        highest_id: replica.highest_id().0,
+        learner: node.members().is_learner(node.config.id),
     }
 }
 

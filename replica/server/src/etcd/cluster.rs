@@ -1,7 +1,6 @@
-//! `etcdserverpb.Cluster`: who the members are. Changing them is not here yet and answers `Unimplemented`.
+//! `etcdserverpb.Cluster`: who the members are, and changing that.
 
-use super::{header, ids::peer_url, linearize};
-use crate::node;
+use super::{header, linearize, members};
 use tonic::{Request, Response, Status};
 use vr_proto::etcdserverpb as pb;
 
@@ -15,39 +14,38 @@ impl pb::cluster_server::Cluster for Cluster {
         if request.into_inner().linearizable {
             linearize().await?;
         }
-        let members = node::with(|node| {
-            node.config
-                .members
-                .iter()
-                .map(|m| pb::Member {
-                    id: node.ids.member(m.id),
-                    name: format!("replica-{}", m.id),
-                    peer_ur_ls: vec![peer_url(&m.peer)],
-                    client_ur_ls: vec![m.client.clone()],
-                    is_learner: false,
-                })
-                .collect()
-        });
-        Ok(Response::new(pb::MemberListResponse { header: Some(header()), members }))
+        Ok(Response::new(pb::MemberListResponse { header: Some(header()), members: members::list() }))
     }
 
-    async fn member_add(&self, _: Request<pb::MemberAddRequest>) -> Answer<pb::MemberAddResponse> {
-        Err(fixed())
+    /// As a learner, whatever the caller asks; who is asked to vote does so once it is in sync.
+    async fn member_add(&self, request: Request<pb::MemberAddRequest>) -> Answer<pb::MemberAddResponse> {
+        let request = request.into_inner();
+        let (added, members) = members::add(&request.peer_ur_ls, !request.is_learner).await?;
+        Ok(Response::new(pb::MemberAddResponse { header: Some(header()), member: Some(added), members }))
     }
-    async fn member_remove(&self, _: Request<pb::MemberRemoveRequest>) -> Answer<pb::MemberRemoveResponse> {
-        Err(fixed())
+
+    async fn member_remove(
+        &self,
+        request: Request<pb::MemberRemoveRequest>,
+    ) -> Answer<pb::MemberRemoveResponse> {
+        let members = members::remove(request.into_inner().id).await?;
+        Ok(Response::new(pb::MemberRemoveResponse { header: Some(header()), members }))
     }
-    async fn member_update(&self, _: Request<pb::MemberUpdateRequest>) -> Answer<pb::MemberUpdateResponse> {
-        Err(fixed())
+
+    async fn member_update(
+        &self,
+        request: Request<pb::MemberUpdateRequest>,
+    ) -> Answer<pb::MemberUpdateResponse> {
+        let request = request.into_inner();
+        let members = members::update(request.id, &request.peer_ur_ls).await?;
+        Ok(Response::new(pb::MemberUpdateResponse { header: Some(header()), members }))
     }
+
     async fn member_promote(
         &self,
-        _: Request<pb::MemberPromoteRequest>,
+        request: Request<pb::MemberPromoteRequest>,
     ) -> Answer<pb::MemberPromoteResponse> {
-        Err(fixed())
+        let members = members::promote(request.into_inner().id).await?;
+        Ok(Response::new(pb::MemberPromoteResponse { header: Some(header()), members }))
     }
-}
-
-fn fixed() -> Status {
-    Status::unimplemented("the membership is fixed by the configuration of the replicas")
 }

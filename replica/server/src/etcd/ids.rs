@@ -1,40 +1,36 @@
 //! Member and cluster ids by etcd's scheme: the first eight bytes of a SHA-1. Never 0, the same on every replica.
+//!
+//! They come from the lineage and the replica id, not from addresses: a member keeps its id when it moves, and a new
+//! one at an old address has another.
 
-use crate::config::Config;
 use sha1::{Digest as _, Sha1};
-use std::collections::BTreeMap;
-use vr_core::ReplicaId;
+use vr_core::{Configuration, Lineage, ReplicaId};
 
 /// Ids as etcd clients see them.
-#[derive(Clone, Debug)]
+#[derive(Clone, Copy, Debug)]
 pub struct Ids {
     /// The cluster's.
     pub cluster: u64,
-    members: BTreeMap<ReplicaId, u64>,
+    lineage: Lineage,
 }
 
 impl Ids {
-    /// A member's id comes from its peer URL and the lineage, the cluster's from all members'.
+    /// Those of a lineage.
     #[must_use]
-    pub fn new(config: &Config) -> Ids {
-        let members: BTreeMap<ReplicaId, u64> = config
-            .members
-            .iter()
-            .map(|m| {
-                (m.id, first_eight(&[peer_url(&m.peer).as_bytes(), config.lineage.to_string().as_bytes()]))
-            })
-            .collect();
-        let mut sorted: Vec<u64> = members.values().copied().collect();
-        sorted.sort_unstable();
-        let bytes: Vec<[u8; 8]> = sorted.into_iter().map(u64::to_be_bytes).collect();
-        let parts: Vec<&[u8]> = bytes.iter().map(<[u8; 8]>::as_slice).collect();
-        Ids { cluster: first_eight(&parts), members }
+    pub fn new(lineage: Lineage) -> Ids {
+        Ids { cluster: first_eight(&[&lineage.0]), lineage }
     }
 
-    /// A member's id; 0 for a replica that is no member.
+    /// A replica's id.
     #[must_use]
     pub fn member(&self, replica: ReplicaId) -> u64 {
-        self.members.get(&replica).copied().unwrap_or(0)
+        first_eight(&[&self.lineage.0, &replica.0.to_be_bytes()])
+    }
+
+    /// The member with this id, if there is one.
+    #[must_use]
+    pub fn replica(&self, member: u64, configuration: &Configuration) -> Option<ReplicaId> {
+        configuration.members().map(|m| m.id).find(|id| self.member(*id) == member)
     }
 }
 
@@ -49,4 +45,19 @@ fn first_eight(parts: &[&[u8]]) -> u64 {
     parts.iter().for_each(|part| sha.update(part));
     let id = u64::from_be_bytes(sha.finalize()[..8].try_into().expect("a SHA-1 has twenty bytes"));
     id.max(1)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vr_core::Epoch;
+
+    #[test]
+    fn members_are_told_apart_and_found_again() {
+        let ids = Ids::new(Lineage([7; 16]));
+        let configuration = Configuration::bare(Epoch(0), [1, 2].map(ReplicaId));
+        assert_eq!(ids.replica(ids.member(ReplicaId(2)), &configuration), Some(ReplicaId(2)));
+        assert_eq!(ids.replica(ids.member(ReplicaId(3)), &configuration), None);
+        assert_ne!(ids.cluster, Ids::new(Lineage([8; 16])).cluster);
+    }
 }

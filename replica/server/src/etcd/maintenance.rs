@@ -36,7 +36,7 @@ impl pb::maintenance_server::Maintenance for Maintenance {
                 raft_applied_index: node.executed().0,
                 errors,
                 db_size_in_use: bytes,
-                is_learner: false,
+                is_learner: node.members().is_learner(node.config.id),
                 storage_version: ETCD_VERSION.to_owned(),
                 db_size_quota: i64::try_from(node.config.memory_limit).unwrap_or(i64::MAX),
                 ..Default::default()
@@ -77,8 +77,10 @@ impl pb::maintenance_server::Maintenance for Maintenance {
     async fn snapshot(&self, _: Request<pb::SnapshotRequest>) -> Answer<Self::SnapshotStream> {
         Err(not_here("Snapshot"))
     }
-    async fn move_leader(&self, _: Request<pb::MoveLeaderRequest>) -> Answer<pb::MoveLeaderResponse> {
-        Err(not_here("MoveLeader"))
+    /// From any replica; etcd wants its leader to be asked.
+    async fn move_leader(&self, request: Request<pb::MoveLeaderRequest>) -> Answer<pb::MoveLeaderResponse> {
+        super::members::move_leader(request.into_inner().target_id).await?;
+        Ok(Response::new(pb::MoveLeaderResponse { header: Some(header()) }))
     }
     async fn downgrade(&self, _: Request<pb::DowngradeRequest>) -> Answer<pb::DowngradeResponse> {
         Err(not_here("Downgrade"))

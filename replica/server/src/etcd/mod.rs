@@ -7,6 +7,7 @@ mod ids;
 mod kv;
 mod lease;
 mod maintenance;
+mod members;
 mod shape;
 mod watch;
 mod watches;

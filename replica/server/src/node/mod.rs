@@ -7,6 +7,7 @@
 //! Inputs become steps of [`vr_core::Replica`]; its effects are carried out here, in order, at once.
 
 mod asks;
+mod changes;
 mod gateway;
 mod leases;
 mod links;
@@ -24,6 +25,7 @@ use crate::metrics::Counters;
 use crate::peer::{self, DriverMessage, Incoming};
 use asks::Asks;
 use bytes::{Bytes, BytesMut};
+use changes::Changes;
 use gateway::Gateway;
 use leases::Leases;
 use std::cell::RefCell;
@@ -32,8 +34,8 @@ use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 use tokio::sync::Notify;
 use vr_core::{
-    Ballot, Effect, Effects, Envelope, Incarnation, Input, Message, Now, Op, Replica, ReplicaId, Status,
-    VoteRecord,
+    Ballot, Configuration, Effect, Effects, Envelope, Incarnation, Input, Message, Now, Op, Replica,
+    ReplicaId, Status, VoteRecord,
 };
 use vr_store::{Command, Event, LeaseChange, Store};
 
@@ -70,6 +72,17 @@ pub enum Halt {
     Fenced(String),
     /// The protocol or the state says that going on would be wrong.
     Fatal(String),
+    /// It is no member any more, and has done all that others needed of it.
+    Retired(String),
+}
+
+/// What must be durable before anybody is told of it, in the order in which it was promised.
+#[derive(Debug)]
+pub enum Promise {
+    /// A vote record (R1).
+    Vote(VoteRecord),
+    /// The members of an epoch, before the first vote in it.
+    Members(Configuration),
 }
 
 /// A replica and everything that waits on it.
@@ -92,11 +105,16 @@ pub struct Node {
     leases: Leases,
     tiering: Tiering,
     asks: Asks,
+    changes: Changes,
+    /// The members that this replica is connected to.
+    connected: Option<Configuration>,
+    /// Members of the epoch before, and how long they are still connected to (R18).
+    left: Option<(Configuration, Instant)>,
     links: Links,
     encoder: BytesMut,
     events: Vec<Event>,
     lease_changes: Vec<LeaseChange>,
-    votes: tokio::sync::mpsc::UnboundedSender<VoteRecord>,
+    promises: tokio::sync::mpsc::UnboundedSender<Promise>,
     turn: Rc<Notify>,
     turn_due: bool,
     halt: Option<Halt>,
@@ -122,8 +140,8 @@ pub struct Parts {
     pub tiering: Tiering,
     /// Makes connections to the peers.
     pub links: Links,
-    /// To the thread that writes vote records.
-    pub votes: tokio::sync::mpsc::UnboundedSender<VoteRecord>,
+    /// To the thread that makes promises durable, one after the other.
+    pub promises: tokio::sync::mpsc::UnboundedSender<Promise>,
     /// Origin of the monotonic clock handed to `Replica::new`.
     pub started: Instant,
 }
@@ -132,10 +150,10 @@ impl Node {
     /// A replica ready to be stepped; carries out the effects of its start.
     #[must_use]
     pub fn new(parts: Parts) -> Node {
-        let Parts { config, incarnation, replica, effects, tiering, links, votes, started } = parts;
+        let Parts { config, incarnation, replica, effects, tiering, links, promises, started } = parts;
         let mut node = Node {
             fence: Fence::open(config.tiers.disks()),
-            ids: Ids::new(&config),
+            ids: Ids::new(config.lineage),
             watches: Watches::default(),
             counters: Counters::default(),
             gateway: Gateway::new(),
@@ -146,11 +164,14 @@ impl Node {
             effects,
             tiering,
             asks: Asks::default(),
+            changes: Changes::default(),
+            connected: None,
+            left: None,
             links,
             encoder: BytesMut::with_capacity(1 << 16),
             events: Vec::new(),
             lease_changes: Vec::new(),
-            votes,
+            promises,
             turn: Rc::default(),
             turn_due: false,
             halt: None,
@@ -219,6 +240,7 @@ impl Node {
             match &halt {
                 Halt::Fenced(reason) => tracing::error!(reason, "fenced"),
                 Halt::Fatal(reason) => tracing::error!(reason, "cannot go on"),
+                Halt::Retired(reason) => tracing::info!(reason, "retired"),
             }
             self.halt = Some(halt);
             self.halted.notify_one();
@@ -236,8 +258,10 @@ impl Node {
     pub fn leaderless(&self) -> bool {
         let silent = |since: &Instant| since.elapsed() > self.config.view_timeout * 3;
         if self.replica.is_primary() {
-            let following = 1 + self.followed.values().filter(|at| !silent(at)).count();
-            return following <= self.config.members.len() / 2;
+            let members = self.members();
+            let follows = |id: &ReplicaId| self.followed.get(id).is_some_and(|at| !silent(at));
+            let following = members.voters().filter(|id| *id == self.config.id || follows(id)).count();
+            return following < members.quorum();
         }
         silent(&self.primary_heard)
     }
@@ -348,13 +372,15 @@ impl Node {
             }
             Effect::Broadcast(message) => {
                 let frame = self.encode(message);
-                for to in self.links.ids() {
+                let me = self.config.id;
+                let everyone: Vec<ReplicaId> = self.members().members().map(|m| m.id).collect();
+                for to in everyone.into_iter().filter(|id| *id != me) {
                     self.push(to, frame.clone());
                 }
             }
             Effect::WriteVote(record) => {
                 // The writer outlives the node; if it is gone the process is stopping.
-                let _ = self.votes.send(record);
+                let _ = self.promises.send(Promise::Vote(record));
             }
             Effect::Reply { number, reply, .. } => self.gateway.answer(number, Ok(reply)),
             Effect::Rejected { number } => self.gateway.answer(number, Err(Failure::NotExecuted)),
@@ -368,7 +394,7 @@ impl Node {
             Effect::Committed(entry) => self.tiering.committed(&entry),
             Effect::Cut { op, ballot, time, digest, snapshot } => {
                 let header = tiers::CutHeader { op, ballot, time, digest };
-                self.tiering.cut(&self.config, self.replica.state(), header, snapshot);
+                self.tiering.cut(self.replica.configuration(), self.replica.state(), header, snapshot);
             }
             Effect::Release(snapshot) => self.tiering.release(snapshot),
             Effect::ReleaseState(state) => self.tiering.release(state),
@@ -381,14 +407,11 @@ impl Node {
                  Keep its disks for inspection and replace it by a new replica id",
                 self.config.id
             ))),
-            // Nothing in this program asks for these yet.
-            Effect::Reconfigured { token, outcome } => tracing::info!(token, ?outcome, "reconfigured"),
-            Effect::HandedOff { token, outcome } => tracing::info!(token, ?outcome, "handed off"),
-            Effect::Configuration(configuration) => {
-                tracing::info!(epoch = %configuration.epoch, id = %configuration.id(), "configuration");
-            }
-            Effect::Retired(epoch) => self.stop(Halt::Fatal(format!(
-                "replica {} is no member since epoch {epoch}, and nobody needs it any more: remove it",
+            Effect::Reconfigured { token, outcome } => self.changes.reconfigured(token, outcome),
+            Effect::HandedOff { token, outcome } => self.changes.handed_off(token, outcome),
+            Effect::Configuration(configuration) => self.reconfigured(configuration),
+            Effect::Retired(epoch) => self.stop(Halt::Retired(format!(
+                "replica {} is no member since epoch {epoch}, and the others no longer need it: its disks may be removed",
                 self.config.id
             ))),
             Effect::Standing(status, ballot) => self.standing(status, ballot),
@@ -475,6 +498,7 @@ impl Node {
     pub fn keep_house(&mut self) {
         self.expire_leases();
         self.measure();
+        self.forget_the_left();
         if let Some(reason) = self.tiering.fenced() {
             self.stop(Halt::Fenced(reason));
             return;
@@ -493,13 +517,6 @@ impl Node {
         if self.leaderless() {
             self.watches.primary_is_missing();
         }
-    }
-
-    /// Connects to those that the configuration names, and to nobody else.
-    fn connect(&mut self) {
-        let others = self.config.members.iter().filter(|m| m.id != self.config.id);
-        let addresses: BTreeMap<ReplicaId, String> = others.map(|m| (m.id, m.peer.clone())).collect();
-        self.links.set(addresses);
     }
 
     /// Those that this replica is connected to.

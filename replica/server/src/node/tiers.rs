@@ -1,7 +1,6 @@
 //! The tier chain as the replica's thread sees it: values go in, nothing here waits. Roots of cuts are computed on a
 //! thread beside.
 
-use crate::config::Config;
 use crate::status::TierReport;
 use bytes::Bytes;
 use tokio::sync::mpsc;
@@ -9,7 +8,7 @@ use vr_checkpoint::chain::Chain;
 use vr_checkpoint::format::LogEntry;
 use vr_checkpoint::restore::TierKind;
 use vr_checkpoint::writer::Cut;
-use vr_core::{Ballot, Digest, Entry, Op};
+use vr_core::{Ballot, Configuration, Digest, Entry, Member, Op};
 use vr_store::{Revision, Store};
 use vr_tree::Snapshot;
 
@@ -63,10 +62,10 @@ impl Tiering {
         });
     }
 
-    pub(super) fn cut(&self, config: &Config, store: &Store, header: CutHeader, snapshot: Snapshot) {
+    pub(super) fn cut(&self, members: &Configuration, store: &Store, header: CutHeader, snapshot: Snapshot) {
         // The hashing thread lives as long as this.
         let _ = self.hash.send((header.op, snapshot.clone()));
-        self.chain.cut(cut(config, store, header), snapshot);
+        self.chain.cut(cut(members, store, header), snapshot);
     }
 
     pub(super) fn release(&self, garbage: impl Send + 'static) {
@@ -162,7 +161,8 @@ impl Tiering {
 
 /// What a checkpoint of this state says.
 #[must_use]
-pub fn cut(config: &Config, store: &Store, header: CutHeader) -> Cut {
+pub fn cut(members: &Configuration, store: &Store, header: CutHeader) -> Cut {
+    let ids = |list: &[Member]| list.iter().map(|m| m.id.0).collect::<Vec<_>>();
     Cut {
         op: header.op.0,
         view: header.ballot.view.0,
@@ -171,7 +171,9 @@ pub fn cut(config: &Config, store: &Store, header: CutHeader) -> Cut {
         log_digest: header.digest.0,
         revision: store.revision().0,
         reserved_revision: store.reserved().0,
-        configuration: serde_json::json!({"order": config.members.iter().map(|m| m.id.0).collect::<Vec<_>>()}),
+        configuration: serde_json::json!({
+            "epoch": members.epoch.0, "order": ids(&members.order), "learners": ids(&members.learners),
+        }),
     }
 }
 
