@@ -42,6 +42,9 @@ enum Command {
     Checkpoint(checkpoint::Checkpoint),
     Status(cluster::status::Status),
     View(cluster::view::View),
+    Member(cluster::member::Member),
+    Order(cluster::order::Order),
+    Promote(cluster::order::Promote),
     #[command(name = "s3-server", hide = true)]
     S3Server(s3_server::S3Server),
 }
@@ -69,6 +72,9 @@ pub fn main() -> ExitCode {
         Command::Checkpoint(checkpoint) => checkpoint.run().map(|()| ExitCode::SUCCESS),
         Command::Status(status) => status.run().map(|()| ExitCode::SUCCESS),
         Command::View(view) => view.run().map(|()| ExitCode::SUCCESS),
+        Command::Member(member) => member.run().map(|()| ExitCode::SUCCESS),
+        Command::Order(order) => order.run().map(|()| ExitCode::SUCCESS),
+        Command::Promote(promote) => promote.run().map(|()| ExitCode::SUCCESS),
         Command::S3Server(server) => server.run().map(|()| ExitCode::SUCCESS),
     };
     outcome.unwrap_or_else(|error| {

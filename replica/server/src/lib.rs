@@ -22,3 +22,6 @@ pub mod peer;
 pub mod serve;
 pub mod status;
 pub mod vote;
+
+// For tools that show or propose who leads.
+pub use vr_core::{ReplicaId, placement};

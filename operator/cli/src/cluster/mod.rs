@@ -3,6 +3,9 @@
 //! Everything goes to the replicas' control ports. Each change is one reconfiguration that names the configuration it
 //! was made from, so two people (or a person and the operator) cannot undo each other unknowingly.
 
+pub mod edit;
+pub mod member;
+pub mod order;
 pub mod page;
 pub mod status;
 pub mod view;

@@ -141,6 +141,12 @@ impl Default for Cadences {
 }
 
 impl Ports {
+    /// On one machine everything fails together; these are names to play with.
+    #[must_use]
+    pub fn domain(&self) -> String {
+        format!("zone-{}", ["a", "b", "c"][(self.id.saturating_sub(1) % 3) as usize])
+    }
+
     /// For clients.
     #[must_use]
     pub fn client_endpoint(&self) -> Endpoint {
@@ -279,6 +285,7 @@ impl Layout {
         let loopback = |port: u16| SocketAddr::from((Ipv4Addr::LOCALHOST, port));
         let member = |ports: &Ports| RawMember {
             id: ports.id,
+            domain: ports.domain(),
             peer: loopback(ports.peer).to_string(),
             client: ports.client_endpoint().to_string(),
         };

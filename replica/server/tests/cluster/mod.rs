@@ -70,6 +70,7 @@ impl Cluster {
         let members: Vec<RawMember> = (1..)
             .zip(&addresses)
             .map(|(id, [client, peer, _])| RawMember {
+                domain: String::new(),
                 id,
                 peer: peer.to_string(),
                 client: format!("http://{client}"),
