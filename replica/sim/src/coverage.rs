@@ -117,6 +117,10 @@ counted!(
         Boot = "boot",
         /// A start with all it had.
         BootComplete = "bootComplete",
+        /// A key of which clients saw one history.
+        Linearizable = "linearizable",
+        /// A key whose history has too many orders to try.
+        Undecided = "undecided",
         /// The store set a key.
         StorePut = "storePut",
         /// The store deleted a range.
@@ -359,6 +363,7 @@ impl Coverage {
 
 /// Parts of names of counters that a sweep need not reach, each with the reason.
 const UNREACHED: &[(&str, &str)] = &[
+    ("seen.undecided", "the fewer, the better"),
     (".Halted", "a replica that halts has diverged, and ends its world as a violation"),
     (
         "State.QuorumLost",

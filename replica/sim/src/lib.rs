@@ -17,6 +17,7 @@ pub mod report;
 pub mod rng;
 pub mod run;
 pub mod search;
+pub mod shrink;
 pub mod sweep;
 pub mod trace;
 pub mod world;

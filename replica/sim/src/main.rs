@@ -5,10 +5,12 @@ use clap::{Args, Parser, Subcommand, ValueEnum};
 use std::io::{self, BufWriter, Write};
 use std::process::ExitCode;
 use std::time::Instant;
-use vr_sim::plan::{MachineKind, Plan};
+use vr_sim::plan::knobs::Knob;
+use vr_sim::plan::{MachineKind, Plan, Sabotage};
 use vr_sim::report::Report;
 use vr_sim::run::run;
 use vr_sim::search::{Bounds, search};
+use vr_sim::shrink::{Shrunk, shrink};
 use vr_sim::sweep::sweep;
 use vr_sim::trace::Trace;
 
@@ -58,6 +60,15 @@ struct ReplayArgs {
     /// Print every line of the trace to standard output (the report then goes to standard error).
     #[arg(long)]
     trace: bool,
+    /// Take away what is not needed to break the rule that breaks, and replay what is left.
+    #[arg(long)]
+    shrink: bool,
+    /// Change a number of the seed's plan, as a shrunk one says; repeatable.
+    #[arg(long, value_name = "NAME=VALUE")]
+    set: Vec<String>,
+    /// Break a rule in the place of driver and disks.
+    #[arg(long)]
+    sabotage: Option<Sabotage>,
     /// The machine to replicate; by the seed if not given.
     #[arg(long)]
     machine: Option<MachineKind>,
@@ -149,6 +160,21 @@ enum Output {
     Json,
 }
 
+/// A plan with some of its numbers changed.
+fn with(mut plan: Plan, set: &[String]) -> anyhow::Result<Plan> {
+    for set in set {
+        let (name, value) = set.split_once('=').with_context(|| format!("{set} is not NAME=VALUE"))?;
+        let knob = Knob::named(name).with_context(|| {
+            let names: Vec<_> = Knob::ALL.iter().map(|knob| knob.name).collect();
+            format!("a plan has no number {name}; it has {}", names.join(", "))
+        })?;
+        let value: u64 = value.parse().with_context(|| format!("{value} is no number"))?;
+        anyhow::ensure!(value >= knob.least, "{name} must be at least {}", knob.least);
+        plan = knob.set(&plan, value);
+    }
+    Ok(plan)
+}
+
 /// As many as wanted, or as there are cores.
 fn threads(jobs: Option<u16>) -> usize {
     let cores = std::thread::available_parallelism().map_or(1, std::num::NonZero::get);
@@ -189,12 +215,20 @@ fn carry_out(mode: Mode) -> anyhow::Result<bool> {
             "this build keeps every rule; build one that can break them: \
              cargo run --release -p vr-sim --features mutants -- mutants"
         ),
-        Mode::Replay(ReplayArgs { seed, trace: printed, machine, output }) => {
+        Mode::Replay(ReplayArgs { seed, trace: printed, shrink: small, set, sabotage, machine, output }) => {
+            let mut plan = Plan { sabotage, ..with(Plan::of(seed).around(machine), &set)? };
+            let shrunk = if small { shrink(plan.clone()) } else { None };
+            if let Some(Shrunk { plan: small, set, tried, events }) = shrunk {
+                let again: String = set.iter().map(|set| format!(" --set {set}")).collect();
+                eprintln!("{} of {} events are left after {tried} tries:", events.1, events.0);
+                eprintln!("  vr-sim replay {seed}{again}");
+                plan = small;
+            }
             let trace = match printed {
                 true => Trace::printed(Box::new(BufWriter::new(io::stdout()))),
                 false => Trace::quiet(),
             };
-            (Report::replay(run(Plan::of(seed).around(machine), trace), began.elapsed()), output, printed)
+            (Report::replay(run(plan, trace), began.elapsed()), output, printed)
         }
     };
     let text = match output {

@@ -36,6 +36,7 @@ const SABOTAGES: &[(Sabotage, &str, &str, &str)] = &[
     (Sabotage::ClaimComplete, "ClaimComplete", "R5", "starts as if nothing were lost"),
     (Sabotage::MarkerKept, "MarkerKept", "R7", "starts twice from the marker of one clean stop"),
     (Sabotage::SameIncarnation, "SameIncarnation", "R20", "starts again under the same incarnation"),
+    (Sabotage::EmptyReads, "EmptyReads", "reads", "shows readers what was there before anything was written"),
     (Sabotage::CorruptExecution, "CorruptExecution", "roots", "executes a request twice on one replica"),
 ];
 
@@ -184,10 +185,11 @@ fn hunt(breaker: Breaker, [name, rule, what]: [&'static str; 3], from: u64) -> V
     verdict
 }
 
-/// The core's mutant of this name.
+/// The core's mutant of this name, however it is written: `PaperRecovery` or `paper-recovery`.
 #[must_use]
 pub fn named(name: &str) -> Option<Mutant> {
-    Mutant::ALL.iter().copied().find(|mutant| mutant.described().0 == name)
+    let plain = |name: &str| name.replace('-', "").to_ascii_lowercase();
+    Mutant::ALL.iter().copied().find(|mutant| plain(mutant.described().0) == plain(name))
 }
 
 /// Hunts all mutants (or those of whose names this is a part) on `jobs` threads, in worlds from the seed `from` on.

@@ -1,7 +1,9 @@
 //! A small sweep in every test run, and the proof that the oracles see broken rules.
 
+use vr_sim::plan::knobs::Knob;
 use vr_sim::plan::{Mode, Plan, Sabotage};
 use vr_sim::run::{run, run_seed};
+use vr_sim::shrink::shrink;
 use vr_sim::sweep::sweep;
 use vr_sim::trace::Trace;
 
@@ -49,6 +51,34 @@ fn a_start_that_claims_memory_it_lost_is_caught() {
 #[test]
 fn a_vote_that_is_called_durable_too_early_is_caught() {
     assert!(caught(Sabotage::EarlyVotes, 200).is_some());
+}
+
+#[test]
+fn readers_that_are_shown_the_past_are_caught() {
+    let (_, oracle) = caught(Sabotage::EmptyReads, 20).expect("clients notice");
+    assert_eq!(oracle, "clients-agree", "only clients can notice");
+}
+
+#[test]
+fn a_failing_world_is_made_small_and_can_be_repeated() {
+    let (seed, oracle) = caught(Sabotage::EarlyVotes, 200).expect("it is caught");
+    let plan = Plan { sabotage: Some(Sabotage::EarlyVotes), ..Plan::of(seed) };
+    let small = shrink(plan.clone()).expect("a rule breaks");
+    assert!(small.events.1 <= small.events.0 && !small.set.is_empty(), "{small:?}");
+    let again = small.set.iter().fold(plan, |plan, set| {
+        let (name, value) = set.split_once('=').expect("name=value");
+        Knob::named(name).expect("a knob").set(&plan, value.parse().expect("a number"))
+    });
+    let outcome = run(again, Trace::quiet());
+    assert_eq!(outcome.broken.map(|broken| broken.oracle), Some(oracle));
+    assert_eq!(outcome.events, small.events.1);
+    let left = Knob::ALL.iter().filter(|knob| knob.of(&small.plan) > knob.least).count();
+    assert!(left < 8, "hardly anything is needed for this: {small:?}");
+}
+
+#[test]
+fn a_sound_world_has_nothing_to_shrink() {
+    assert!(shrink(Plan::of(1)).is_none());
 }
 
 #[test]

@@ -3,7 +3,7 @@
 mod store;
 mod toy;
 
-pub use toy::Toy;
+pub use toy::{Toy, appended};
 
 use crate::coverage::Seen;
 use crate::rng::{Rng, mix};
@@ -27,6 +27,18 @@ pub trait Machine: StateMachine {
     fn fingerprint(&self) -> u64;
     /// The digest of a snapshot: what [`StateMachine::import`] is told to bring.
     fn root(snapshot: &Self::Snapshot) -> Digest;
+    /// The cell that a request appends to, and what; `None` from a machine without cells ([`crate::oracle::linear`]).
+    fn appends(_body: &[u8]) -> Option<(u64, u64)> {
+        None
+    }
+    /// A cell as a reply shows it.
+    fn cell_of(_reply: &Self::Reply) -> Option<(u64, u64)> {
+        None
+    }
+    /// A cell as a reader sees it.
+    fn cell(&self, _key: u64) -> Option<(u64, u64)> {
+        None
+    }
     /// What a reply is counted as, where a sweep must meet each kind of it.
     fn seen(_reply: &Self::Reply) -> Option<Seen> {
         None
@@ -76,6 +88,12 @@ impl<M: Machine> Tapped<M> {
     #[must_use]
     pub fn empty(tap: Tap) -> Tapped<M> {
         Tapped { inner: M::empty(), tap }
+    }
+
+    /// The machine itself.
+    #[must_use]
+    pub fn inner(&self) -> &M {
+        &self.inner
     }
 
     /// A machine loaded from a snapshot, the way a checkpoint is: by export and import, its digest compared.

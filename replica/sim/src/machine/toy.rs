@@ -57,6 +57,12 @@ fn bucket(key: u64) -> usize {
     (key % BUCKETS as u64) as usize
 }
 
+/// A cell's hash after one more value.
+#[must_use]
+pub fn appended(hash: u64, value: u64) -> u64 {
+    mix(hash ^ value)
+}
+
 fn cell_hash(key: u64, cell: Cell) -> u64 {
     mix(mix(mix(key) ^ cell.version) ^ cell.hash ^ cell.time.rotate_left(17))
 }
@@ -92,7 +98,8 @@ impl StateMachine for Toy {
                     if cell.version > 0 {
                         *sum = sum.wrapping_sub(cell_hash(key, *cell));
                     }
-                    *cell = Cell { version: cell.version + 1, hash: mix(cell.hash ^ value), time: at.time };
+                    *cell =
+                        Cell { version: cell.version + 1, hash: appended(cell.hash, value), time: at.time };
                     *sum = sum.wrapping_add(cell_hash(key, *cell));
                     Answer { version: cell.version, hash: cell.hash }
                 }
@@ -250,6 +257,18 @@ impl Machine for Toy {
 
     fn fingerprint(&self) -> u64 {
         self.contents.sums.iter().fold(0, |all: u64, sum| all.wrapping_add(*sum))
+    }
+
+    fn appends(body: &[u8]) -> Option<(u64, u64)> {
+        Some((word(body, 0)?, word(body, 8)?))
+    }
+
+    fn cell_of(reply: &Answer) -> Option<(u64, u64)> {
+        Some((reply.version, reply.hash))
+    }
+
+    fn cell(&self, key: u64) -> Option<(u64, u64)> {
+        Some(self.contents.cells.get(&key).map_or((0, 0), |cell| (cell.version, cell.hash)))
     }
 
     fn root(snapshot: &Frozen) -> Digest {

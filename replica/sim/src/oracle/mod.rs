@@ -6,6 +6,7 @@
 
 mod gateways;
 mod history;
+pub mod linear;
 mod promises;
 
 pub use gateways::{Gateways, Outcome};

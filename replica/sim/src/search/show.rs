@@ -47,9 +47,9 @@ fn named(tables: &Tables, action: Action) -> String {
 /// The story that ends with `last`, which breaks a rule. The columns of each replica: status, ballot, newest op,
 /// newest op it knows to be committed.
 pub(super) fn story(tables: &Tables, ways: &[Vec<Way>], last: Way, broken: &Broken) -> Vec<String> {
-    tables.break_rules();
     let mut cache = Cache::default();
     let mut state = State::first(tables);
+    tables.break_rules();
     let heads: String = (0..REPLICAS).map(|r| format!("| {:<21}", format!("R{r}"))).collect();
     let mut lines = vec![format!("{:<33}{heads}", "step")];
     for (number, action) in (1..).zip(steps(ways, last)) {

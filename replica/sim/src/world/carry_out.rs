@@ -5,6 +5,7 @@ use super::{Event, World, packed};
 use crate::coverage::{Fault, Seen, StatusKind};
 use crate::machine::{Machine, Tapped};
 use crate::oracle::{Broken, Check, Outcome, require};
+use crate::plan::Sabotage;
 use crate::trace::What;
 use vr_core::{Ballot, Effect, Op, Replica, Status};
 
@@ -79,12 +80,19 @@ impl<M: Machine> World<M> {
                     self.coverage.seen(seen);
                 }
                 self.gateways.replied(session, number, op, M::reply_digest(&reply))?;
+                if let (Some(call), Some(saw)) = (self.nodes[index].calls.remove(&number), M::cell_of(&reply))
+                {
+                    self.cells.saw(call, saw);
+                }
                 self.answered(index, number)
             }
             Effect::Rejected { number } => {
                 self.coverage.seen(Seen::Rejected);
                 self.note(index, What::Rejected, "", number.0, 0, 0);
                 self.gateways.given_up(session, number, Outcome::Rejected)?;
+                if let Some(call) = self.nodes[index].calls.remove(&number) {
+                    self.cells.rejected(call);
+                }
                 self.answered(index, number)
             }
             Effect::Unknown { number } => {
@@ -235,6 +243,12 @@ impl<M: Machine> World<M> {
             self.coverage.seen(Seen::ReadReady);
             self.note(index, What::ReadReady, "", token, 0, executed.0);
             self.gateways.read(session, reading.floor, executed)?;
+            let machine = self.nodes[index].replica.as_ref().map(|replica| replica.state().inner());
+            if let (Some(machine), Some((key, call))) = (machine, reading.cell)
+                && let Some(saw) = machine.cell(key)
+            {
+                self.cells.saw(call, if self.plan.breaks(Sabotage::EmptyReads) { (0, 0) } else { saw });
+            }
         } else {
             self.coverage.seen(Seen::ReadFailed);
             self.note(index, What::ReadFailed, "", token, 0, executed.0);

@@ -62,6 +62,9 @@ impl<M: Machine> World<M> {
         let body = M::request(&mut self.clients_rng, self.asked_ever, load.keys, padding);
         let session = self.nodes[index].session();
         let number = self.gateways.asked(session, body.clone());
+        if let Some((key, value)) = M::appends(&body) {
+            self.nodes[index].calls.insert(number, self.cells.begin(key, Some(value)));
+        }
         if let Some(asker) = asker {
             self.nodes[index].asked.insert(number, asker);
         }
@@ -78,10 +81,13 @@ impl<M: Machine> World<M> {
         asker: Option<Asker>,
     ) -> Result<u64, crate::oracle::Broken> {
         let floor = self.gateways.shown();
+        // Not drawn: a world without reads of cells must not differ from one with them.
+        let key = self.nodes[index].next_token % self.plan.load.keys;
+        let cell = M::empty().cell(key).map(|_| (key, self.cells.begin(key, None)));
         let node = &mut self.nodes[index];
         node.next_token += 1;
         let token = node.next_token;
-        node.reads.insert(token, Reading { floor });
+        node.reads.insert(token, Reading { floor, cell });
         if let Some(asker) = asker {
             node.asked_reads.insert(token, asker);
         }

@@ -16,8 +16,9 @@ mod process;
 mod queue;
 pub mod script;
 
-use crate::coverage::{Coverage, Fault, MessageKind};
+use crate::coverage::{Coverage, Fault, MessageKind, Seen};
 use crate::machine::{Machine, Tap, Tapped};
+use crate::oracle::linear::{Cells, Verdict};
 use crate::oracle::{Broken, Check, Gateways, History, Promises, require};
 use crate::plan::{Plan, Sabotage};
 use crate::rng::{Rng, Stream};
@@ -98,6 +99,7 @@ pub struct World<M: Machine> {
     effects: Effects<Tapped<M>>,
     history: History<M>,
     gateways: Gateways,
+    cells: Cells,
     promises: Promises,
     coverage: Coverage,
     trace: Trace,
@@ -140,6 +142,7 @@ impl<M: Machine> World<M> {
             effects: Effects(Vec::new()),
             history: History::new(),
             gateways: Gateways::default(),
+            cells: Cells::default(),
             promises: Promises::default(),
             coverage: Coverage::default(),
             trace,
@@ -165,7 +168,7 @@ impl<M: Machine> World<M> {
 
     /// Runs to the end: until all is well after healing, or a rule is broken.
     pub fn run(mut self) -> Outcome {
-        let result = self.run_until(NEVER);
+        let result = self.run_until(NEVER).and_then(|()| self.clients_agree());
         self.trace.line(Line {
             time: self.time,
             node: Line::WORLD,
@@ -185,6 +188,21 @@ impl<M: Machine> World<M> {
             coverage: self.coverage,
             broken: result.err(),
         }
+    }
+
+    /// What clients saw can be put in an order, key by key.
+    fn clients_agree(&mut self) -> Check {
+        for (key, verdict) in self.cells.verdicts() {
+            match verdict {
+                Verdict::Linearizable => self.coverage.seen(Seen::Linearizable),
+                Verdict::Undecided => self.coverage.seen(Seen::Undecided),
+                Verdict::Not => {
+                    let detail = format!("what clients saw of key {key} is no history of one cell");
+                    return Err(Broken::new("clients-agree", detail));
+                }
+            }
+        }
+        Ok(())
     }
 
     /// Runs until a time, or until the end if that comes first.

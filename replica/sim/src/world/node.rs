@@ -2,6 +2,7 @@
 
 use super::clock::Clock;
 use crate::machine::{Machine, Tap, Tapped};
+use crate::oracle::linear::Begun;
 use std::collections::{BTreeMap, VecDeque};
 use vr_core::{
     Ballot, Digest, Entry, Incarnation, Op, Replica, ReplicaId, RequestNumber, SessionId, Status, VoteRecord,
@@ -48,6 +49,8 @@ impl<M: Machine> Clone for Marker<M> {
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Reading {
     pub(super) floor: Op,
+    /// The cell it looks at, and its call in the clients' history.
+    pub(super) cell: Option<(u64, Begun)>,
 }
 
 /// One machine.
@@ -82,6 +85,8 @@ pub(super) struct Node<M: Machine> {
     pub(super) served_token: u64,
     /// Who waits for which request.
     pub(super) asked: BTreeMap<RequestNumber, Asker>,
+    /// The calls of its requests in the clients' history.
+    pub(super) calls: BTreeMap<RequestNumber, Begun>,
     /// Who waits for which read.
     pub(super) asked_reads: BTreeMap<u64, Asker>,
 }
@@ -118,6 +123,7 @@ impl<M: Machine> Node<M> {
             next_token: 0,
             served_token: 0,
             asked: BTreeMap::new(),
+            calls: BTreeMap::new(),
             asked_reads: BTreeMap::new(),
         }
     }
@@ -149,6 +155,7 @@ impl<M: Machine> Node<M> {
         self.paused_until = 0;
         self.reads.clear();
         self.asked.clear();
+        self.calls.clear();
         self.asked_reads.clear();
     }
 }

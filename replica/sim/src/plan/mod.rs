@@ -3,6 +3,8 @@
 //! Every number is drawn from the seed's own stream, each fault is off in some worlds, and rare combinations come up
 //! because worlds differ more from each other than one world does over time.
 
+pub mod knobs;
+
 use crate::rng::{Ppm, Rng, Stream};
 use vr_core::Options;
 
@@ -120,7 +122,7 @@ pub struct LoadPlan {
 }
 
 /// A rule that the world itself, in the driver's place, breaks: so that the oracles can show their teeth.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash, clap::ValueEnum)]
 pub enum Sabotage {
     /// A crash also loses the vote record: the paper's recovery.
     ForgetVotes,
@@ -130,6 +132,8 @@ pub enum Sabotage {
     ClaimComplete,
     /// One replica executes something else now and then.
     CorruptExecution,
+    /// Clients that read are shown a cell as it was before anything was written.
+    EmptyReads,
     /// The marker of a clean stop is not erased by the start that uses it.
     MarkerKept,
     /// A start does not write a new incarnation.
