@@ -4,5 +4,6 @@ mod recovery;
 mod service;
 mod sessions;
 mod swarm;
+mod transfer;
 mod views;
 mod world;

@@ -167,7 +167,7 @@ fn one_member_without_memory_is_quorum_lost() {
     assert_eq!(world.replica(0).status(), Status::QuorumLost);
 }
 
-fn fill_and_cut(world: &mut World, rounds: usize) {
+pub(super) fn fill_and_cut(world: &mut World, rounds: usize) {
     for round in 0..rounds {
         (0..8).for_each(|i| {
             world.commit(0, &format!("{round}-{i}"));

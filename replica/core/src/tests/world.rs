@@ -145,6 +145,8 @@ pub(super) struct World {
     /// Messages that match are kept aside instead of being delivered.
     pub(super) hold: fn(from: u64, to: u64, &Message) -> bool,
     pub(super) held: Vec<Letter>,
+    /// What happens to each message on its way.
+    pub(super) spoil: fn(&mut Message),
     pub(super) delay: u64,
     pub(super) vote_delay: u64,
     pub(super) options: Options,
@@ -189,6 +191,7 @@ impl World {
             cut_off: BTreeSet::new(),
             hold: nobody,
             held: Vec::new(),
+            spoil: |_| {},
             delay: 200,
             vote_delay: 1_000,
             options,
@@ -354,7 +357,8 @@ impl World {
         self.nodes.get_mut(&id).expect("it is running")
     }
 
-    pub(super) fn post(&mut self, from: u64, to: u64, message: Message) {
+    pub(super) fn post(&mut self, from: u64, to: u64, mut message: Message) {
+        (self.spoil)(&mut message);
         if self.cut_off.contains(&from) || self.cut_off.contains(&to) {
             return;
         }
