@@ -14,13 +14,16 @@ mod control;
 pub mod etcd;
 pub mod export;
 mod http;
+mod listen;
 mod marker;
 pub mod members;
 pub mod metrics;
 pub mod node;
 pub mod peer;
+mod refusal;
 pub mod serve;
 pub mod status;
+pub mod tls;
 pub mod vote;
 
 // For tools that show or propose who leads.

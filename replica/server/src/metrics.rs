@@ -53,6 +53,22 @@ pub fn page(node: &Node) -> String {
         "Frames to full queues.",
         counters.peer_frames_dropped,
     );
+    page.head(
+        "vr_tls_certificate_expiry_timestamp_seconds",
+        "gauge",
+        "When the certificate that the port uses expires.",
+    );
+    for port in node.tls.iter() {
+        page.labelled("vr_tls_certificate_expiry_timestamp_seconds", "port", name(port), port.expires());
+    }
+    page.head(
+        "vr_tls_reload_failing",
+        "gauge",
+        "1 while the files of the port cannot be used and older ones are.",
+    );
+    for port in node.tls.iter() {
+        page.labelled("vr_tls_reload_failing", "port", name(port), port.failing());
+    }
     let tiers = node.tiering().status();
     for (name, kind, help, value) in TIER_FAMILIES {
         page.head(name, kind, help);
@@ -61,6 +77,10 @@ pub fn page(node: &Node) -> String {
         }
     }
     page.0
+}
+
+fn name(port: &crate::tls::Port) -> &'static str {
+    port.section().trim_start_matches("tls.")
 }
 
 type TierValue = fn(&crate::status::TierReport) -> f64;

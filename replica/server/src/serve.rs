@@ -6,19 +6,18 @@
 use crate::boot::{self, Booted};
 use crate::config::Config;
 use crate::node::{self, Halt, Node, Parts, Promise};
-use crate::{control, etcd, http, members, peer, vote};
+use crate::tls::{self, Port, Reloader};
+use crate::{control, etcd, http, listen, members, peer, vote};
 use anyhow::Context;
-use axum::Router;
-use hyper_util::rt::{TokioExecutor, TokioIo};
-use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use std::net::SocketAddr;
+use std::rc::Rc;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
-use tokio::net::{TcpListener, TcpStream};
+use tokio::net::TcpListener;
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
-use tokio::task::{AbortHandle, LocalSet};
-use vr_core::{Digest, Effects, Input, Now, Op, Options, Replica, ReplicaId, VoteRecord};
+use tokio::task::LocalSet;
+use vr_core::{Digest, Effects, Input, Now, Op, Options, Replica, VoteRecord};
 
 /// Longest sleep of the clock task: a deadline that moves nearer meanwhile is late by no more.
 const TICK: Duration = Duration::from_millis(10);
@@ -58,6 +57,8 @@ pub fn run(config: Config) -> anyhow::Result<End> {
 async fn serve(config: Config) -> anyhow::Result<End> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
+    // Nothing is listened to before it is known whom to trust.
+    let tls = tls::Ports::load(&config)?;
     // Ports first: a second process with this configuration must not even look at the disks.
     let client = bind("clientAddress", config.client).await?;
     let peers = bind("peerAddress", config.peer).await?;
@@ -84,8 +85,9 @@ async fn serve(config: Config) -> anyhow::Result<End> {
         replica,
         effects,
         tiering,
-        links: node::Links::new(std::rc::Rc::new(dial)),
+        links: node::Links::new(dial(tls.peer.clone())),
         promises,
+        tls: tls.clone(),
         started,
     });
     let (bell, halted, asked) = (node.turn_bell(), node.halted(), node.stop_bell());
@@ -96,16 +98,20 @@ async fn serve(config: Config) -> anyhow::Result<End> {
     tokio::task::spawn_local(votes_written(written));
     tokio::task::spawn_local(roots_hashed(roots));
     tokio::task::spawn_local(housekeeping());
-    tokio::task::spawn_local(peer::accept(peers, |payload| {
-        node::try_with(|node| node.receive(payload)).unwrap_or_else(|| Err("stopping".to_owned()))
-    }));
-    tokio::task::spawn_local(accept(admin, http::admin_routes()));
+    let receive = |payload, names: &tls::Names| {
+        node::try_with(|node| node.receive(payload, names)).unwrap_or_else(|| Err("stopping".to_owned()))
+    };
+    tokio::task::spawn_local(peer::accept(peers, tls.peer.clone(), receive));
+    tokio::task::spawn_local(listen::serve("adminAddress", admin, http::admin_routes(), tls.admin.clone()));
     if let Some(control) = control {
-        tokio::task::spawn_local(accept(control, control::routes()));
+        let trust = tls.control.clone();
+        tokio::task::spawn_local(listen::serve("controlAddress", control, control::routes(), trust));
     }
     let routes =
         etcd::routes(config.max_request_bytes).prepare().into_axum_router().merge(http::client_routes());
-    tokio::task::spawn_local(accept(client, routes));
+    tokio::task::spawn_local(listen::serve("clientAddress", client, routes, tls.client.clone()));
+    let reloader = Reloader::start(tls, config.tls.reload)?;
+    tokio::task::spawn_local(hang_ups(reloader));
     tracing::info!(client = %config.client, peer = %config.peer, admin = %config.admin, "serving");
 
     tokio::select! {
@@ -118,11 +124,21 @@ async fn serve(config: Config) -> anyhow::Result<End> {
 }
 
 /// Keeps a connection to a peer.
-fn dial(id: ReplicaId, address: String, outbox: peer::Outbox) -> AbortHandle {
-    let lost = move || {
-        node::try_with(|node| node.step(Input::PeerLost(id)));
-    };
-    tokio::task::spawn_local(peer::dial(address, outbox, lost)).abort_handle()
+fn dial(tls: Option<Arc<Port>>) -> node::Dial {
+    Rc::new(move |id, address, outbox| {
+        let lost = move || {
+            node::try_with(|node| node.step(Input::PeerLost(id)));
+        };
+        tokio::task::spawn_local(peer::dial(id, address, tls.clone(), outbox, lost)).abort_handle()
+    })
+}
+
+/// SIGHUP: look at the certificates now.
+async fn hang_ups(reloader: Reloader) {
+    let Ok(mut hang_ups) = signal(SignalKind::hangup()) else { return };
+    while hang_ups.recv().await.is_some() {
+        reloader.now();
+    }
 }
 
 /// Leaves a checkpoint of everything this replica has, and the marker that makes its next start remember.
@@ -245,33 +261,4 @@ fn promise_writer(
         }
     })?;
     Ok((ask, told))
-}
-
-/// Serves HTTP/1.1 and HTTP/2 on one port, for ever.
-async fn accept(listener: TcpListener, routes: Router) {
-    loop {
-        match listener.accept().await {
-            Ok((stream, _)) => {
-                tokio::task::spawn_local(connection(stream, routes.clone()));
-            }
-            Err(error) => {
-                tracing::warn!(%error, "cannot accept clients");
-                tokio::time::sleep(Duration::from_millis(100)).await;
-            }
-        }
-    }
-}
-
-async fn connection(stream: TcpStream, routes: Router) {
-    if stream.set_nodelay(true).is_err() {
-        return;
-    }
-    let mut server = auto::Builder::new(TokioExecutor::new());
-    // As etcd: streams are not what is scarce, and a thousand watchers share a connection.
-    server.http2().max_concurrent_streams(u32::MAX).initial_stream_window_size(1 << 20);
-    server.http2().initial_connection_window_size(4 << 20);
-    if let Err(error) = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)).await
-    {
-        tracing::trace!(error, "a client's connection ended");
-    }
 }

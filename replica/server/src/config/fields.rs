@@ -36,6 +36,39 @@ pub const FIELDS: &[Field] = &[
         "Listen here for the operator and for vr status, member, order and promote; 2382 by custom. Without TLS it must \
          be a loopback address [default: nobody is listened to]",
     ),
+    f("tls.client.certFile", "Speak TLS to clients with this certificate (PEM, intermediates after it)"),
+    f("tls.client.keyFile", "Its private key (PEM)"),
+    f("tls.client.clientCaFile", "Authorities that clients' certificates must be signed by (PEM)"),
+    f(
+        "tls.client.clientCertAuth",
+        "Refuse clients without a certificate [default: true where clientCaFile is set]",
+    ),
+    f("tls.peer.certFile", "Speak TLS with peers, in both directions, with this certificate (PEM)"),
+    f("tls.peer.keyFile", "Its private key (PEM)"),
+    f("tls.peer.caFile", "Authorities that peers' certificates must be signed by (PEM)"),
+    f(
+        "tls.peer.identity",
+        "What a peer's certificate must name: replica (URI vr://LINEAGE/replica/ID), lineage (URI vr://LINEAGE) or \
+         authority (nothing more) [default: replica]",
+    ),
+    f("tls.control.certFile", "Speak TLS on the control port with this certificate (PEM)"),
+    f("tls.control.keyFile", "Its private key (PEM)"),
+    f(
+        "tls.control.clientCaFile",
+        "Authorities that the certificates of the operator and vr must be signed by (PEM)",
+    ),
+    f("tls.control.clientCertAuth", "Always true: nobody is let in without a certificate [default: true]"),
+    f(
+        "tls.admin.certFile",
+        "Speak TLS on the admin port with this certificate (PEM); probes then need HTTPS",
+    ),
+    f("tls.admin.keyFile", "Its private key (PEM)"),
+    f("tls.admin.clientCaFile", "Authorities that certificates of who asks there must be signed by (PEM)"),
+    f(
+        "tls.admin.clientCertAuth",
+        "Refuse who has no certificate there [default: true where clientCaFile is set]",
+    ),
+    f("tls.reloadInterval", "Between two looks at these files; SIGHUP looks at once [default: 10s]"),
     f(
         "initial",
         "bootstrap (the lineage begins here, once, ever), join (a new id in a running cluster) or resume \
@@ -177,11 +210,17 @@ mod tests {
 lineage: 6f1f3c52-9f0e-4a36-9d07-3f3f0c1e2a4b
 generation: 2
 replicaId: 1
-members: [{id: 1, peer: '127.0.0.1:1', client: 'http://127.0.0.1:2'}]
+members: [{id: 1, peer: '127.0.0.1:1', client: 'https://127.0.0.1:2'}]
 clientAddress: 127.0.0.1:0
 peerAddress: 127.0.0.1:0
 adminAddress: 127.0.0.1:0
 controlAddress: 127.0.0.1:0
+tls:
+  client: {certFile: /c.crt, keyFile: /c.key, clientCaFile: /c.ca, clientCertAuth: false}
+  peer: {certFile: /p.crt, keyFile: /p.key, caFile: /p.ca, identity: lineage}
+  control: {certFile: /o.crt, keyFile: /o.key, clientCaFile: /o.ca, clientCertAuth: true}
+  admin: {certFile: /a.crt, keyFile: /a.key, clientCaFile: /a.ca, clientCertAuth: true}
+  reloadInterval: 1s
 initial: bootstrap
 viewTimeout: 300ms
 heartbeat: 20ms
@@ -259,7 +298,7 @@ restore: {fromGeneration: 1, checkpoint: 5, root: 00aa00aa00aa00aa00aa00aa00aa00
         let with = |from: &str, to: &str| FULL.replace(from, to);
         for (file, flags, says) in [
             (with("heartbeat", "heartbeet"), vec![], "unknown field `heartbeet`"),
-            (with("heartbeat", "heartbeet"), vec![], "line 12"),
+            (with("heartbeat", "heartbeet"), vec![], "line 18"),
             (with("generation: 2", "generation: two"), vec![], "generation"),
             (
                 with("lineage:", "#"),
@@ -268,10 +307,27 @@ restore: {fromGeneration: 1, checkpoint: 5, root: 00aa00aa00aa00aa00aa00aa00aa00
             ),
             (with("replicaId: 1", "replicaId: 4"), vec![], "replica 4 is not among the members"),
             (
-                with("controlAddress: 127.0.0.1:0", "controlAddress: 0.0.0.0:2382"),
+                with("controlAddress: 127.0.0.1:0", "controlAddress: 0.0.0.0:2382")
+                    .replace("  control: {", "  # {"),
                 vec![],
                 "not a loopback address",
             ),
+            (with("controlAddress", "#"), vec![], "`tls.control`: there is no such port"),
+            (with("keyFile: /c.key, ", ""), vec![], "`tls.client.keyFile` is missing"),
+            (with("certFile: /p.crt, ", ""), vec![], "--tls-peer-cert-file or by VR_TLS_PEER_CERT_FILE"),
+            (with(", caFile: /p.ca", ""), vec![], "`tls.peer.caFile` is missing"),
+            (with(", clientCaFile: /o.ca", ""), vec![], "`tls.control.clientCaFile` is missing"),
+            (
+                with(
+                    "clientCaFile: /o.ca, clientCertAuth: true",
+                    "clientCaFile: /o.ca, clientCertAuth: false",
+                ),
+                vec![],
+                "could take the cluster over",
+            ),
+            (with(", clientCaFile: /a.ca", ""), vec![], "does not say whose certificates count"),
+            (with("client: 'https:", "client: 'http:"), vec![], "make it https://"),
+            (with("identity: lineage", "identity: everybody"), vec![], "everybody"),
             (with("keep: 2", "keep: 0"), vec![], "tiers.nvme.keep"),
             (with("checkpointInterval: 1s", "checkpointInterval: 10ms"), vec![], "at least 1s"),
             (with("bucket: b, ", ""), vec![], "--tiers-object-store-bucket"),

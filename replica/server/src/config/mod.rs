@@ -6,10 +6,12 @@
 
 mod fields;
 mod raw;
+mod tls;
 mod units;
 
 pub use fields::{FIELDS, Field, arguments, load};
 pub use raw::{Raw, RawMember, RawObjectStore, RawRestore, RawTier, RawTiers};
+pub use tls::{Demand, Identity, PeerTls, PortTls, RawPeerTls, RawPortTls, RawTls, Tls};
 pub use units::Span;
 pub use vr_core::Member;
 
@@ -87,6 +89,8 @@ pub struct Config {
     pub admin: SocketAddr,
     /// The operator, and people with `vr`, ask here; without, nobody can.
     pub control: Option<SocketAddr>,
+    /// Certificates of the ports.
+    pub tls: Tls,
     /// What a missing vote record means.
     pub initial: Initial,
     /// Where checkpoints go, fastest first.

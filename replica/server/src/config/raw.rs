@@ -1,6 +1,7 @@
 //! The configuration file as it is written: every field optional, unknown ones refused, and how it becomes a
 //! [`Config`](super::Config).
 
+use super::tls::RawTls;
 use super::units::Span;
 use super::{
     Cadence, Config, ConfigError, DiskTier, Initial, LogFormat, Member, ObjectStoreTier, Restore, Tiers,
@@ -26,6 +27,8 @@ pub struct Raw {
     pub admin_address: Option<SocketAddr>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub control_address: Option<SocketAddr>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub tls: Option<RawTls>,
     pub initial: Option<Initial>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub view_timeout: Option<Span>,
@@ -153,10 +156,28 @@ impl Raw {
             ));
         }
         let control = self.control_address;
-        if let Some(open) = control.filter(|address| !address.ip().is_loopback()) {
+        let tls = self.tls.unwrap_or_default().resolve()?;
+        if let Some(open) = control.filter(|address| tls.control.is_none() && !address.ip().is_loopback()) {
             return Err(value(
                 "controlAddress",
-                format!("{open} is not a loopback address: without TLS anybody could take the cluster over"),
+                format!(
+                    "{open} is not a loopback address: without TLS anybody could take the cluster over; set \
+                     `tls.control`"
+                ),
+            ));
+        }
+        if tls.control.is_some() && control.is_none() {
+            return Err(value("tls.control", "there is no such port: set `controlAddress`"));
+        }
+        if let Some(me) =
+            members.iter().find(|m| m.id == id && tls.client.is_some() && m.client.starts_with("http://"))
+        {
+            return Err(value(
+                "members",
+                format!(
+                    "{} tells clients to come without TLS, but `tls.client` is set: make it https://",
+                    me.client
+                ),
             ));
         }
         let restore = self.restore.map(|r| restore(r, generation)).transpose()?;
@@ -169,6 +190,7 @@ impl Raw {
             peer: need(self.peer_address, "peerAddress")?,
             admin: need(self.admin_address, "adminAddress")?,
             control,
+            tls,
             initial,
             tiers,
             restore,

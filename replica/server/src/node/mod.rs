@@ -23,6 +23,7 @@ use crate::control::Fence;
 use crate::etcd::{Ids, Watches};
 use crate::metrics::Counters;
 use crate::peer::{self, DriverMessage, Incoming};
+use crate::tls::{Names, Ports};
 use asks::Asks;
 use bytes::{Bytes, BytesMut};
 use changes::Changes;
@@ -93,6 +94,8 @@ pub struct Node {
     pub ids: Ids,
     /// Which start this is.
     pub incarnation: Incarnation,
+    /// Certificates of its ports.
+    pub tls: Ports,
     /// Watch streams of this replica's clients.
     pub watches: Watches,
     /// What happened so far, for `/metrics`.
@@ -140,6 +143,8 @@ pub struct Parts {
     pub tiering: Tiering,
     /// Makes connections to the peers.
     pub links: Links,
+    /// Certificates of its ports.
+    pub tls: Ports,
     /// To the thread that makes promises durable, one after the other.
     pub promises: tokio::sync::mpsc::UnboundedSender<Promise>,
     /// Origin of the monotonic clock handed to `Replica::new`.
@@ -150,7 +155,7 @@ impl Node {
     /// A replica ready to be stepped; carries out the effects of its start.
     #[must_use]
     pub fn new(parts: Parts) -> Node {
-        let Parts { config, incarnation, replica, effects, tiering, links, promises, started } = parts;
+        let Parts { config, incarnation, replica, effects, tiering, links, promises, tls, started } = parts;
         let mut node = Node {
             fence: Fence::open(config.tiers.disks()),
             ids: Ids::new(config.lineage),
@@ -160,6 +165,7 @@ impl Node {
             leases: Leases::default(),
             config,
             incarnation,
+            tls,
             replica,
             effects,
             tiering,
@@ -297,13 +303,20 @@ impl Node {
         self.carry_out();
     }
 
-    /// A frame from a peer.
+    /// A frame from a peer, over a connection that may speak for `names`.
     ///
     /// # Errors
     /// The frame is malformed: its connection should end.
-    pub fn receive(&mut self, payload: Bytes) -> Result<(), String> {
+    pub fn receive(&mut self, payload: Bytes, names: &Names) -> Result<(), String> {
         self.counters.peer_bytes_received += payload.len() as u64;
-        match peer::decode(payload)? {
+        let incoming = peer::decode(payload)?;
+        let (Incoming::Protocol(Envelope { from, .. }) | Incoming::Driver { from, .. }) = &incoming;
+        if !names.allow(*from) {
+            return Err(format!(
+                "a message of replica {from}, but the certificate of the connection names {names}"
+            ));
+        }
+        match incoming {
             Incoming::Protocol(envelope) => {
                 let from = envelope.from;
                 if let Message::PrepareOk { ballot, .. } | Message::CommitOk { ballot, .. } = envelope.message

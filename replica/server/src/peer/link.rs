@@ -1,15 +1,21 @@
 //! The two halves of a connection between replicas: the outgoing one with its queue, and the incoming one.
 
 use super::{MAGIC, MAX_FRAME};
+use crate::listen::{TLS_FIRST_BYTE, last_words};
+use crate::refusal::Refusals;
+use crate::tls::{self, Names, Port};
 use bytes::{Buf, Bytes, BytesMut};
 use std::cell::RefCell;
 use std::collections::VecDeque;
 use std::io::IoSlice;
 use std::rc::Rc;
+use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::Notify;
+use tokio_rustls::{TlsAcceptor, TlsConnector};
+use vr_core::ReplicaId;
 
 /// Bytes that may wait for one peer. What comes beyond is dropped: a peer that far behind asks for it again.
 const QUEUE_BYTES: usize = 64 << 20;
@@ -17,6 +23,10 @@ const QUEUE_BYTES: usize = 64 << 20;
 const GATHER: usize = 64;
 const RETRY: Duration = Duration::from_millis(20);
 const RETRY_MOST: Duration = Duration::from_millis(500);
+/// For a whole TLS handshake.
+const HANDSHAKE: Duration = Duration::from_secs(5);
+/// Bytes that a refusal's text may have.
+const REASON: usize = 512;
 const READ: usize = 256 << 10;
 
 /// What waits to be sent to one peer. Frames are shared between peers, never copied.
@@ -58,38 +68,82 @@ impl Outbox {
     }
 }
 
-/// Keeps a connection to `address` and sends what `outbox` holds, for ever. `lost` is called each time an established
-/// connection breaks.
-pub async fn dial(address: String, outbox: Outbox, lost: impl Fn()) {
+/// Keeps a connection to replica `id` at `address` and sends what `outbox` holds, for ever; with TLS where there is
+/// any, and then only to a certificate that names that replica. `lost` is called each time an established connection
+/// breaks.
+pub async fn dial(id: ReplicaId, address: String, tls: Option<Arc<Port>>, outbox: Outbox, lost: impl Fn()) {
     let mut wait = RETRY;
+    let refusals = Refusals::default();
     loop {
-        match TcpStream::connect(&address).await {
-            Ok(stream) => {
-                wait = RETRY;
-                outbox.clear();
-                let error = send(stream, &outbox).await;
+        match link(id, &address, tls.as_deref(), &outbox).await {
+            End::Unreachable(error) => tracing::trace!(%address, %error, "peer not reached"),
+            End::Lost(error) => {
                 tracing::debug!(%address, %error, "connection to peer lost");
+                wait = RETRY;
                 lost();
             }
-            Err(error) => {
-                tracing::trace!(%address, %error, "peer not reached");
-                outbox.clear();
+            End::Refused(reason) => {
+                if let Some(untold) = refusals.due() {
+                    tracing::warn!(peer = %id, %address, untold, "no connection to the peer: {reason}");
+                }
             }
         }
+        outbox.clear();
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_MOST);
     }
 }
 
-async fn send(stream: TcpStream, outbox: &Outbox) -> std::io::Error {
-    if let Err(error) = stream.set_nodelay(true) {
-        return error;
+/// How a connection to a peer ended.
+enum End {
+    /// It never was.
+    Unreachable(std::io::Error),
+    /// One side does not want the other.
+    Refused(String),
+    /// It was there.
+    Lost(std::io::Error),
+}
+
+impl End {
+    fn of(error: std::io::Error, otherwise: fn(std::io::Error) -> End) -> End {
+        tls::explain(&error).map_or_else(|| otherwise(error), End::Refused)
     }
-    let (mut reader, mut writer) = stream.into_split();
-    // The other side never sends; an end of its stream is how a killed peer shows at once.
-    let mut nothing = [0u8; 1];
+}
+
+async fn link(id: ReplicaId, address: &str, tls: Option<&Port>, outbox: &Outbox) -> End {
+    let stream = match TcpStream::connect(address).await {
+        Ok(stream) => stream,
+        Err(error) => return End::Unreachable(error),
+    };
+    if let Err(error) = stream.set_nodelay(true) {
+        return End::Unreachable(error);
+    }
+    // What is older than this connection is repeated by the protocol, or not needed any more.
+    let Some((config, name)) = tls.and_then(|port| port.client(id)) else {
+        outbox.clear();
+        let (reader, writer) = stream.into_split();
+        return send(reader, writer, outbox).await;
+    };
+    let handshake = TlsConnector::from(config).connect(name, stream);
+    match tokio::time::timeout(HANDSHAKE, handshake).await {
+        Ok(Ok(stream)) => {
+            outbox.clear();
+            let (reader, writer) = tokio::io::split(stream);
+            send(reader, writer, outbox).await
+        }
+        Ok(Err(error)) => End::of(error, End::Unreachable),
+        Err(_too_long) => End::Unreachable(std::io::ErrorKind::TimedOut.into()),
+    }
+}
+
+async fn send(
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
+    outbox: &Outbox,
+) -> End {
     let sending = async {
         writer.write_all(MAGIC).await?;
+        writer.flush().await?;
         let mut gathered = VecDeque::with_capacity(GATHER);
         loop {
             outbox.0.wake.notified().await;
@@ -102,17 +156,46 @@ async fn send(stream: TcpStream, outbox: &Outbox) -> std::io::Error {
                 }
                 write_gathered(&mut writer, &mut gathered).await?;
             }
+            // TLS may still hold the end of the last record.
+            writer.flush().await?;
         }
     };
-    tokio::select! {
+    // The other side sends only why it ends the connection; an end without is how a killed peer shows at once.
+    let mut words = Words::default();
+    let error = tokio::select! {
         ended = sending => match ended {
             Ok(()) => unreachable!("sends for ever"),
-            Err(error) => error,
+            Err(error) => {
+                // It may have said why before it closed.
+                let heard = tokio::time::timeout(RETRY, words.hear(&mut reader)).await;
+                heard.ok().and_then(Result::err).unwrap_or(error)
+            }
         },
-        read = reader.read(&mut nothing) => match read {
+        heard = words.hear(&mut reader) => match heard {
             Err(error) => error,
-            Ok(_) => std::io::ErrorKind::ConnectionAborted.into(),
+            Ok(()) => std::io::ErrorKind::ConnectionAborted.into(),
         },
+    };
+    words.said().map_or_else(|| End::of(error, End::Lost), End::Refused)
+}
+
+/// What a peer says before it closes.
+#[derive(Default)]
+struct Words(Vec<u8>);
+
+impl Words {
+    /// Until the end of the stream, or until nobody would read more.
+    async fn hear(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
+        while self.0.len() < REASON && reader.read_buf(&mut self.0).await? > 0 {}
+        Ok(())
+    }
+
+    fn said(&self) -> Option<String> {
+        let text: String = String::from_utf8_lossy(&self.0[..self.0.len().min(REASON)])
+            .chars()
+            .map(|c| if c.is_control() { ' ' } else { c })
+            .collect();
+        (!text.trim().is_empty()).then(|| format!("it says: {}", text.trim()))
     }
 }
 
@@ -142,15 +225,21 @@ async fn write_gathered(
     Ok(())
 }
 
-/// Accepts peers for ever and hands each payload to `deliver`; an error from it ends that connection.
-pub async fn accept(listener: TcpListener, deliver: impl Fn(Bytes) -> Result<(), String> + Clone + 'static) {
+/// Accepts peers for ever and hands each payload to `deliver`, with the replicas that its connection may speak for; an
+/// error from it ends that connection. Whoever is refused is told why.
+pub async fn accept(
+    listener: TcpListener,
+    tls: Option<Arc<Port>>,
+    deliver: impl Fn(Bytes, &Names) -> Result<(), String> + Clone + 'static,
+) {
+    let refusals = Rc::new(Refusals::default());
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                let deliver = deliver.clone();
+                let (tls, deliver, refusals) = (tls.clone(), deliver.clone(), refusals.clone());
                 tokio::task::spawn_local(async move {
-                    if let Err(reason) = receive(stream, deliver).await {
-                        tracing::warn!(%from, reason, "connection from a peer ended");
+                    if let Err(reason) = incoming(stream, tls, deliver).await {
+                        refusals.tell("peerAddress", from, &reason);
                     }
                 });
             }
@@ -163,7 +252,56 @@ pub async fn accept(listener: TcpListener, deliver: impl Fn(Bytes) -> Result<(),
     }
 }
 
-async fn receive(mut stream: TcpStream, deliver: impl Fn(Bytes) -> Result<(), String>) -> Result<(), String> {
+async fn incoming(
+    mut stream: TcpStream,
+    tls: Option<Arc<Port>>,
+    deliver: impl Fn(Bytes, &Names) -> Result<(), String>,
+) -> Result<(), String> {
+    let mut first = [0];
+    if !matches!(stream.peek(&mut first).await, Ok(1)) {
+        return Ok(());
+    }
+    let reason = match (tls, first[0] == TLS_FIRST_BYTE) {
+        (None, true) => {
+            "it speaks TLS and this replica does not: set `tls.peer` for all replicas or for none"
+        }
+        (Some(_), false) => {
+            "it speaks no TLS and this replica requires it: set `tls.peer` for all replicas or for none"
+        }
+        (None, false) => return serve(stream, &Names::Any, deliver).await,
+        (Some(port), true) => {
+            let handshake = TlsAcceptor::from(port.server()).accept(stream);
+            return match tokio::time::timeout(HANDSHAKE, handshake).await {
+                Ok(Ok(stream)) => {
+                    let names = port.names(stream.get_ref().1);
+                    serve(stream, &names, deliver).await
+                }
+                // Gone by itself, where there is nothing to explain.
+                Ok(Err(error)) => tls::explain(&error).map_or(Ok(()), Err),
+                Err(_too_long) => Err(format!("no whole TLS handshake within {HANDSHAKE:?}")),
+            };
+        }
+    };
+    last_words(&mut stream, reason.as_bytes()).await;
+    Err(reason.to_owned())
+}
+
+async fn serve(
+    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    names: &Names,
+    deliver: impl Fn(Bytes, &Names) -> Result<(), String>,
+) -> Result<(), String> {
+    let end = receive(&mut stream, |payload| deliver(payload, names)).await;
+    if let Err(reason) = &end {
+        last_words(&mut stream, reason.as_bytes()).await;
+    }
+    end
+}
+
+async fn receive(
+    stream: &mut (impl AsyncRead + Unpin),
+    deliver: impl Fn(Bytes) -> Result<(), String>,
+) -> Result<(), String> {
     let mut magic = [0; MAGIC.len()];
     if stream.read_exact(&mut magic).await.is_err() {
         return Ok(());
