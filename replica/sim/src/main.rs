@@ -221,7 +221,9 @@ fn carry_out(mode: Mode) -> anyhow::Result<bool> {
             if let Some(Shrunk { plan: small, set, tried, events }) = shrunk {
                 let again: String = set.iter().map(|set| format!(" --set {set}")).collect();
                 eprintln!("{} of {} events are left after {tried} tries:", events.1, events.0);
-                eprintln!("  vr-sim replay {seed}{again}");
+                let broken = sabotage.and_then(|rule| rule.to_possible_value());
+                let broken = broken.map_or(String::new(), |rule| format!(" --sabotage {}", rule.get_name()));
+                eprintln!("  vr-sim replay {seed}{broken}{again}");
                 plan = small;
             }
             let trace = match printed {

@@ -66,9 +66,8 @@ struct Tried<S> {
 
 struct Search<'a, M: Model> {
     history: &'a [Span<M::Call>],
-    /// Calls by the moment of their question.
-    by_question: Vec<usize>,
-    placed: Vec<bool>,
+    /// Calls that are not placed, by the moment of their question.
+    open: Vec<usize>,
     /// Calls that were answered and are not placed yet.
     missing: usize,
     /// Sets of placed calls, as bits, with the state they led to.
@@ -78,12 +77,11 @@ struct Search<'a, M: Model> {
 
 impl<'a, M: Model> Search<'a, M> {
     fn new(history: &'a [Span<M::Call>]) -> Search<'a, M> {
-        let mut by_question: Vec<usize> = (0..history.len()).collect();
-        by_question.sort_by_key(|&call| history[call].asked);
+        let mut open: Vec<usize> = (0..history.len()).collect();
+        open.sort_by_key(|&call| (history[call].asked, call));
         Search {
             history,
-            by_question,
-            placed: vec![false; history.len()],
+            open,
             missing: history.iter().filter(|span| span.answered.is_some()).count(),
             known: BTreeSet::new(),
             bits: vec![0; history.len().div_ceil(64)],
@@ -91,7 +89,13 @@ impl<'a, M: Model> Search<'a, M> {
     }
 
     fn place(&mut self, call: usize, placed: bool) {
-        self.placed[call] = placed;
+        let key = |&call: &usize| (self.history[call].asked, call);
+        match self.open.binary_search_by_key(&key(&call), key) {
+            Ok(at) => {
+                self.open.remove(at);
+            }
+            Err(at) => self.open.insert(at, call),
+        }
         self.bits[call / 64] ^= 1 << (call % 64);
         if self.history[call].answered.is_some() {
             self.missing = if placed { self.missing - 1 } else { self.missing + 1 };
@@ -101,10 +105,9 @@ impl<'a, M: Model> Search<'a, M> {
     /// The calls that may come next: asked before the first answer among those that are not placed. `None` if one of
     /// them can no longer have the answer it got.
     fn candidates(&self, state: &M::State) -> Option<Vec<usize>> {
-        let open = || self.by_question.iter().copied().filter(|&call| !self.placed[call]);
         let mut first_answer = u64::MAX;
         let mut candidates = Vec::new();
-        for call in open() {
+        for &call in &self.open {
             let span = &self.history[call];
             if span.asked > first_answer {
                 break;
