@@ -17,7 +17,7 @@ pub use index::{Index, Place};
 pub use manifest::{Manifest, ManifestState, Named};
 pub use names::{Names, Part};
 pub use pack::{Pack, PackBuilder, PackEntry};
-pub use segment::{LogEntry, Segment};
+pub use segment::{LogEntry, Segment, SegmentBuilder};
 
 /// Name and version of the format, in every JSON record.
 pub const FORMAT: &str = "vrckpt/1";

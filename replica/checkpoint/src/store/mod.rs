@@ -16,6 +16,7 @@ pub use s3::{S3Keys, S3Location, S3Store};
 
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
+use std::sync::Arc;
 
 /// A tier's objects. Keys are relative to the lineage's root, with `/` between their parts.
 pub trait ObjectStore: Send + Sync {
@@ -54,6 +55,54 @@ pub trait ObjectStore: Send + Sync {
 
     /// Requests made and bytes written so far.
     fn usage(&self) -> Usage;
+}
+
+/// A store that several share, around which each may put something of its own.
+impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
+    fn describe(&self) -> String {
+        (**self).describe()
+    }
+
+    fn create<'a>(&'a self, key: &'a str, body: Bytes) -> BoxFuture<'a, Result<Created, StoreError>> {
+        (**self).create(key, body)
+    }
+
+    fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        (**self).get(key)
+    }
+
+    fn get_range<'a>(
+        &'a self,
+        key: &'a str,
+        offset: u64,
+        len: u64,
+    ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
+        (**self).get_range(key, offset, len)
+    }
+
+    fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
+        (**self).list(prefix)
+    }
+
+    fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
+        (**self).delete(key)
+    }
+
+    fn head(&self) -> BoxFuture<'_, Result<Option<(Bytes, Tag)>, StoreError>> {
+        (**self).head()
+    }
+
+    fn swap_head<'a>(
+        &'a self,
+        expected: Option<&'a Tag>,
+        body: Bytes,
+    ) -> BoxFuture<'a, Result<Swapped, StoreError>> {
+        (**self).swap_head(expected, body)
+    }
+
+    fn usage(&self) -> Usage {
+        (**self).usage()
+    }
 }
 
 /// An object's place in a listing.

@@ -2,7 +2,7 @@
 
 use super::{Identity, WriteError, Writer};
 use crate::format::{FORMAT, FormatError, Head, HeadState, Index, Manifest, Named, Parent};
-use crate::store::{Swapped, Tag};
+use crate::store::{ObjectStore, Swapped, Tag};
 use std::collections::BTreeSet;
 use ulid::Ulid;
 
@@ -105,14 +105,7 @@ impl Writer {
     }
 
     pub(super) fn parse_head(&self, bytes: &[u8]) -> Result<Head, WriteError> {
-        let head = Head::parse("HEAD", bytes).map_err(|source| self.format(source))?;
-        if head.lineage != self.identity.lineage.to_string() {
-            return Err(self.broken(&format!(
-                "HEAD belongs to lineage {}, not {}",
-                head.lineage, self.identity.lineage
-            )));
-        }
-        Ok(head)
+        parse(&*self.store, &self.identity, bytes)
     }
 
     pub(super) fn fence(&self, found: &Head) -> Result<(), WriteError> {
@@ -137,6 +130,17 @@ impl Writer {
     fn missing(&self, key: &str) -> WriteError {
         self.broken(&format!("{key} is missing although HEAD retains it: verify the tier"))
     }
+}
+
+/// Reads a HEAD that must be of this lineage.
+pub(super) fn parse(store: &dyn ObjectStore, identity: &Identity, bytes: &[u8]) -> Result<Head, WriteError> {
+    let head = Head::parse("HEAD", bytes)
+        .map_err(|source| WriteError::Format { store: store.describe(), source })?;
+    if head.lineage != identity.lineage.to_string() {
+        let reason = format!("HEAD belongs to lineage {}, not {}", head.lineage, identity.lineage);
+        return Err(WriteError::Broken { store: store.describe(), reason });
+    }
+    Ok(head)
 }
 
 pub(super) fn first_head(identity: &Identity, parent: Option<Parent>) -> Head {

@@ -108,13 +108,21 @@ impl Writer {
     /// See [`WriteError`]. A segment that stands there already is no error: committed is committed.
     pub async fn ship_log(&mut self, entries: &[LogEntry]) -> Result<u64, WriteError> {
         let [first, ..] = entries else { return Ok(0) };
-        self.check_fence().await?;
-        let names = Names { generation: self.identity.generation };
-        let key = names.segment(first.op, first.op + entries.len() as u64 - 1);
         let (lineage, generation) = (self.identity.lineage.0, self.identity.generation);
+        let last = first.op + entries.len() as u64 - 1;
         let body = Segment { lineage, generation, entries: entries.to_vec() }.encode();
+        self.ship_segment(first.op, last, body).await
+    }
+
+    /// Ships a segment of the ops `first..=last` as it is; its bytes.
+    ///
+    /// # Errors
+    /// As [`Writer::ship_log`].
+    pub async fn ship_segment(&mut self, first: u64, last: u64, body: Bytes) -> Result<u64, WriteError> {
+        self.check_fence().await?;
+        let key = Names { generation: self.identity.generation }.segment(first, last);
         let bytes = body.len() as u64;
-        self.create(&key, body.into()).await?;
+        self.create(&key, body).await?;
         Ok(bytes)
     }
 
@@ -132,8 +140,7 @@ impl Writer {
     /// The newest retained checkpoint of this very generation.
     #[must_use]
     pub fn newest_own(&self) -> Option<&Retained> {
-        let own = Names { generation: self.identity.generation };
-        self.head.retained.iter().rev().find(|r| Names::of(&r.manifest) == Some(own))
+        newest_of(&self.head, self.identity.generation)
     }
 
     /// How far the shipped log of this generation leads on from `op`.
@@ -177,6 +184,25 @@ impl Writer {
         }
         Err(WriteError::Contended { store: self.store.describe() })
     }
+}
+
+/// The newest retained checkpoint of a generation.
+pub(crate) fn newest_of(head: &Head, generation: u64) -> Option<&Retained> {
+    head.retained.iter().rev().find(|r| Names::of(&r.manifest) == Some(Names { generation }))
+}
+
+/// HEAD of a tier that another process writes; `None` where there is none yet. Only reads.
+///
+/// # Errors
+/// [`WriteError::Fenced`] if HEAD is of a newer generation; otherwise why it cannot be read.
+pub async fn observe(store: &dyn ObjectStore, identity: &Identity) -> Result<Option<Head>, WriteError> {
+    let Some((bytes, _)) = store.head().await? else { return Ok(None) };
+    let head = head::parse(store, identity, &bytes)?;
+    if head.generation > identity.generation {
+        let (head, mine) = (head.generation, identity.generation);
+        return Err(WriteError::Fenced { store: store.describe(), head, mine });
+    }
+    Ok(Some(head))
 }
 
 pub(crate) fn now_micros() -> u64 {

@@ -4,7 +4,7 @@ use crate::support::{LINEAGE, cut, entry, identity, newest, newest_op, source, s
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vr_checkpoint::chain::{Chain, Options, TierOptions, TierStatus};
-use vr_checkpoint::format::{Names, Parent};
+use vr_checkpoint::format::{Names, Pack, Parent};
 use vr_checkpoint::restore::{self, TierKind};
 use vr_checkpoint::store::fault::{Act, FaultStore, On, Rule};
 use vr_checkpoint::store::{MemStore, ObjectStore};
@@ -160,6 +160,58 @@ async fn a_new_shipper_goes_on_where_the_old_one_ended() {
     let loaded = newest(&[source("s3", &store)]).await.expect("there").expect("loads");
     assert_eq!((loaded.manifest.op, loaded.entries.len()), (1, 4), "no checkpoint was needed for it");
     assert_eq!(loaded.manifest.lineage, LINEAGE.to_string());
+}
+
+#[tokio::test]
+async fn only_the_named_replica_writes_the_object_store_and_all_learn_what_is_reserved() {
+    let shared = Arc::new(MemStore::new());
+    let (writes, only_reads) = (Arc::clone(&shared), Arc::new(FaultStore::new(shared)));
+    only_reads.add(strikes(On::Write, u32::MAX, Act::Refuse));
+    let (writes, reads): (Arc<dyn ObjectStore>, Arc<dyn ObjectStore>) =
+        (writes, Arc::clone(&only_reads) as _);
+    let shipper = start(1, vec![tier(TierKind::ObjectStore, &writes, NEVER)]);
+    let other = start(2, vec![tier(TierKind::ObjectStore, &reads, NEVER)]);
+    shipper.ship_to_object_store(true);
+    [&shipper, &other].iter().for_each(|chain| chain.reserve(500));
+    until("the shipper has reserved", || shipper.reserved() == 500).await;
+    until("the other knows", || other.reserved() == 500).await;
+    shipper.committed(entry(1));
+    shipper.cut(cut(1), state(1));
+    until("a checkpoint", || status(&shipper, 0).checkpoint_op == 1).await;
+    [&shipper, &other].iter().for_each(|chain| chain.reserve(900));
+    until("the other knows of both", || status(&other, 0).checkpoint_op == 1 && other.reserved() == 900)
+        .await;
+    assert_eq!(status(&other, 0).error, None);
+    assert_eq!(only_reads.pending(), u32::MAX, "the other tried to write");
+}
+
+#[tokio::test]
+async fn tiers_that_are_due_together_hold_the_same_frames_and_segments() {
+    let (near, far) = (memory(), memory());
+    let chain = start(1, vec![tier(TierKind::Nvme, &near, NEVER), tier(TierKind::Volume, &far, NEVER)]);
+    chain.committed(entry(1));
+    until("it wants a cut", || chain.wants_cut()).await;
+    chain.cut(cut(1), state(1));
+    until("both checkpoints", || (0..2).all(|place| status(&chain, place).checkpoint_op == 1)).await;
+    (2..=20).for_each(|op| chain.committed(entry(op)));
+    until("both logs", || (0..2).all(|place| status(&chain, place).recovery_op == 20)).await;
+    assert_eq!((newest_op(&near).await, newest_op(&far).await), (1, 1));
+    let frames = async |store: &Arc<dyn ObjectStore>| {
+        let mut frames = std::collections::BTreeMap::new();
+        for listed in store.list("g/").await.expect("lists").iter().filter(|l| l.key.ends_with(".pk")) {
+            let bytes = store.get(&listed.key).await.expect("reads").expect("there");
+            let pack = Pack::parse(&listed.key, &bytes).expect("valid");
+            frames.extend(pack.entries.iter().map(|e| (e.header.id, pack.frame(e).to_vec())));
+        }
+        frames
+    };
+    let (near_frames, far_frames) = (frames(&near).await, frames(&far).await);
+    assert!(near_frames.len() > 5);
+    assert!(near_frames == far_frames, "the same frames, byte for byte");
+    for listed in near.list("g/0000000000000001/log/").await.expect("lists") {
+        let (one, other) = (near.get(&listed.key).await, far.get(&listed.key).await);
+        assert_eq!(one.expect("reads"), other.expect("reads"), "{}", listed.key);
+    }
 }
 
 #[tokio::test]

@@ -517,11 +517,12 @@ impl Node {
             return;
         }
         self.tiering.ship(self.replica.shipper() == Some(self.config.id));
+        let reservation = self.tiering.reservation(self.replica.state());
         if self.replica.is_primary() && self.replica.status() == Status::Normal {
             if self.tiering.wants_cut() {
                 self.step(Input::Cut);
             }
-            if let Some(revision) = self.tiering.reservation(self.replica.state()) {
+            if let Some(revision) = reservation {
                 self.propose_own(&Command::Reserve { revision });
             }
         } else if self.tiering.wants_cut() {

@@ -84,7 +84,9 @@ impl Tiering {
         self.chain.fenced()
     }
 
-    /// The reservation to propose now, if one is due and durable.
+    /// Says what this replica's tiers shall have reserved; the reservation to propose now, if one is due and durable.
+    ///
+    /// Every replica says so, since only one of them writes the object store's HEAD.
     pub(super) fn reservation(&self, store: &Store) -> Option<Revision> {
         let (now, reserved) = (store.revision().0, store.reserved().0);
         if reserved - now > RESERVE / 2 {

@@ -1,0 +1,287 @@
+//! One tier's work: checkpoints and log at its cadence, reservations, and what to do when something is in the way.
+
+use super::tail::Sealed;
+use super::{Handed, Shared, TierOptions, TierShared, lock};
+use crate::format::Parent;
+use crate::restore::TierKind;
+use crate::writer::{self, Identity, WriteError, Writer, now_micros};
+use std::sync::Arc;
+use std::sync::atomic::Ordering;
+use std::time::{Duration, Instant};
+use tokio::sync::oneshot;
+
+/// Between two looks at what is due.
+const LOOK: Duration = Duration::from_millis(100);
+/// After a failure, doubling up to the second.
+const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
+/// Between two looks at an object store that another replica writes; the first while a reservation is awaited.
+const OBSERVE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+
+/// One tier's work.
+pub(super) struct Tier {
+    place: usize,
+    options: TierOptions,
+    identity: Identity,
+    parent: Option<Parent>,
+    shared: Arc<Shared>,
+    writer: Option<Writer>,
+    /// When the chain began: what is due, is due at whole intervals from then, so that tiers meet at the same cut.
+    began: Instant,
+    due_checkpoint: Instant,
+    due_log: Instant,
+    due_observe: Instant,
+    retry: Duration,
+    /// The log on the tier leads from its newest checkpoint to here.
+    shipped: u64,
+}
+
+type Last = Option<Arc<Handed>>;
+
+impl Tier {
+    pub(super) fn new(
+        place: usize,
+        options: TierOptions,
+        identity: Identity,
+        parent: Option<Parent>,
+        shared: Arc<Shared>,
+        began: Instant,
+    ) -> Tier {
+        Tier {
+            place,
+            options,
+            identity,
+            parent,
+            shared,
+            writer: None,
+            began,
+            due_checkpoint: began,
+            due_log: began,
+            due_observe: began,
+            retry: RETRY.0,
+            shipped: 0,
+        }
+    }
+
+    /// The next whole interval since the chain began. A run that took longer has stretched over those before.
+    fn next(&self, interval: Duration) -> Instant {
+        let passed = self.began.elapsed().as_nanos();
+        let behind = u64::try_from(passed % interval.as_nanos().max(1)).unwrap_or(0);
+        Instant::now() + interval.saturating_sub(Duration::from_nanos(behind))
+    }
+
+    fn mine(&self) -> &TierShared {
+        &self.shared.tiers[self.place]
+    }
+
+    /// Whether this process writes the tier: its own disks always, the object store if it is the named one.
+    fn writes(&self) -> bool {
+        self.options.kind != TierKind::ObjectStore || self.shared.ships_object_store.load(Ordering::Relaxed)
+    }
+
+    pub(super) async fn run(mut self, mut stopped: oneshot::Receiver<Last>) -> Result<(), String> {
+        let mut turn = 0;
+        loop {
+            let last = tokio::select! {
+                last = &mut stopped => Some(last),
+                () = tokio::time::sleep(LOOK) => None,
+                () = async { self.shared.tiers[self.place].wake.notified().await } => None,
+            };
+            if let Some(last) = last {
+                return self.finish(last.ok().flatten()).await;
+            }
+            let turns = self.shared.turns.load(Ordering::Relaxed);
+            if self.options.kind == TierKind::ObjectStore && turns != turn {
+                // The other shipper has gone on meanwhile: begin from what is there now.
+                self.writer = None;
+                turn = turns;
+            }
+            if let Err(error) = self.look().await {
+                self.failed(&error).await;
+                if matches!(error, WriteError::Fenced { .. }) {
+                    *lock(&self.shared.fenced) = Some(error.to_string());
+                    return Err(error.to_string());
+                }
+            }
+        }
+    }
+
+    async fn failed(&mut self, error: &WriteError) {
+        tracing::warn!(tier = ?self.options.kind, %error, "tier not written");
+        lock(&self.mine().status).error = Some(error.to_string());
+        // Whatever is known of the tier may be wrong now.
+        self.writer = None;
+        tokio::time::sleep(self.retry).await;
+        self.retry = (self.retry * 2).min(RETRY.1);
+    }
+
+    /// Does what is due, one after the other.
+    async fn look(&mut self) -> Result<(), WriteError> {
+        if !self.writes() {
+            return self.observe().await;
+        }
+        if self.writer.is_none() {
+            self.open().await?;
+        }
+        self.reserve().await?;
+        let handed = lock(&self.mine().cut).take();
+        let standing = lock(&self.mine().status).checkpoint_op;
+        let wanted = self.mine().wanted.load(Ordering::Relaxed) > standing;
+        let gap = lock(&self.shared.tail).has_gap(self.place);
+        if Instant::now() >= self.due_checkpoint || gap || wanted {
+            match handed {
+                Some(handed) if handed.cut.op > standing => {
+                    self.due_checkpoint = self.next(self.options.checkpoint);
+                    self.checkpoint(&handed).await?;
+                }
+                _ if self.shared.committed.load(Ordering::Relaxed) > standing => {
+                    self.shared.wants_cut.store(true, Ordering::Relaxed);
+                }
+                _ => {}
+            }
+        }
+        if Instant::now() >= self.due_log {
+            self.due_log = self.next(self.options.log);
+            lock(&self.shared.tail).due(self.place);
+            self.ship_log().await?;
+        }
+        self.report();
+        Ok(())
+    }
+
+    /// Another replica writes this tier: only see whether this process is fenced, and what is reserved by now.
+    async fn observe(&mut self) -> Result<(), WriteError> {
+        // What it would need to go on is read when it is its turn.
+        self.writer = None;
+        lock(&self.mine().cut).take();
+        let awaited = {
+            let reserved = self.mine().reserved.load(Ordering::Relaxed);
+            self.shared.reserve.load(Ordering::Relaxed) > reserved
+        };
+        let now = Instant::now();
+        if now < self.due_observe && !(awaited && now + OBSERVE.1 >= self.due_observe + OBSERVE.0) {
+            return Ok(());
+        }
+        self.due_observe = now + OBSERVE.1;
+        // Where there is no HEAD yet, whoever writes will say so.
+        let Some(head) = writer::observe(&*self.options.store, &self.identity).await? else { return Ok(()) };
+        self.mine().reserved.store(head.reserved_revision, Ordering::Relaxed);
+        let own = writer::newest_of(&head, self.identity.generation).map_or(0, |r| r.op);
+        lock(&self.shared.tail).shipped(self.place, own);
+        let mut status = lock(&self.mine().status);
+        status.checkpoint_op = own;
+        if let Some(newest) = head.retained.last() {
+            status.recovery_op = status.recovery_op.max(newest.op);
+            status.recovery_micros = status.recovery_micros.max(newest.time_micros);
+        }
+        status.error = None;
+        drop(status);
+        self.retry = RETRY.0;
+        Ok(())
+    }
+
+    async fn open(&mut self) -> Result<(), WriteError> {
+        let (store, identity) = (self.options.store.clone(), self.identity.clone());
+        let mut writer = Writer::open(
+            store.clone(),
+            identity,
+            self.parent.clone(),
+            self.options.may_create,
+            self.options.keep,
+        )
+        .await?;
+        let (op, time) = writer.head().retained.last().map_or((0, 0), |r| (r.op, r.time_micros));
+        let own = writer.newest_own().map_or(0, |r| r.op);
+        self.shipped = writer.log_reach(own).await?;
+        self.mine().reserved.store(writer.head().reserved_revision, Ordering::Relaxed);
+        lock(&self.shared.tail).shipped(self.place, self.shipped);
+        {
+            let mut status = lock(&self.mine().status);
+            status.checkpoint_op = own;
+            status.recovery_op = self.shipped.max(op);
+            status.recovery_micros = status.recovery_micros.max(time);
+            status.error = None;
+        }
+        writer.collect(self.options.grace).await?;
+        self.writer = Some(writer);
+        Ok(())
+    }
+
+    async fn reserve(&mut self) -> Result<(), WriteError> {
+        let wanted = self.shared.reserve.load(Ordering::Relaxed);
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        if wanted > writer.head().reserved_revision {
+            writer.reserve(wanted).await?;
+        }
+        let reserved = writer.head().reserved_revision;
+        self.mine().reserved.store(reserved, Ordering::Relaxed);
+        Ok(())
+    }
+
+    async fn checkpoint(&mut self, handed: &Handed) -> Result<(), WriteError> {
+        let Handed { cut, snapshot, frames } = handed;
+        let began = Instant::now();
+        let writer = self.writer.as_mut().expect("opened before anything is written");
+        let written = writer.checkpoint_of(cut, snapshot, frames).await?;
+        let deleted = writer.collect(self.options.grace).await?;
+        tracing::info!(
+            tier = ?self.options.kind, op = cut.op, pages = written.pages, shipped_pages = written.shipped_pages,
+            bytes = written.shipped_bytes, deleted, ms = began.elapsed().as_millis() as u64, "checkpoint"
+        );
+        self.shipped = self.shipped.max(cut.op);
+        lock(&self.shared.tail).shipped(self.place, self.shipped);
+        self.succeeded(cut.time_micros);
+        lock(&self.mine().status).checkpoint_op = cut.op;
+        Ok(())
+    }
+
+    async fn ship_log(&mut self) -> Result<(), WriteError> {
+        loop {
+            let next = lock(&self.shared.tail).next(self.place);
+            let Some(Sealed { first, last, time_micros, body }) = next else { return Ok(()) };
+            let writer = self.writer.as_mut().expect("opened before anything is written");
+            writer.ship_segment(first, last, body).await?;
+            self.shipped = last;
+            lock(&self.shared.tail).shipped(self.place, last);
+            self.succeeded(time_micros);
+        }
+    }
+
+    fn succeeded(&mut self, time_micros: u64) {
+        self.retry = RETRY.0;
+        let mut status = lock(&self.shared.tiers[self.place].status);
+        status.recovery_op = status.recovery_op.max(self.shipped);
+        status.recovery_micros = status.recovery_micros.max(time_micros);
+        status.success_micros = now_micros();
+        status.error = None;
+    }
+
+    fn report(&self) {
+        let usage = self.options.store.usage();
+        let dirty = lock(&self.shared.tail).waiting(self.place) as u64;
+        let mut status = lock(&self.mine().status);
+        (status.requests, status.written_bytes, status.dirty_bytes) = (usage.requests, usage.written, dirty);
+    }
+
+    /// The last checkpoint of a clean stop. A disk must have it; the object store should.
+    async fn finish(mut self, last: Last) -> Result<(), String> {
+        let Some(cut) = last else { return Ok(()) };
+        if !self.writes() {
+            return Ok(());
+        }
+        let name = self.options.store.describe();
+        let done = async {
+            if self.writer.is_none() {
+                self.open().await?;
+            }
+            self.checkpoint(&cut).await
+        };
+        match done.await {
+            Err(error) if self.options.kind != TierKind::ObjectStore => Err(format!("{name}: {error}")),
+            Err(error) => {
+                tracing::warn!(%error, "the object store does not have the last checkpoint");
+                Ok(())
+            }
+            Ok(()) => Ok(()),
+        }
+    }
+}
