@@ -236,7 +236,7 @@ fn checkpoints(samples: &mut Samples) {
     samples.push((
         "checkpoint-segment",
         "valid-three",
-        format::Segment { lineage, generation: 2, entries }.encode(),
+        format::Segment { lineage, generation: 2, entries }.encode().to_vec(),
     ));
     let parent = format::Parent { generation: 1, op: 10, root: "ab".repeat(32) };
     let mut manifest = format::Manifest {

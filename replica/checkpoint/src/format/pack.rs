@@ -7,9 +7,10 @@
 //! count 4, offset of the first of these 8, CRC32C of them 4, "VRPE"
 //! ```
 
-use super::frame::{Codec, FrameHeader, Kind};
+use super::frame::{Codec, FrameHeader, Framer, Kind};
 use super::read::Reader;
 use super::{FormatError, VERSION, hex};
+use bytes::BytesMut;
 
 const MAGIC: [u8; 4] = *b"VRPK";
 const END: [u8; 4] = *b"VRPE";
@@ -32,6 +33,7 @@ pub struct PackEntry {
 pub struct PackBuilder {
     bytes: Vec<u8>,
     entries: Vec<PackEntry>,
+    framer: Option<Framer>,
 }
 
 impl PackBuilder {
@@ -43,11 +45,18 @@ impl PackBuilder {
         bytes.extend_from_slice(&VERSION.to_le_bytes());
         bytes.extend_from_slice(&lineage);
         bytes.extend_from_slice(&generation.to_le_bytes());
-        PackBuilder { bytes, entries: Vec::new() }
+        PackBuilder { bytes, entries: Vec::new(), framer: None }
+    }
+
+    /// Adds a page, in a frame made for it.
+    pub fn add(&mut self, id: [u8; 32], kind: Kind, page: &[u8]) {
+        let mut frame = BytesMut::new();
+        let header = self.framer.get_or_insert_with(Framer::new).frame(id, kind, page, &mut frame);
+        self.copy(header, &frame);
     }
 
     /// Adds a whole frame as it is.
-    pub fn add(&mut self, header: FrameHeader, frame: &[u8]) {
+    pub fn copy(&mut self, header: FrameHeader, frame: &[u8]) {
         debug_assert_eq!(header.len(), frame.len() as u64);
         self.entries.push(PackEntry { header, offset: self.bytes.len() as u64 });
         self.bytes.extend_from_slice(frame);
@@ -156,17 +165,13 @@ pub(super) fn put_entry(out: &mut Vec<u8>, PackEntry { header, offset }: &PackEn
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Frame, Framer};
+    use super::super::Frame;
     use super::*;
-    use bytes::BytesMut;
 
     fn pack() -> Vec<u8> {
         let mut builder = PackBuilder::new([5; 16], 3);
-        let mut framer = Framer::new();
         for i in 0..20u8 {
-            let mut frame = BytesMut::new();
-            let header = framer.frame([i; 32], Kind::Leaf, &vec![i; 100 + usize::from(i)], &mut frame);
-            builder.add(header, &frame);
+            builder.add([i; 32], Kind::Leaf, &vec![i; 100 + usize::from(i)]);
         }
         builder.finish().0
     }

@@ -105,7 +105,7 @@ impl<'a> Shipment<'a> {
         let (header, frame) = self.frames.frame(node, &mut self.maker);
         self.written.shipped_pages += 1;
         let (part, builder) = &mut self.parts[place];
-        builder.add(header, &frame);
+        builder.copy(header, &frame);
         if builder.is_full() {
             let (part, full) = (*part, std::mem::replace(builder, self.writer.pack_builder()));
             self.put(part, full).await?;
