@@ -165,6 +165,7 @@ impl Tier {
         // Where there is no HEAD yet, whoever writes will say so.
         let Some(head) = writer::observe(&*self.options.store, &self.identity).await? else { return Ok(()) };
         self.mine().reserved.store(head.reserved_revision, Ordering::Relaxed);
+        self.has_begun();
         let own = writer::newest_of(&head, self.identity.generation).map_or(0, |r| r.op);
         lock(&self.shared.tail).shipped(self.place, own);
         let mut status = lock(&self.mine().status);
@@ -203,7 +204,13 @@ impl Tier {
         }
         writer.collect(self.options.grace).await?;
         self.writer = Some(writer);
+        self.has_begun();
         Ok(())
+    }
+
+    /// From now on an object store without HEAD is one whose HEAD was deleted: it is not begun again.
+    fn has_begun(&mut self) {
+        self.options.may_create &= self.options.kind != TierKind::ObjectStore;
     }
 
     async fn reserve(&mut self) -> Result<(), WriteError> {

@@ -1,5 +1,6 @@
 //! The records of `vrckpt/1`, byte for byte. Every parser is strict: it takes what a writer of this format wrote and
-//! says of anything else which file it is, what is wrong and what to do.
+//! says of anything else which file it is, what is wrong and what to do. `docs/checkpoint-format.md` says the same for
+//! whoever writes another reader; `tests/golden` and `tests/reader` hold both to it.
 
 mod frame;
 mod head;

@@ -7,7 +7,7 @@ use vr_checkpoint::chain::{Chain, Options, TierOptions, TierStatus};
 use vr_checkpoint::format::{Names, Pack, Parent};
 use vr_checkpoint::restore::{self, TierKind};
 use vr_checkpoint::store::fault::{Act, FaultStore, On, Rule};
-use vr_checkpoint::store::{MemStore, ObjectStore};
+use vr_checkpoint::store::{DirStore, MemStore, ObjectStore};
 
 const SOON: Duration = Duration::from_millis(20);
 const NEVER: Duration = Duration::from_secs(3600);
@@ -183,6 +183,26 @@ async fn only_the_named_replica_writes_the_object_store_and_all_learn_what_is_re
         .await;
     assert_eq!(status(&other, 0).error, None);
     assert_eq!(only_reads.pending(), u32::MAX, "the other tried to write");
+}
+
+#[tokio::test]
+async fn a_head_that_was_deleted_from_the_object_store_is_not_made_again() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let store: Arc<dyn ObjectStore> = Arc::new(DirStore::open(dir.path()).expect("opens"));
+    let chain = start(1, vec![tier(TierKind::ObjectStore, &store, NEVER)]);
+    chain.ship_to_object_store(true);
+    chain.committed(entry(1));
+    chain.cut(cut(1), state(1));
+    until("a checkpoint", || status(&chain, 0).checkpoint_op == 1).await;
+    for head in ["HEAD.0", "HEAD.1"] {
+        let _ = std::fs::remove_file(dir.path().join(head));
+    }
+    chain.committed(entry(2));
+    until("it says so", || status(&chain, 0).error.is_some_and(|e| e.contains("HEAD is gone"))).await;
+    until("it goes on saying so", || status(&chain, 0).error.is_some_and(|e| e.contains("there is no HEAD")))
+        .await;
+    assert_eq!(store.head().await.expect("reads"), None);
+    assert_eq!(chain.fenced(), None);
 }
 
 #[tokio::test]
