@@ -162,7 +162,7 @@ fn execute(bytes: &[u8]) -> Verdict {
     assert_eq!(answers[0], answers[1]);
     let roots = stores.map(|mut store| {
         let snapshot = store.cut(Op(3), b"core");
-        Store::export(&snapshot, &[], 1 << 20).bytes
+        Store::export(&snapshot, &[], 1 << 20)
     });
     assert_eq!(roots[0], roots[1]);
     verdict(&Command::decode(bytes))
