@@ -53,14 +53,6 @@ impl Configuration {
         Configuration { epoch, order, learners: Vec::new(), span_domains: false }
     }
 
-    /// The same without what replicas may spell differently before a first reconfiguration has been agreed: domains
-    /// and addresses.
-    #[must_use]
-    pub fn without_details(&self) -> Configuration {
-        let bare = |members: &[Member]| members.iter().map(|member| Member::bare(member.id)).collect();
-        Configuration { order: bare(&self.order), learners: bare(&self.learners), ..*self }
-    }
-
     /// All members: the voters in their order, then the learners.
     pub fn members(&self) -> impl Iterator<Item = &Member> + '_ {
         self.order.iter().chain(&self.learners)
@@ -239,7 +231,7 @@ mod tests {
         assert!(it.is_voter(ReplicaId(1)) && !it.is_learner(ReplicaId(1)));
         assert!(!it.is_voter(ReplicaId(9)) && it.is_learner(ReplicaId(9)));
         assert_eq!(it.highest_id(), ReplicaId(9));
-        assert_eq!(it.without_details().member(ReplicaId(3)), Some(&Member::bare(ReplicaId(3))));
-        assert_eq!(Configuration::bare(Epoch(4), it.voters()).order, it.without_details().order);
+        let bare = Configuration::bare(Epoch(4), it.voters());
+        assert_eq!(bare.member(ReplicaId(3)), Some(&Member::bare(ReplicaId(3))));
     }
 }

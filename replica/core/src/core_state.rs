@@ -21,10 +21,10 @@ pub struct CoreState {
     pub ballot: Ballot,
     /// The time of the entry there: microseconds since the Unix epoch.
     pub time: u64,
-    /// The members as the log agreed on them. Before its first Reconfigure entry these are ids alone: what each
-    /// replica was told of addresses at its start is nothing that was agreed.
+    /// The members as the log agreed on them. Empty before its first Reconfigure entry: what each replica was told at
+    /// its start was not agreed by the log, and who comes later is told something else.
     pub configuration: Configuration,
-    /// The highest replica id ever used in this generation (R20).
+    /// The highest replica id ever used in this generation (R20), as far as the log says.
     pub highest_id: ReplicaId,
     /// The client table.
     pub sessions: Sessions,
@@ -33,14 +33,14 @@ pub struct CoreState {
 impl CoreState {
     /// Before every entry.
     #[must_use]
-    pub fn empty(configuration: &Configuration) -> CoreState {
+    pub fn empty() -> CoreState {
         CoreState {
             op: Op(0),
             digest: Digest::default(),
             ballot: Ballot::default(),
             time: 0,
-            configuration: configuration.without_details(),
-            highest_id: configuration.highest_id(),
+            configuration: Configuration::default(),
+            highest_id: ReplicaId(0),
             sessions: Sessions::default(),
         }
     }
@@ -74,9 +74,8 @@ impl CoreState {
         let time = reader.u64()?;
         let digest = reader.digest()?;
         let (configuration, highest_id) = if format == 1 {
-            let configuration = read_format_1(&mut reader)?;
-            let highest = configuration.highest_id();
-            (configuration, highest)
+            skip_members(&mut reader)?;
+            (Configuration::default(), ReplicaId(0))
         } else {
             (Configuration::read(&mut reader)?, ReplicaId(reader.u64()?))
         };
@@ -86,15 +85,14 @@ impl CoreState {
     }
 }
 
-fn read_format_1(reader: &mut Reader<'_>) -> Result<Configuration, DecodeError> {
-    let epoch = Epoch(reader.u64()?);
+/// Format 1 held what the bootstrap had been told: the epoch, which was always the first, and the voters' ids.
+fn skip_members(reader: &mut Reader<'_>) -> Result<(), DecodeError> {
+    let _epoch = reader.u64()?;
     let members = reader.u32()?;
     if members as usize > crate::configuration::MAX_MEMBERS {
         return Err(DecodeError::Value { what: "the number of members", value: u64::from(members) });
     }
-    let order: Vec<ReplicaId> =
-        (0..members).map(|_| reader.u64().map(ReplicaId)).collect::<Result<_, _>>()?;
-    Ok(Configuration::bare(epoch, order))
+    (0..members).try_for_each(|_| reader.u64().map(|_| ()))
 }
 
 #[cfg(test)]
@@ -103,7 +101,8 @@ mod tests {
 
     #[test]
     fn it_comes_back_as_it_was_and_nothing_shorter_does() {
-        let mut state = CoreState::empty(&Configuration::bare(Epoch(2), [3, 1].map(ReplicaId)));
+        let configuration = Configuration::bare(Epoch(2), [3, 1].map(ReplicaId));
+        let mut state = CoreState { configuration, ..CoreState::empty() };
         state.configuration.order[0].domain = "a".to_owned();
         state.highest_id = ReplicaId(8);
         state.op = Op(77);
@@ -122,12 +121,11 @@ mod tests {
     }
     #[test]
     fn the_format_before_is_still_read() {
-        let state = CoreState::empty(&Configuration::bare(Epoch(0), [3, 1].map(ReplicaId)));
         let mut old = vec![1];
         old.extend_from_slice(&[0; 4 * 8 + 32 + 8]);
         old.extend_from_slice(&2u32.to_le_bytes());
         [3u64, 1].iter().for_each(|id| old.extend_from_slice(&id.to_le_bytes()));
         old.extend_from_slice(&0u32.to_le_bytes());
-        assert_eq!(CoreState::decode(&old), Ok(state));
+        assert_eq!(CoreState::decode(&old), Ok(CoreState::empty()));
     }
 }

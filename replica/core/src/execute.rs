@@ -1,6 +1,5 @@
 //! Execution of committed entries: the same filter and the same order for a running replica and for a restore.
 
-use crate::configuration::Configuration;
 use crate::core_state::CoreState;
 use crate::ids::*;
 use crate::message::{Entry, Kind};
@@ -89,8 +88,9 @@ impl Executor {
             Kind::NewView => None,
             Kind::Reconfigure => {
                 //= R15
-                let next =
-                    Proposal::decode(&entry.body).expect("it is checked before it enters the log").next;
+                let proposal = Proposal::decode(&entry.body);
+                let Proposal { next, highest_id, .. } =
+                    proposal.expect("it is checked before it enters the log");
                 assert!(
                     next.epoch.0 == self.core.configuration.epoch.0 + 1,
                     "entry {} begins epoch {} after epoch {}",
@@ -99,7 +99,7 @@ impl Executor {
                     self.core.configuration.epoch
                 );
                 //= R20
-                self.core.highest_id = self.core.highest_id.max(next.highest_id());
+                self.core.highest_id = self.core.highest_id.max(highest_id).max(next.highest_id());
                 self.core.configuration = next;
                 None
             }
@@ -156,19 +156,17 @@ pub struct ReplayEnd {
 }
 
 /// Executes committed entries on a state exactly as a running replica would, cuts included (their snapshots are
-/// dropped). `core_state` is the state's [`StateMachine::core_state`]; when it is empty, `configuration` stands in.
-/// Entries at or below the state's op are skipped.
+/// dropped). `core_state` is the state's [`StateMachine::core_state`]. Entries at or below the state's op are skipped.
 ///
 /// # Errors
 /// At the first entry that is damaged or does not continue the state; those before it have been executed.
 pub fn replay<S: StateMachine>(
     state: &mut S,
     core_state: &[u8],
-    configuration: &Configuration,
     entries: impl IntoIterator<Item = Entry>,
 ) -> Result<ReplayEnd, ReplayError> {
     let core = if core_state.is_empty() {
-        CoreState::empty(configuration)
+        CoreState::empty()
     } else {
         CoreState::decode(core_state).map_err(ReplayError::CoreState)?
     };

@@ -13,6 +13,9 @@ use crate::ids::*;
 pub struct Proposal {
     /// The id of the configuration that it replaces.
     pub replaces: Digest,
+    /// The highest id ever used in this generation, those of `next` included (R20). In the log, because before the
+    /// first reconfiguration no log says who the members are.
+    pub highest_id: ReplicaId,
     /// What takes its place.
     pub next: Configuration,
 }
@@ -22,6 +25,7 @@ impl Proposal {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut bytes = self.replaces.0.to_vec();
+        bytes.extend_from_slice(&self.highest_id.0.to_le_bytes());
         self.next.encode_to(&mut bytes);
         bytes
     }
@@ -33,12 +37,13 @@ impl Proposal {
     pub fn decode(bytes: &[u8]) -> Result<Proposal, DecodeError> {
         let mut reader = Reader::new("a proposed configuration", bytes);
         let replaces = reader.digest()?;
+        let highest_id = ReplicaId(reader.u64()?);
         let next = Configuration::read(&mut reader)?;
         reader.end()?;
         if well_formed(&next).is_err() {
             return Err(DecodeError::Value { what: "a proposed configuration's epoch", value: next.epoch.0 });
         }
-        Ok(Proposal { replaces, next })
+        Ok(Proposal { replaces, highest_id, next })
     }
 }
 
@@ -214,11 +219,11 @@ mod tests {
 
     #[test]
     fn an_entrys_body_comes_back_as_it_was() {
-        let proposal = Proposal { replaces: current().id(), next: next() };
+        let proposal = Proposal { replaces: current().id(), highest_id: ReplicaId(7), next: next() };
         let bytes = proposal.encode();
-        assert_eq!(Proposal::decode(&bytes), Ok(proposal));
+        assert_eq!(Proposal::decode(&bytes), Ok(proposal.clone()));
         (0..bytes.len()).for_each(|len| assert!(Proposal::decode(&bytes[..len]).is_err(), "{len}"));
-        let nobody = Proposal { replaces: Digest::default(), next: Configuration::default() };
+        let nobody = Proposal { next: Configuration::default(), ..proposal };
         assert!(Proposal::decode(&nobody.encode()).is_err());
     }
 }

@@ -55,7 +55,7 @@ fn entries() -> Vec<(&'static str, Entry)> {
     let session = SessionId { client: 3, incarnation: Incarnation(5) };
     batch::push(&mut body, session, RequestNumber(1), &put(b"key", b"value"));
     batch::push(&mut body, session, RequestNumber(2), b"");
-    let reconfigure = Proposal { replaces: Digest([6; 32]), next: members() };
+    let reconfigure = Proposal { replaces: Digest([6; 32]), highest_id: ReplicaId(9), next: members() };
     vec![
         ("valid-requests", entry(12, Kind::Requests, body.into())),
         ("valid-new-view", entry(13, Kind::NewView, Bytes::new())),
@@ -77,7 +77,7 @@ fn protocol(samples: &mut Samples) {
     }
     samples.push(("core-batch", "valid-two", entries()[0].1.body.to_vec()));
     samples.push(("core-batch", "valid-empty", Vec::new()));
-    let mut state = CoreState::empty(&members());
+    let mut state = CoreState { configuration: members(), highest_id: ReplicaId(9), ..CoreState::empty() };
     (state.op, state.ballot, state.time, state.digest) = (Op(99), ballot(), 17, Digest([4; 32]));
     for number in [1, 2, 3, 70, 200] {
         let session = SessionId { client: number % 2, incarnation: Incarnation(1) };

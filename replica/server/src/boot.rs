@@ -23,8 +23,8 @@ use vr_checkpoint::restore::{self, Loaded, Source, TierKind};
 use vr_checkpoint::store::{DirStore, ObjectStore, S3Location, S3Store};
 use vr_checkpoint::writer::Identity;
 use vr_core::{
-    Ballot, Boot, Configuration, CoreState, Digest, Entry, Epoch, Incarnation, Op, Start, StateMachine, View,
-    VoteRecord,
+    Ballot, Boot, Configuration, CoreState, Digest, Entry, Epoch, Incarnation, Op, ReplicaId, Start,
+    StateMachine, View, VoteRecord,
 };
 use vr_store::{Revision, Store};
 
@@ -289,19 +289,17 @@ async fn restored(config: &Config, plan: &Restore) -> anyhow::Result<Start<Store
 
 fn replayed(config: &Config, plan: &Restore, loaded: Loaded) -> anyhow::Result<Start<Store>> {
     let mut state = Store::from_snapshot(loaded.snapshot, options(config))?;
-    let configuration = told(config);
     let entries: Vec<Entry> =
         loaded.entries.iter().map(|e| Entry::decode(&e.bytes)).collect::<Result<_, _>>()?;
     let core = state.core_state();
-    let end = vr_core::replay(&mut state, &core, &configuration, entries)?;
+    let end = vr_core::replay(&mut state, &core, entries)?;
     if end.op != plan.to_op {
         bail!("the log leads to op {} and not to {}", end.op, plan.to_op);
     }
     // The log above the checkpoint may have reserved more than whoever made the plan could see.
     state.after_restore(Revision(plan.reserved_revision).max(state.reserved()));
     // A generation begins with members of its own; what those before it agreed on is over.
-    let begins = CoreState::empty(&configuration);
-    let core = CoreState { configuration: begins.configuration, highest_id: begins.highest_id, ..end.core };
+    let core = CoreState { configuration: Configuration::default(), highest_id: ReplicaId(0), ..end.core };
     state.cut(end.op, &core.encode());
     tracing::info!(op = %end.op, replayed = end.entries, revision = %state.revision(), "restored");
     Ok(complete(state, Vec::new(), end.op, Ballot::default()))

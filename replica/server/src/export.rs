@@ -4,7 +4,7 @@
 //! memory above the checkpoint are executed here.
 
 use vr_checkpoint::restore::Loaded;
-use vr_core::{Configuration, Entry, Op, StateMachine};
+use vr_core::{Entry, Op, StateMachine};
 use vr_store::{KeyValue, Options, RangeQuery, Span, Store};
 
 /// Keys read at a time.
@@ -27,9 +27,7 @@ impl Contents {
         let entries =
             loaded.entries.iter().map(|e| Entry::decode(&e.bytes)).collect::<Result<Vec<Entry>, _>>()?;
         let core = state.core_state();
-        // Stands in only where the state knows none, before its first entry.
-        let configuration = Configuration::default();
-        let end = vr_core::replay(&mut state, &core, &configuration, entries)?;
+        let end = vr_core::replay(&mut state, &core, entries)?;
         Ok(Contents { state, op: op.max(end.op) })
     }
 

@@ -133,7 +133,8 @@ impl<S: StateMachine> Replica<S> {
         let Some(roots) = self.cuts.roots.get_mut(&op) else { return };
         let Some(&ours) = roots.reported.get(&self.id) else { return };
         let by = |root: Digest| -> Vec<ReplicaId> {
-            roots.reported.iter().filter(|(_, reported)| **reported == root).map(|(id, _)| *id).collect()
+            let same = roots.reported.iter().filter(|(_, reported)| **reported == root).map(|(id, _)| *id);
+            same.filter(|&id| self.configuration.is_voter(id)).collect()
         };
         let certified = roots.reported.values().copied().find(|&root| by(root).len() >= quorum);
         match certified {

@@ -12,7 +12,7 @@ const ENTRIES_BYTES: usize = 1 << 20;
 
 impl<S: StateMachine> Replica<S> {
     pub(super) fn on_get_entries(&mut self, from: ReplicaId, first: Op, to: Op, out: &mut Effects<S>) {
-        if self.amnesiac || !self.durable() || first > self.log.op() {
+        if !self.gives(self.ballot) || first > self.log.op() {
             self.counters.dropped_invisible += u64::from(self.amnesiac);
             return;
         }
@@ -31,7 +31,7 @@ impl<S: StateMachine> Replica<S> {
     ) {
         let Some(mut catch_up) = self.catch_up.take() else { return };
         // What the source says in this very ballot is believed; from others, only what a known digest proves.
-        let trusted = from == catch_up.source && ballot == catch_up.ballot;
+        let trusted = catch_up.trusts(from, ballot);
         let before = catch_up.position();
         if catch_up.transfer.is_some() {
             self.catch_up = Some(catch_up);

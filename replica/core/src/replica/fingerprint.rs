@@ -32,6 +32,7 @@ where
         let Replica {
             id,
             position: _,
+            domain: _,
             configuration,
             options: _,
             vote,
@@ -57,6 +58,7 @@ where
             shipper,
             lead,
             views,
+            epochs,
             recovery,
             catch_up,
             transfers,
@@ -71,7 +73,7 @@ where
         (id, configuration, vote, now, status, reported, ballot, last_normal, promised).hash(to);
         (writing, amnesiac, lost, state, executor, log, peers).hash(to);
         (heard, suspect_at, ahead, commit_heard, ack_due, round_seen, shipper, retry_at).hash(to);
-        (lead, views, recovery, catch_up, transfers, gateway, reads, cuts).hash(to);
+        (lead, views, epochs, recovery, catch_up, transfers, gateway, reads, cuts).hash(to);
         wide.0.finalize().as_bytes()[..16].try_into().expect("sixteen of 32 bytes")
     }
 }

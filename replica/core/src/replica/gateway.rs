@@ -330,6 +330,19 @@ impl Gateway {
         }
     }
 
+    /// This replica will execute nothing any more. Its own requests were perhaps executed elsewhere. Clients have the
+    /// answers from whichever replica they turn to with their sessions.
+    pub(super) fn abandon<S: StateMachine>(&mut self, out: &mut Effects<S>) {
+        let waiting: Vec<RequestNumber> = self.own.all().map(|(number, _)| number).collect();
+        for number in waiting {
+            self.own.answered(number);
+            out.push(Effect::Unknown { number });
+        }
+        self.clients.clear();
+        self.registering.clear();
+        self.pending_of_clients = 0;
+    }
+
     fn detach(&mut self, session: SessionId) {
         if let Some(window) = self.clients.remove(&session) {
             self.pending_of_clients -= window.pending;

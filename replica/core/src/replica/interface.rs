@@ -487,7 +487,7 @@ pub struct Counters {
     pub dropped_malformed: u64,
     /// Messages that name another digest than this replica's log has (R12).
     pub dropped_digest: u64,
-    /// Messages of a lower epoch, or from nobody this configuration knows.
+    /// Messages of another epoch.
     pub dropped_epoch: u64,
     /// Votes and the like that a replica without memory must not take part in (R4).
     pub dropped_invisible: u64,

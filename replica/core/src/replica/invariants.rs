@@ -10,6 +10,7 @@ impl<S: StateMachine> Replica<S> {
         self.log_and_execution_agree();
         self.promises_cover_what_is_done();
         self.memory_comes_before_votes();
+        self.epochs_are_held();
     }
 
     /// base <= commit <= op.
@@ -50,10 +51,26 @@ impl<S: StateMachine> Replica<S> {
     fn memory_comes_before_votes(&self) {
         if self.amnesiac {
             assert!(
-                matches!(self.status, Status::Recovering | Status::Syncing | Status::Halted),
+                matches!(
+                    self.status,
+                    Status::Recovering
+                        | Status::Syncing
+                        | Status::Transitioning
+                        | Status::Retiring
+                        | Status::Halted
+                ),
                 "without memory, yet {:?}",
                 self.status
             );
+        }
+    }
+
+    /// R16: nobody acts in an epoch whose log it does not hold, and every ballot it is in is one of that epoch.
+    fn epochs_are_held(&self) {
+        let (ours, executed) = (self.configuration.epoch, self.executor.core.configuration.epoch);
+        assert!(self.ballot.epoch == ours, "in ballot {} of epoch {ours}", self.ballot);
+        if self.status == Status::Normal {
+            assert!(executed == ours, "Normal in epoch {ours} with the log of epoch {executed}");
         }
     }
 }

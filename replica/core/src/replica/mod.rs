@@ -5,8 +5,10 @@
 
 mod checkpoint;
 mod entries;
+mod epoch;
 mod fingerprint;
 mod gateway;
+mod hand_off;
 mod interface;
 mod invariants;
 mod normal;
@@ -28,8 +30,9 @@ use crate::core_state::CoreState;
 use crate::execute::Executor;
 use crate::ids::*;
 use crate::log::Log;
-use crate::message::{Entry, Envelope, Message};
+use crate::message::{Entry, Envelope, Kind, Message};
 use crate::mutants::{Mutant, on};
+use crate::proposal::{Proposal, Refusal};
 use crate::state_machine::StateMachine;
 use std::collections::BTreeMap;
 
@@ -41,6 +44,8 @@ const AHEAD: usize = 64;
 pub struct Replica<S: StateMachine> {
     id: ReplicaId,
     position: usize,
+    /// The number of its failure domain.
+    domain: u16,
     configuration: Configuration,
     options: Options,
     vote: VoteRecord,
@@ -74,6 +79,7 @@ pub struct Replica<S: StateMachine> {
 
     lead: normal::Lead,
     views: view_change::Views,
+    epochs: epoch::Epochs,
     recovery: recovery::Recovery,
     catch_up: Option<sync::CatchUp<S::Import>>,
     transfers: transfer::Transfers<S::Import>,
@@ -100,18 +106,9 @@ impl<S: StateMachine> Replica<S> {
         if on(Mutant::PaperRecovery) && matches!(start, Start::Amnesiac { .. }) {
             vote.ballot.view = View(0);
         }
-        if on(Mutant::OwnOrder) && id == ReplicaId(1) {
-            configuration.order.reverse();
-        }
         crate::proposal::well_formed(&configuration)
             .map_err(|why| BootError::Members { epoch: configuration.epoch, why })?;
-        let position = configuration.position(id).ok_or(BootError::NotAMember(id))?;
-        if vote.replica != id {
-            return Err(BootError::Vote { expected: id, found: vote.replica });
-        }
-        if vote.ballot.epoch != configuration.epoch {
-            return Err(BootError::Epoch { ballot: vote.ballot, epoch: configuration.epoch });
-        }
+        let joining = matches!(start, Start::Joining { .. });
         let (state, entries, commit, last_normal, amnesiac) = match start {
             Start::Complete { state, log, commit, last_normal } => {
                 (state, log, Some(commit), last_normal, false)
@@ -123,12 +120,34 @@ impl<S: StateMachine> Replica<S> {
             }
         };
         let stored = state.core_state();
-        let mut core = if stored.is_empty() {
-            CoreState::empty(&configuration)
+        let core = if stored.is_empty() {
+            CoreState::empty()
         } else {
             CoreState::decode(&stored).map_err(BootError::CoreState)?
         };
-        core.configuration = configuration.without_details();
+        let told = configuration.epoch;
+        if core.configuration.epoch > told {
+            configuration = core.configuration.clone();
+        } else if core.configuration.epoch == told && told > Epoch(0) {
+            let ids = |of: &Configuration| of.members().map(|member| member.id).collect::<Vec<_>>();
+            let (agreed, told) = (ids(&core.configuration), ids(&configuration));
+            if agreed != told {
+                return Err(BootError::Differs { epoch: configuration.epoch, agreed, told });
+            }
+        }
+        //= R6
+        if joining && configuration.is_voter(id) {
+            return Err(BootError::Forgotten(id));
+        }
+        if !joining && configuration.member(id).is_none() {
+            return Err(BootError::NotAMember(id));
+        }
+        if vote.replica != id {
+            return Err(BootError::Vote { expected: id, found: vote.replica });
+        }
+        if on(Mutant::OwnOrder) && id == ReplicaId(1) {
+            configuration.order.reverse();
+        }
         let base = core.op;
         let mut log = Log::new(base, core.digest);
         for entry in entries {
@@ -141,23 +160,30 @@ impl<S: StateMachine> Replica<S> {
         if commit < base || commit > log.op() {
             return Err(BootError::Commit { commit, base, op: log.op() });
         }
+        let epoch = configuration.epoch;
+        if !amnesiac && vote.ballot.epoch > epoch.max(epoch_reached(&log, commit)) {
+            return Err(BootError::Epoch { ballot: vote.ballot, epoch });
+        }
+        let here = vote.ballot.epoch == epoch;
+        let ballot = if here { vote.ballot } else { Ballot { epoch, view: View(0) } };
         // Nobody has ever voted and nothing is uncertain: the first view needs no election.
-        let fresh = !amnesiac && vote.ballot.view == View(0) && log.op() == Op(0);
+        let fresh = !amnesiac && here && vote.ballot.view == View(0) && log.op() == Op(0);
         let status = match (amnesiac, fresh) {
+            _ if joining || vote.ballot.epoch < epoch => Status::Transitioning,
             (true, _) => Status::Recovering,
             (false, true) => Status::Normal,
             (false, false) => Status::ViewChange,
         };
-        let peers = configuration.voters().filter(|&peer| peer != id).map(peer::Peer::new);
         let mut replica = Replica {
             id,
-            position,
-            peers: peers.collect(),
+            position: 0,
+            domain: 0,
+            peers: epoch::peers_of(&configuration, id, Vec::new()),
             now,
             status,
             // Nothing has been reported yet; the first settling must report whatever it is.
             reported: (Status::Halted, vote.ballot),
-            ballot: vote.ballot,
+            ballot,
             last_normal: if fresh { vote.ballot } else { last_normal },
             promised: vote.ballot,
             writing: None,
@@ -175,6 +201,7 @@ impl<S: StateMachine> Replica<S> {
             shipper: None,
             lead: normal::Lead::new(vote.incarnation),
             views: view_change::Views::new(),
+            epochs: epoch::Epochs::new(joining),
             recovery: recovery::Recovery::new(seed, vote.incarnation, base),
             catch_up: None,
             transfers: transfer::Transfers::new(vote.incarnation),
@@ -187,13 +214,19 @@ impl<S: StateMachine> Replica<S> {
             configuration,
             options,
         };
+        replica.place();
+        if epoch > told {
+            out.push(Effect::Configuration(replica.configuration.clone()));
+        }
         replica.suspect_at = now.mono + replica.patience();
         if base > Op(0) {
             replica.cut_kept(None, out);
         }
         replica.execute_to(commit, out);
         match replica.status {
-            Status::Recovering => replica.ask_for_view(out),
+            // The log leads to a later epoch, which begins when this start settles.
+            _ if !replica.holds_only_its_epoch() => {}
+            Status::Recovering | Status::Transitioning => replica.ask_for_view(out),
             Status::Normal if replica.is_primary() => replica.start_leading_fresh(out),
             Status::Normal => {}
             _ => replica.resume_after_clean_stop(out),
@@ -375,6 +408,21 @@ impl<S: StateMachine> Replica<S> {
         self.configuration.order.len()
     }
 
+    /// Those of the others that count.
+    fn voters(&self) -> impl Iterator<Item = &peer::Peer> + '_ {
+        self.peers.iter().filter(|peer| peer.is_voter())
+    }
+
+    /// Whether it is the only one that counts.
+    fn alone(&self) -> bool {
+        self.configuration.order.len() == 1 && self.is_voter()
+    }
+
+    /// Whether what it has executed leads to no later epoch than the one it is in.
+    fn holds_only_its_epoch(&self) -> bool {
+        self.executor.core.configuration.epoch <= self.configuration.epoch
+    }
+
     fn durable(&self) -> bool {
         self.vote.ballot >= self.ballot || on(Mutant::VoteNotAwaited)
     }
@@ -384,10 +432,11 @@ impl<S: StateMachine> Replica<S> {
         let Envelope { lineage, generation, from, incarnation, message } = envelope;
         let known = self.peers.iter_mut().find(|peer| peer.id == from);
         let ours = lineage == self.vote.lineage && generation == self.vote.generation;
-        let (Some(peer), true) = (known, ours || on(Mutant::ForeignLineage)) else {
+        if !ours && !on(Mutant::ForeignLineage) {
             self.counters.dropped_foreign += 1;
             return;
-        };
+        }
+        let Some(peer) = known else { return self.hear_stranger(from, message, out) };
         //= R20
         if incarnation < peer.incarnation && !on(Mutant::StaleIncarnation) {
             self.counters.dropped_stale_incarnation += 1;
@@ -401,8 +450,8 @@ impl<S: StateMachine> Replica<S> {
         peer.heard = Some(self.now.mono);
         // Who has just lost its memory does not know which starts of the others are over.
         peer.note(&message, !self.amnesiac);
-        if message_ballot(&message).is_some_and(|ballot| ballot.epoch != self.configuration.epoch) {
-            self.counters.dropped_ballot += 1;
+        //= R8
+        if !self.of_this_epoch(from, &message, out) {
             return;
         }
         match message {
@@ -446,16 +495,22 @@ impl<S: StateMachine> Replica<S> {
                 self.on_state(from, ballot, cut, root, number, &portion, out);
             }
             Message::Root { op, root } => self.on_root(from, op, root, out),
-            Message::NewEpoch { .. }
-            | Message::EpochStarted { .. }
-            | Message::Reconfigure { .. }
-            | Message::ReconfigureIs { .. }
-            | Message::HandOff { .. } => self.on_epoch_message(from, message),
+            Message::NewEpoch { configuration, op, digest } => {
+                self.on_new_epoch(from, configuration, op, digest, out);
+            }
+            Message::EpochStarted { epoch } => self.on_epoch_started(from, epoch, out),
+            Message::Reconfigure { token, replaces, next } => {
+                self.on_reconfigure(from, token, replaces, next, out);
+            }
+            Message::ReconfigureIs { token, outcome } => self.proposal_is(token, outcome, out),
+            Message::HandOff { ballot, view } => self.on_hand_off(from, ballot, view, out),
         }
     }
 
     /// The end of every step: what became possible is done, what changed is reported, what must hold is checked.
     fn settle(&mut self, out: &mut Effects<S>) {
+        self.follow_epoch(out);
+        self.moved(out);
         self.judge_quorum();
         if self.cannot_serve() {
             self.reads.fail_all(out);
@@ -471,7 +526,8 @@ impl<S: StateMachine> Replica<S> {
 
     /// Whether requests are turned away at once, because nothing says when they could be taken.
     fn cannot_serve(&self) -> bool {
-        !matches!(self.status(), Status::Normal | Status::ViewChange)
+        let between = self.status() == Status::Transitioning && !self.amnesiac;
+        !between && !matches!(self.status(), Status::Normal | Status::ViewChange)
     }
 
     fn refuse_everything(&mut self, input: Input, out: &mut Effects<S>) {
@@ -483,6 +539,13 @@ impl<S: StateMachine> Replica<S> {
                 }
             }
             Input::Read { token } => out.push(Effect::ReadFailed { token }),
+            Input::Reconfigure { token, .. } => {
+                out.push(Effect::Reconfigured { token, outcome: Err(Refusal::Unanswered) });
+            }
+            Input::HandOff { token, .. } => {
+                let outcome = Err(HandOffRefusal::NotPrimary(self.primary()));
+                out.push(Effect::HandedOff { token, outcome });
+            }
             _ => {}
         }
     }
@@ -532,30 +595,15 @@ impl<S: StateMachine> Replica<S> {
     }
 }
 
-fn message_ballot(message: &Message) -> Option<Ballot> {
-    match message {
-        Message::Prepare { ballot, .. }
-        | Message::PrepareOk { ballot, .. }
-        | Message::Commit { ballot, .. }
-        | Message::CommitOk { ballot, .. }
-        | Message::StartViewChange { ballot }
-        | Message::DoViewChange { ballot, .. }
-        | Message::StartView { ballot, .. }
-        | Message::ViewIs { ballot, .. }
-        | Message::GetEntries { ballot, .. }
-        | Message::Entries { ballot, .. }
-        | Message::GetState { ballot, .. }
-        | Message::State { ballot, .. }
-        | Message::HandOff { ballot, .. } => Some(*ballot),
-        Message::GetView { promised, .. } | Message::Standing { promised, .. } => Some(*promised),
-        Message::Forward { .. }
-        | Message::Refused { .. }
-        | Message::ReadIndex { .. }
-        | Message::ReadIndexIs { .. }
-        | Message::Root { .. }
-        | Message::NewEpoch { .. }
-        | Message::EpochStarted { .. }
-        | Message::Reconfigure { .. }
-        | Message::ReconfigureIs { .. } => None,
+/// The newest epoch that the committed part of a log begins; 0 if none.
+fn epoch_reached(log: &Log, commit: Op) -> Epoch {
+    let mut reached = Epoch(0);
+    let mut op = log.oldest();
+    while let Some(entry) = log.entry(op).filter(|_| op <= commit) {
+        if entry.header.kind == Kind::Reconfigure {
+            reached = Proposal::decode(&entry.body).map_or(reached, |proposal| proposal.next.epoch);
+        }
+        op = op.next();
     }
+    reached
 }

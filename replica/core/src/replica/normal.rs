@@ -1,5 +1,6 @@
 //! The normal case: batches, Prepare, acknowledgements, commit, execution.
 
+use super::peer::Role;
 use super::{AHEAD, Effect, Effects, Replica, Status};
 use crate::ids::*;
 use crate::message::{Entry, Kind, Message};
@@ -36,6 +37,8 @@ pub(super) struct Lead {
     pub(super) heartbeat_at: u64,
     pub(super) cut_wanted: bool,
     cut_proposed: Op,
+    /// What the voters hold, while it is being counted: kept, so that counting allocates nothing.
+    held: Vec<(Op, u16)>,
 }
 
 impl Lead {
@@ -49,6 +52,7 @@ impl Lead {
             heartbeat_at: 0,
             cut_wanted: false,
             cut_proposed: Op(0),
+            held: Vec::new(),
         }
     }
 
@@ -92,6 +96,9 @@ impl<S: StateMachine> Replica<S> {
         for (session, number, body) in self.gateway.all(open) {
             self.enqueue(session, number, body);
         }
+        if self.alone() {
+            self.advance_commit(out);
+        }
         self.flush(out);
     }
 
@@ -100,6 +107,8 @@ impl<S: StateMachine> Replica<S> {
         self.lead.queue.clear();
         self.lead.in_flight = Sessions::default();
         self.lead.cut_wanted = false;
+        // Whoever waits for it asks the next primary.
+        self.epochs.proposed = None;
     }
 
     /// A request of this primary's own gateway, which bounds what it holds; `false` if its session is not open.
@@ -200,7 +209,8 @@ impl<S: StateMachine> Replica<S> {
     }
 
     fn has_room(&self) -> bool {
-        self.log.op().0 - self.commit().0 < self.options.pipeline as u64
+        let room = self.log.op().0 - self.commit().0 < self.options.pipeline as u64;
+        room && !self.closes() && self.epochs.moving.is_none()
     }
 
     fn cut_is_due(&self) -> bool {
@@ -237,11 +247,14 @@ impl<S: StateMachine> Replica<S> {
         let entry = Entry::new(self.log.op().next(), self.ballot, kind, time, self.log.digest(), body);
         self.log.append(entry.clone());
         self.counters.proposed += 1;
-        if self.peers.is_empty() {
-            return self.execute_to(self.log.op(), out);
+        if !self.peers.is_empty() {
+            self.lead.commit_sent = self.commit();
+            let (ballot, commit) = (self.ballot, self.commit());
+            out.push(Effect::Broadcast(Message::Prepare { ballot, commit, entry }));
         }
-        self.lead.commit_sent = self.commit();
-        out.push(Effect::Broadcast(Message::Prepare { ballot: self.ballot, commit: self.commit(), entry }));
+        if self.alone() {
+            self.execute_to(self.log.op(), out);
+        }
     }
 
     /// Tells the backups what is committed; with the newest round's number, which they confirm if it is new to them.
@@ -350,19 +363,24 @@ impl<S: StateMachine> Replica<S> {
         let peer = self.peer(from);
         if op > peer.acked {
             peer.acked = op;
-            self.advance_commit(out);
+            if peer.is_voter() {
+                self.advance_commit(out);
+            }
+            self.go_on_moving(out);
         }
     }
 
-    fn advance_commit(&mut self, out: &mut Effects<S>) {
-        // A cluster of more than nine would be a strange one, but must work: hence no fixed array.
-        let mut held: Vec<Op> = self.peers.iter().map(|peer| peer.acked).collect();
-        held.push(self.log.op());
+    pub(super) fn advance_commit(&mut self, out: &mut Effects<S>) {
+        let mut held = std::mem::take(&mut self.lead.held);
+        held.clear();
+        held.extend(self.peers.iter().filter(|peer| peer.is_voter()).map(|peer| (peer.acked, peer.domain)));
+        held.push((self.log.op(), self.domain));
         if on(Mutant::MinorityCommits) && held.len() > 2 {
             held.sort_unstable();
             held.drain(..2);
         }
-        let commit = quorum::held_by_majority(&mut held);
+        let commit = quorum::committed(&mut held, self.configuration.span_domains);
+        self.lead.held = held;
         if commit > self.commit() {
             self.execute_to(commit, out);
             self.propose_what_fits(out);
@@ -427,6 +445,9 @@ impl<S: StateMachine> Replica<S> {
                 &mut opened,
             );
             self.counters.executed += 1;
+            if entry.header.kind == Kind::Reconfigure {
+                self.reconfiguration_agreed(out);
+            }
             if !opened.is_empty() {
                 opened.iter().for_each(|session| self.lead.in_flight.executed_register(*session));
                 self.gateway.opened(&opened, self.executor.sessions(), op, out);
@@ -456,11 +477,12 @@ impl<S: StateMachine> Replica<S> {
     pub(super) fn choose_shipper(&mut self) {
         let alive_since = self.now.mono.saturating_sub(2 * self.options.view_timeout);
         let alive = |peer: &&super::peer::Peer| peer.heard.is_some_and(|heard| heard >= alive_since);
-        if self.peers.iter().filter(alive).any(|peer| Some(peer.id) == self.shipper) {
+        let members = self.peers.iter().filter(|peer| peer.role != Role::Former);
+        if members.filter(alive).any(|peer| Some(peer.id) == self.shipper) {
             return;
         }
-        let best =
-            self.peers.iter().filter(alive).max_by_key(|peer| (peer.acked, std::cmp::Reverse(peer.id)));
+        let voters = self.peers.iter().filter(|peer| peer.is_voter());
+        let best = voters.filter(alive).max_by_key(|peer| (peer.acked, std::cmp::Reverse(peer.id)));
         self.shipper = Some(best.map_or(self.id, |peer| peer.id));
     }
 

@@ -18,9 +18,25 @@ pub(super) enum Memory {
     Lost,
 }
 
+/// What a peer is in the epoch that this replica is in.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub(super) enum Role {
+    /// It counts.
+    Voter,
+    /// It is sent everything and counts nowhere (R17).
+    Learner,
+    /// It was a member of the epoch before (R18).
+    Former,
+}
+
 #[derive(Clone, Hash)]
 pub(super) struct Peer {
     pub(super) id: ReplicaId,
+    pub(super) role: Role,
+    /// The number of its failure domain; equal numbers fail together.
+    pub(super) domain: u16,
+    /// When it was last told of the newest epoch.
+    pub(super) told_at: u64,
     pub(super) incarnation: Incarnation,
     pub(super) heard: Option<u64>,
     pub(super) memory: Memory,
@@ -47,6 +63,9 @@ impl Peer {
     pub(super) fn new(id: ReplicaId) -> Peer {
         Peer {
             id,
+            role: Role::Voter,
+            domain: 0,
+            told_at: 0,
             incarnation: Incarnation(0),
             heard: None,
             memory: Memory::Unknown,
@@ -64,7 +83,18 @@ impl Peer {
 
     /// A new start: all it held in memory may be gone; a vote it cast is a durable promise and stays.
     pub(super) fn restarted(&mut self, incarnation: Incarnation) {
-        *self = Peer { incarnation, promised: self.promised, vote: self.vote.take(), ..Peer::new(self.id) };
+        let Peer { role, domain, promised, .. } = *self;
+        *self = Peer { role, domain, incarnation, promised, vote: self.vote.take(), ..Peer::new(self.id) };
+    }
+
+    pub(super) fn is_voter(&self) -> bool {
+        self.role == Role::Voter
+    }
+
+    /// Another epoch: what it said of ballots was of the one before.
+    pub(super) fn new_epoch(&mut self) {
+        let Peer { incarnation, heard, memory, promised, .. } = *self;
+        *self = Peer { incarnation, heard, memory, promised, ..Peer::new(self.id) };
     }
 
     /// Acknowledgements belong to one ballot (R12).
@@ -108,7 +138,7 @@ impl Peer {
             heard: self.heard,
             acknowledged: self.acked,
             amnesiac: self.memory == Memory::Lost,
-            voter: true,
+            voter: self.is_voter(),
         }
     }
 }

@@ -138,7 +138,7 @@ impl<S: StateMachine> Replica<S> {
         let own = std::mem::take(&mut self.reads.fresh);
         let others = std::mem::take(&mut self.reads.fresh_others);
         self.reads.asked.push_back(Asked { id: self.lead.round, sent: self.now.mono, op, own, others });
-        if self.peers.is_empty() || on(Mutant::UnconfirmedReads) {
+        if self.alone() || on(Mutant::UnconfirmedReads) {
             self.confirm_rounds(out);
         } else {
             self.send_commit(out);
@@ -163,13 +163,14 @@ impl<S: StateMachine> Replica<S> {
             peer.round = round;
             self.confirm_rounds(out);
         }
+        self.go_on_proposing(out);
     }
 
     fn confirm_rounds(&mut self, out: &mut Effects<S>) {
         if self.reads.asked.is_empty() {
             return;
         }
-        let mut rounds: Vec<u64> = self.peers.iter().map(|peer| peer.round).collect();
+        let mut rounds: Vec<u64> = self.voters().map(|peer| peer.round).collect();
         rounds.push(self.lead.round);
         if on(Mutant::UnconfirmedReads) {
             rounds.fill(self.lead.round);
@@ -204,6 +205,9 @@ impl<S: StateMachine> Replica<S> {
     }
 
     pub(super) fn on_read_index_is(&mut self, token: u64, op: Option<Op>, out: &mut Effects<S>) {
+        if self.confirm_joining(token, op) {
+            return;
+        }
         let Some(at) = self.reads.asked.iter().position(|asked| asked.id == token) else { return };
         if self.is_primary() {
             return;

@@ -57,7 +57,7 @@ impl<S: StateMachine> Replica<S> {
             nonce: self.recovery.nonce,
             promised,
             checkpoint: self.commit(),
-            epoch: self.configuration.epoch,
+            epoch: self.epoch_in_hand(),
         }
     }
 
@@ -135,7 +135,10 @@ impl<S: StateMachine> Replica<S> {
     ) {
         self.note_answer(from, nonce, Answer::Leads(ballot));
         //= R2
-        if !self.recovery.is_ours(nonce)
+        //= R16
+        let between = matches!(self.status, Status::Transitioning | Status::Retiring);
+        if between
+            || !self.recovery.is_ours(nonce)
             || self.configuration.primary(ballot.view) != from
             || (ballot < self.promised.max(self.recovery.floor) && !on(Mutant::LowerView))
         {
@@ -188,9 +191,12 @@ impl<S: StateMachine> Replica<S> {
     /// The primary it was catching up with does not answer any more.
     pub(super) fn give_up_on_silent_primary(&mut self, out: &mut Effects<S>) {
         let Some(catch_up) = &self.catch_up else { return };
-        if self.amnesiac && catch_up.silent_retries >= GIVE_UP_AFTER {
+        let between = self.status == Status::Transitioning;
+        if (self.amnesiac || between) && catch_up.silent_retries >= GIVE_UP_AFTER {
             self.abandon_catch_up(out);
-            self.status = Status::Recovering;
+            if !between {
+                self.status = Status::Recovering;
+            }
         }
     }
 
@@ -198,24 +204,29 @@ impl<S: StateMachine> Replica<S> {
     /// when every other member has answered, and the same twice: one that has not might be the primary.
     //= R7
     pub(super) fn judge_quorum(&mut self) {
-        let steady = self.peers.iter().all(|peer| peer.answers.steady);
+        let steady = self.is_voter() && self.voters().all(|peer| peer.answers.steady);
         let steady = (steady || on(Mutant::LossGuessed)) && !on(Mutant::LossDenied);
         self.lost = steady && self.waits_for_a_leader() && self.nobody_can_lead();
     }
 
     fn nobody_can_lead(&self) -> bool {
-        if self.peers.iter().any(|peer| peer.memory == Memory::Unknown) {
+        if self.voters().any(|peer| peer.memory == Memory::Unknown) {
             return false;
         }
-        let leader = self.peers.iter().filter_map(|peer| peer.leads).max();
-        let highest = self.peers.iter().map(|peer| peer.promised).fold(self.promised, Ballot::max);
-        if leader.is_some_and(|ballot| ballot >= highest) {
+        let leader = self.voters().filter_map(|peer| peer.leads).max();
+        let highest = self.voters().map(|peer| peer.promised).fold(self.promised, Ballot::max);
+        // A promise of a later epoch: that one has other voters, and somebody knows them.
+        if highest.epoch > self.configuration.epoch || leader.is_some_and(|ballot| ballot >= highest) {
             return false;
         }
         // Who can take part in an election: those with memory, and those that the leader there is can bring back.
-        let comes_back = |promised: Ballot| leader.is_some_and(|ballot| ballot >= promised);
-        let others =
-            self.peers.iter().filter(|p| p.memory == Memory::Intact || comes_back(p.promised)).count();
+        // Who has promised nothing in this epoch yet can come to it by anybody who has its log (R16).
+        let here = !self.amnesiac || self.voters().any(|peer| peer.memory == Memory::Intact);
+        let comes_back = |promised: Ballot| {
+            leader.is_some_and(|ballot| ballot >= promised)
+                || (here && promised.epoch < self.configuration.epoch)
+        };
+        let others = self.voters().filter(|p| p.memory == Memory::Intact || comes_back(p.promised)).count();
         let own = usize::from(!self.amnesiac || comes_back(self.promised));
         others + own < self.configuration.quorum()
     }

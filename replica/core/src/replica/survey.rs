@@ -61,7 +61,8 @@ impl<S: StateMachine> Replica<S> {
 
     /// Before asking again: once everybody has answered, the next question begins a new round.
     pub(super) fn next_round(&mut self) {
-        if self.peers.iter().all(|peer| peer.answers.now.is_some()) {
+        let mut voters = self.peers.iter().filter(|peer| peer.is_voter());
+        if voters.all(|peer| peer.answers.now.is_some()) {
             self.peers.iter_mut().for_each(|peer| peer.answers.end_round());
             self.recovery.nonce = self.recovery.nonce & !ROUND | self.recovery.nonce.wrapping_add(1) & ROUND;
         }
@@ -75,7 +76,8 @@ impl<S: StateMachine> Replica<S> {
             Status::ViewChange => self.catch_up.is_none() || self.views.intent.is_some(),
             // A primary, too, that owes a promise above its ballot.
             Status::Normal | Status::Syncing => !self.amnesiac && self.views.intent.is_some(),
-            Status::Transitioning | Status::Retiring | Status::QuorumLost | Status::Halted => false,
+            Status::Transitioning => self.catch_up.is_none() && !self.holds_epoch(),
+            Status::Retiring | Status::QuorumLost | Status::Halted => false,
         }
     }
 }

@@ -21,6 +21,8 @@ pub(super) enum Purpose {
     Follow,
     /// A backup has missed entries of its own ballot.
     Gap,
+    /// A replica fetches what was committed before it may act in its epoch (R16).
+    Transition,
 }
 
 #[derive(Clone, Hash)]
@@ -72,6 +74,16 @@ impl<I> CatchUp<I> {
         self.headers = headers;
     }
 
+    /// Whether what the sender says of its log, or its state, is to be believed as it stands.
+    pub(super) fn trusts(&self, from: ReplicaId, ballot: Ballot) -> bool {
+        // What was committed before an epoch is the same in all its views.
+        let here = match self.purpose {
+            Purpose::Transition => ballot.epoch == self.ballot.epoch,
+            Purpose::Lead | Purpose::Follow | Purpose::Gap => ballot == self.ballot,
+        };
+        from == self.source && here
+    }
+
     pub(super) fn position(&self) -> Op {
         Op(self.keep.0 + self.staged.len() as u64)
     }
@@ -118,6 +130,11 @@ impl<S: StateMachine> Replica<S> {
             self.counters.dropped_invisible += 1;
             return false;
         }
+        //= R16
+        if matches!(self.status, Status::Transitioning | Status::Retiring) {
+            self.counters.dropped_invisible += 1;
+            return false;
+        }
         if ballot > self.ballot {
             self.enter_view(ballot, false, out);
         }
@@ -126,6 +143,9 @@ impl<S: StateMachine> Replica<S> {
             Status::Normal | Status::Syncing => {
                 self.suspect_at = self.now.mono + self.patience();
                 self.withdraw_intent();
+                if std::mem::take(&mut self.epochs.unheard) {
+                    self.gateway.resend_all();
+                }
                 true
             }
             Status::ViewChange => {
@@ -259,8 +279,11 @@ impl<S: StateMachine> Replica<S> {
             self.log.truncate(catch_up.keep);
         }
         self.execute_to(catch_up.commit.min(self.log.op()), out);
-        if catch_up.purpose == Purpose::Lead {
-            return self.begin_view(out);
+        match catch_up.purpose {
+            Purpose::Lead => return self.begin_view(out),
+            // The end of this step sees what can be done with it.
+            Purpose::Transition => return,
+            Purpose::Follow | Purpose::Gap => {}
         }
         //= R1
         let (ballot, commit) = (catch_up.ballot, catch_up.commit);
@@ -273,6 +296,14 @@ impl<S: StateMachine> Replica<S> {
         self.round_seen = 0;
         self.becomes_normal(out);
         self.commit_heard = self.commit_heard.max(commit);
+    }
+
+    /// Whether it may hand out log or state to one who is in `ballot`, or on its way to the epoch.
+    //= R18
+    pub(super) fn gives(&self, ballot: Ballot) -> bool {
+        let settled = self.durable() && self.acts() || self.status == Status::Retiring;
+        let fits = ballot == self.ballot || (ballot.epoch == self.ballot.epoch && ballot.view == View(0));
+        !self.amnesiac && settled && fits
     }
 
     pub(super) fn progress(&mut self, catch_up: &mut CatchUp<S::Import>) {

@@ -17,9 +17,10 @@ impl<S: StateMachine> Replica<S> {
         }
         // A driver that forgets to end its turns must not stall the cluster.
         let flush = self.flush_is_due().then_some(self.now.mono);
+        let moves = [self.proposing_deadline(), self.moving_deadline()].into_iter().flatten().min();
         let own = if self.is_primary() {
-            Some(self.lead.heartbeat_at)
-        } else if self.is_backup() && self.views.intent.is_none() {
+            Some(moves.map_or(self.lead.heartbeat_at, |at| at.min(self.lead.heartbeat_at)))
+        } else if self.is_backup() && self.is_voter() && self.views.intent.is_none() {
             Some(self.suspect_at)
         } else if self.status == Status::ViewChange {
             Some(self.views.deadline)
@@ -61,7 +62,9 @@ impl<S: StateMachine> Replica<S> {
                 self.send_commit(out);
             }
         }
-        if self.is_backup() && self.views.intent.is_none() && now >= self.suspect_at {
+        self.go_on_proposing(out);
+        self.go_on_moving(out);
+        if self.is_backup() && self.is_voter() && self.views.intent.is_none() && now >= self.suspect_at {
             self.suspect(out);
         }
         if self.status == Status::ViewChange && now >= self.views.deadline {
@@ -87,6 +90,7 @@ impl<S: StateMachine> Replica<S> {
         match self.status {
             Status::Recovering => self.ask_for_view(out),
             Status::Syncing if self.amnesiac => self.ask_for_view(out),
+            Status::ViewChange if !self.is_voter() => self.ask_for_view(out),
             Status::ViewChange if self.durable() => {
                 out.push(Effect::Broadcast(Message::StartViewChange { ballot: self.ballot }));
                 out.push(Effect::Broadcast(self.standing_message(0)));
@@ -96,7 +100,9 @@ impl<S: StateMachine> Replica<S> {
             Status::Normal if self.log.op() > self.commit() => self.ack_due = true,
             _ => {}
         }
-        if !self.amnesiac && self.waits_for_a_leader() {
+        self.retry_epoch(out);
+        self.retry_proposals(out);
+        if !self.amnesiac && self.is_voter() && self.waits_for_a_leader() {
             self.next_round();
             out.push(Effect::Broadcast(self.get_view()));
         }

@@ -136,7 +136,7 @@ impl<S: StateMachine> Replica<S> {
         want: &Bytes,
         out: &mut Effects<S>,
     ) {
-        if self.amnesiac || !self.durable() || ballot != self.ballot {
+        if !self.gives(ballot) {
             self.counters.dropped_ballot += 1;
             return;
         }
@@ -165,7 +165,7 @@ impl<S: StateMachine> Replica<S> {
         out: &mut Effects<S>,
     ) {
         let Some(mut catch_up) = self.catch_up.take() else { return };
-        let trusted = from == catch_up.source && ballot == catch_up.ballot;
+        let trusted = catch_up.trusts(from, ballot);
         if let Some(mut transfer) = catch_up.transfer.take() {
             let asked = transfer.asked.iter().position(|asked| asked.number == number);
             if let (true, Some(at)) = (trusted, asked) {

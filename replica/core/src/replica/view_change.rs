@@ -67,7 +67,11 @@ impl<S: StateMachine> Replica<S> {
     //= R9
     pub(super) fn intend(&mut self, least: Ballot, out: &mut Effects<S>) {
         let invisible = self.amnesiac && !on(Mutant::AmnesiacVotes);
-        if invisible || self.status == Status::Halted || least <= self.ballot {
+        //= R17
+        // Learners vote nowhere, nor does whoever is between two epochs; and another epoch has other voters.
+        let outside = !self.is_voter() || least.epoch != self.configuration.epoch;
+        let between = matches!(self.status, Status::Halted | Status::Transitioning | Status::Retiring);
+        if invisible || outside || between || least <= self.ballot {
             return;
         }
         let intent = self.configuration.next_led_by(least, |id| {
@@ -99,6 +103,7 @@ impl<S: StateMachine> Replica<S> {
         let mut intents: Vec<Ballot> = self
             .peers
             .iter()
+            .filter(|peer| peer.is_voter())
             .map(|peer| match peer.intent {
                 Some((ballot, at)) if at >= fresh_since => ballot,
                 _ => Ballot::default(),
@@ -141,7 +146,11 @@ impl<S: StateMachine> Replica<S> {
     }
 
     pub(super) fn promise_is_durable(&mut self, out: &mut Effects<S>) {
-        if self.status == Status::ViewChange && self.views.voting && self.views.own.is_none() {
+        if self.status == Status::ViewChange
+            && self.views.voting
+            && self.views.own.is_none()
+            && self.is_voter()
+        {
             self.cast_vote(out);
         }
         self.advance_catch_up(out);
@@ -190,7 +199,7 @@ impl<S: StateMachine> Replica<S> {
         if self.amnesiac && on(Mutant::AmnesiacVotes) {
             return self.intend(ballot, out);
         }
-        if self.amnesiac {
+        if self.amnesiac || !self.acts() {
             self.counters.dropped_invisible += 1;
             return;
         }
@@ -260,7 +269,7 @@ impl<S: StateMachine> Replica<S> {
             return;
         }
         let mut votes = vec![own];
-        votes.extend(self.peers.iter().filter_map(|peer| match &peer.vote {
+        votes.extend(self.peers.iter().filter(|peer| peer.is_voter()).filter_map(|peer| match &peer.vote {
             Some((ballot, vote)) if *ballot == self.ballot => Some(vote.clone()),
             _ => None,
         }));
@@ -297,8 +306,14 @@ impl<S: StateMachine> Replica<S> {
             out.push(super::Effect::Broadcast(message));
         }
         self.lead.serves_from = if on(Mutant::InheritedReads) { self.commit() } else { self.log.op().next() };
-        // First the entry of this view, then the requests that waited.
-        self.propose(Kind::NewView, Bytes::new(), out);
+        if self.closes() {
+            //= R15
+            // What it inherits ends the epoch: nothing may follow it, and to commit it is all there is to do.
+            self.lead.serves_from = self.log.op();
+        } else {
+            // First the entry of this view, then the requests that waited.
+            self.propose(Kind::NewView, Bytes::new(), out);
+        }
         self.take_the_lead(out);
     }
 
@@ -338,6 +353,11 @@ impl<S: StateMachine> Replica<S> {
         }
         if headers.len() > MAX_HEADERS || !chained(&headers, op) || commit > op {
             self.counters.dropped_malformed += 1;
+            return;
+        }
+        //= R16
+        if !self.acts() {
+            self.counters.dropped_invisible += 1;
             return;
         }
         if ballot > self.ballot {

@@ -1,5 +1,7 @@
 //! Replicas talking to each other in memory: a deterministic world small enough to script single traces in.
 
+mod reconfigure;
+mod reconfigure_swarm;
 mod recovery;
 mod service;
 mod sessions;

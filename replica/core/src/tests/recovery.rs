@@ -268,7 +268,22 @@ fn a_vote_record_of_somebody_else_is_refused() {
     assert!(matches!(start(9, vote, configuration.clone()), Some(BootError::NotAMember(_))));
     let twice = Configuration::bare(Epoch(0), [0, 0].map(ReplicaId));
     assert!(matches!(start(0, world.votes[&0], twice), Some(BootError::Members { .. })));
-    let later = Configuration { epoch: Epoch(3), ..configuration };
-    assert!(matches!(start(0, world.votes[&0], later), Some(BootError::Epoch { .. })));
+    let later = VoteRecord { ballot: Ballot { epoch: Epoch(3), view: View(0) }, ..world.votes[&0] };
+    assert!(start(0, later, configuration.clone()).is_none(), "without memory it asks for that epoch");
+    let complete = Start::Complete {
+        state: Ledger::default(),
+        log: Vec::new(),
+        commit: Op(0),
+        last_normal: Ballot::default(),
+    };
+    let boot = Boot {
+        id: ReplicaId(0),
+        vote: later,
+        configuration: configuration.clone(),
+        start: complete,
+        seed: 1,
+    };
+    let error = Replica::new(boot, Options::default(), Now { mono: 0, wall: 0 }, &mut Effects::new()).err();
+    assert!(matches!(error, Some(BootError::Epoch { .. })), "it cannot be complete without that epoch");
     world.run(1);
 }

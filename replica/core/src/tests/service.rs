@@ -230,20 +230,17 @@ fn a_replay_ends_where_the_replica_stands() {
     let entries: Vec<Entry> =
         (1..=replica.op().0).map(|op| replica.entry(Op(op)).expect("nothing was trimmed").clone()).collect();
     let mut state = super::world::Ledger::default();
-    let end = replay(&mut state, &[], &world.configuration(), entries.clone()).expect("the log is whole");
+    let end = replay(&mut state, &[], entries.clone()).expect("the log is whole");
     assert_eq!((end.op, end.digest, end.time), (replica.commit(), replica.digest(), replica.time()));
     assert_eq!(&state, replica.state());
     let mut gap = entries.clone();
     gap.remove(4);
     let mut state = super::world::Ledger::default();
-    assert!(matches!(
-        replay(&mut state, &[], &world.configuration(), gap),
-        Err(ReplayError::Gap { after: Op(4), found: Op(6) })
-    ));
+    assert!(matches!(replay(&mut state, &[], gap), Err(ReplayError::Gap { after: Op(4), found: Op(6) })));
     let mut damaged = entries;
     damaged[3].body = bytes::Bytes::from_static(b"other");
     let mut state = super::world::Ledger::default();
-    assert!(matches!(replay(&mut state, &[], &world.configuration(), damaged), Err(ReplayError::Entry(_))));
+    assert!(matches!(replay(&mut state, &[], damaged), Err(ReplayError::Entry(_))));
 }
 
 #[test]
@@ -256,7 +253,6 @@ fn a_request_that_stands_in_the_log_twice_is_executed_once() {
     let first = entry(1, Digest::default());
     let second = entry(2, first.digest());
     let mut state = super::world::Ledger::default();
-    let configuration = World::new(1).configuration();
-    let end = replay(&mut state, &[], &configuration, [first, second]).expect("the log is whole");
+    let end = replay(&mut state, &[], [first, second]).expect("the log is whole");
     assert_eq!((end.op, end.entries, state.lines.len()), (Op(2), 2, 1));
 }

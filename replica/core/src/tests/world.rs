@@ -128,6 +128,9 @@ pub(super) struct Node {
     pub(super) read_at: BTreeMap<u64, (bool, Op)>,
     pub(super) certified: Vec<Op>,
     pub(super) fatal: Option<String>,
+    pub(super) reconfigured: BTreeMap<u64, Result<Epoch, Refusal>>,
+    pub(super) handed_off: BTreeMap<u64, Result<Ballot, HandOffRefusal>>,
+    pub(super) retired: Option<Epoch>,
     pub(super) cut: Option<Ledger>,
     next_number: u64,
     votes: Vec<(u64, VoteRecord)>,
@@ -140,6 +143,14 @@ pub(super) struct World {
     pub(super) mail: Vec<Letter>,
     /// Vote records, as they stand durably.
     pub(super) votes: BTreeMap<u64, VoteRecord>,
+    /// Configurations, as they stand durably; a replica that has none here was told that of the bootstrap.
+    pub(super) configurations: BTreeMap<u64, Configuration>,
+    /// The one configuration of each epoch, and the one primary of each ballot.
+    pub(super) lineage: BTreeMap<Epoch, Configuration>,
+    pub(super) primaries: BTreeMap<Ballot, (u64, Incarnation)>,
+    /// What each running replica puts on its envelopes.
+    speaks: BTreeMap<u64, VoteRecord>,
+    next_token: u64,
     /// Replicas that hear and say nothing.
     pub(super) cut_off: BTreeSet<u64>,
     /// Messages that match are kept aside instead of being delivered.
@@ -188,6 +199,11 @@ impl World {
                     (id, vote)
                 })
                 .collect(),
+            configurations: BTreeMap::new(),
+            lineage: BTreeMap::new(),
+            primaries: BTreeMap::new(),
+            speaks: BTreeMap::new(),
+            next_token: 1,
             cut_off: BTreeSet::new(),
             hold: nobody,
             held: Vec::new(),
@@ -219,10 +235,22 @@ impl World {
     }
 
     fn boot(&mut self, id: u64, start: Start<Ledger>) -> Result<(), BootError> {
-        let configuration = self.configuration();
-        let vote = self.votes.get_mut(&id).expect("every member has a record");
-        vote.incarnation.0 += 1;
-        let boot = Boot { id: ReplicaId(id), vote: *vote, configuration, start, seed: 5 };
+        let configuration = self.configurations.get(&id).cloned().unwrap_or_else(|| self.configuration());
+        let joining = matches!(start, Start::Joining { .. });
+        let vote = match self.votes.get_mut(&id).filter(|_| !joining) {
+            Some(vote) => {
+                vote.incarnation.0 += 1;
+                *vote
+            }
+            None => VoteRecord {
+                ballot: Ballot::default(),
+                replica: ReplicaId(id),
+                incarnation: Incarnation(self.now),
+                ..self.votes[&0]
+            },
+        };
+        self.speaks.insert(id, vote);
+        let boot = Boot { id: ReplicaId(id), vote, configuration, start, seed: 5 + self.now };
         let mut out = Effects::new();
         let replica = Replica::new(boot, self.options.clone(), self.clock(), &mut out)?;
         let node = Node {
@@ -233,6 +261,9 @@ impl World {
             read_at: BTreeMap::new(),
             certified: Vec::new(),
             fatal: None,
+            reconfigured: BTreeMap::new(),
+            handed_off: BTreeMap::new(),
+            retired: None,
             cut: None,
             next_number: 1,
             votes: Vec::new(),
@@ -271,6 +302,70 @@ impl World {
         self.boot(id, Start::Amnesiac { state }).expect("a start without memory is in order");
     }
 
+    /// Starts a new id that knows the configuration of `through`.
+    pub(super) fn join(&mut self, id: u64, through: u64) {
+        let known = self.configurations.get(&through).cloned().unwrap_or_else(|| self.configuration());
+        self.configurations.insert(id, known);
+        self.boot(id, Start::Joining { state: Ledger::default() }).expect("a joining start is in order");
+    }
+
+    /// Its disk is gone, and all that was durable with it.
+    pub(super) fn lose_disk(&mut self, id: u64) {
+        self.nodes.remove(&id);
+        self.votes.remove(&id);
+        self.configurations.remove(&id);
+    }
+
+    /// Proposes at a replica what `change` makes of the configuration it knows.
+    pub(super) fn propose(&mut self, id: u64, change: impl FnOnce(&mut Configuration)) -> u64 {
+        let current = self.replica(id).configuration().clone();
+        let mut next = Configuration { epoch: Epoch(current.epoch.0 + 1), ..current.clone() };
+        change(&mut next);
+        self.propose_instead(id, current.id(), next)
+    }
+
+    pub(super) fn propose_instead(&mut self, id: u64, replaces: Digest, next: Configuration) -> u64 {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.input(id, Input::Reconfigure { token, replaces, next });
+        token
+    }
+
+    /// Proposes and waits for the answer.
+    pub(super) fn reconfigure(
+        &mut self,
+        id: u64,
+        change: impl FnOnce(&mut Configuration),
+    ) -> Result<Epoch, Refusal> {
+        let token = self.propose(id, change);
+        self.until("an answer to a proposal", 8_000_000, |w| w.nodes[&id].reconfigured.contains_key(&token));
+        self.nodes[&id].reconfigured[&token].clone()
+    }
+
+    pub(super) fn hand_off(&mut self, id: u64, to: u64) -> Result<Ballot, HandOffRefusal> {
+        let token = self.next_token;
+        self.next_token += 1;
+        self.input(id, Input::HandOff { token, to: ReplicaId(to) });
+        self.until("an answer to a hand-off", 3_000_000, |w| w.nodes[&id].handed_off.contains_key(&token));
+        self.nodes[&id].handed_off[&token].clone()
+    }
+
+    /// Whether all members of the newest epoch act in it and agree.
+    pub(super) fn settled(&self) -> bool {
+        let Some((&epoch, newest)) = self.lineage.last_key_value() else { return self.all_equal() };
+        let mut first = None;
+        newest.members().all(|member| {
+            self.nodes.get(&member.id.0).is_some_and(|node| {
+                let r = &node.replica;
+                let here = (r.op(), r.digest());
+                r.status() == Status::Normal
+                    && r.ballot().epoch == epoch
+                    && r.op() == r.commit()
+                    && *first.get_or_insert(here) == here
+            })
+        })
+    }
+
     pub(super) fn replica(&self, id: u64) -> &Replica<Ledger> {
         &self.nodes[&id].replica
     }
@@ -285,7 +380,11 @@ impl World {
     }
 
     fn carry_out(&mut self, id: u64, out: Effects<Ledger>) {
-        let peers: Vec<u64> = (0..self.members).filter(|&peer| peer != id).collect();
+        let others = |it: &Configuration| -> Vec<u64> {
+            it.members().map(|member| member.id.0).filter(|&member| member != id).collect()
+        };
+        let told = self.configurations.get(&id).cloned().unwrap_or_else(|| self.configuration());
+        let mut peers = others(&told);
         for effect in out.0 {
             match effect {
                 Effect::Send(to, message) => self.post(id, to.0, message),
@@ -340,12 +439,32 @@ impl World {
                 Effect::Certified { op, .. } => self.node(id).certified.push(op),
                 Effect::Diverged { op, .. } => panic!("replica {id} diverged at {op}"),
                 Effect::Fatal(reason) => self.node(id).fatal = Some(reason),
+                Effect::Reconfigured { token, outcome } => {
+                    self.node(id).reconfigured.insert(token, outcome);
+                }
+                Effect::HandedOff { token, outcome } => {
+                    self.node(id).handed_off.insert(token, outcome);
+                }
+                Effect::Configuration(configuration) => {
+                    let one =
+                        self.lineage.entry(configuration.epoch).or_insert_with(|| configuration.clone());
+                    assert_eq!(*one, configuration, "two configurations of one epoch");
+                    let before = self.configurations.get(&id).map_or(Epoch(0), |known| known.epoch);
+                    assert!(configuration.epoch > before, "replica {id} went back from epoch {before}");
+                    peers = others(&configuration);
+                    self.configurations.insert(id, configuration);
+                }
+                Effect::Retired(epoch) => self.node(id).retired = Some(epoch),
+                Effect::Standing(Status::Normal, ballot) => {
+                    let node = self.node(id);
+                    let incarnation = node.replica.vote().incarnation;
+                    if node.replica.is_primary() && node.replica.ballot() == ballot {
+                        let one = *self.primaries.entry(ballot).or_insert((id, incarnation));
+                        assert_eq!(one, (id, incarnation), "two primaries of ballot {ballot}");
+                    }
+                }
                 Effect::Standing(..)
                 | Effect::StateReplaced(_)
-                | Effect::Reconfigured { .. }
-                | Effect::HandedOff { .. }
-                | Effect::Configuration(_)
-                | Effect::Retired(_)
                 | Effect::Release(_)
                 | Effect::ReleaseState(_)
                 | Effect::ReleaseImport(_) => {}
@@ -359,10 +478,10 @@ impl World {
 
     pub(super) fn post(&mut self, from: u64, to: u64, mut message: Message) {
         (self.spoil)(&mut message);
-        if self.cut_off.contains(&from) || self.cut_off.contains(&to) {
+        if from == to || self.cut_off.contains(&from) || self.cut_off.contains(&to) {
             return;
         }
-        let vote = self.votes[&from];
+        let vote = self.speaks[&from];
         let envelope = Envelope {
             lineage: vote.lineage,
             generation: vote.generation,

@@ -21,7 +21,7 @@ use vr_core::{
 
 const LINEAGE: Lineage = Lineage([7; 16]);
 const GENERATION: Generation = Generation(1);
-const EPOCH: Epoch = Epoch(1);
+const EPOCH: Epoch = Epoch(0);
 /// A time that never comes: nothing is lost here, so nothing needs to be repeated.
 const NEVER: u64 = 1 << 50;
 const WALL: u64 = 1_767_225_600_000_000;

@@ -39,7 +39,7 @@ pub(crate) fn packed(ballot: Ballot) -> u64 {
 
 const LINEAGE: Lineage = Lineage([7; 16]);
 const GENERATION: Generation = Generation(1);
-const EPOCH: Epoch = Epoch(1);
+const EPOCH: Epoch = Epoch(0);
 
 /// No run needs more events than this: one that does is caught in a circle.
 const MOST_EVENTS: u64 = 3_000_000;
