@@ -85,6 +85,8 @@ pub enum ClusterError {
 
 /// What exit status tells that a replica's generation is over.
 pub const FENCED: i32 = 3;
+/// What exit status tells that a replica is no member any more.
+pub const RETIRED: i32 = 4;
 
 impl Cluster {
     /// A cluster that runs nothing yet; its description is written to its directory.
@@ -116,8 +118,8 @@ impl Cluster {
     /// # Errors
     /// When the directory cannot be written.
     pub fn describe(&mut self, change: impl FnOnce(&mut Description)) -> Result<(), ClusterError> {
-        let mut description = self.description.clone();
-        change(&mut description);
+        // What others have added meanwhile stays.
+        let description = Layout::change(self.layout.root(), change)?;
         self.layout.write(&description)?;
         self.description = description;
         Ok(())
@@ -158,6 +160,36 @@ impl Cluster {
             tokio::time::sleep(POLL).await;
         }
         Ok(())
+    }
+
+    /// Takes over replicas that were added to the description meanwhile, and starts them; their ids.
+    ///
+    /// # Errors
+    /// When the description is unreadable, or a process cannot be started.
+    pub fn take_over_added(&mut self) -> Result<Vec<u64>, ClusterError> {
+        let Some(found) = self.layout.description()? else { return Ok(Vec::new()) };
+        if found == self.description {
+            return Ok(Vec::new());
+        }
+        self.layout.write(&found)?;
+        self.description = found;
+        let known = self.ids();
+        let added: Vec<Ports> =
+            self.description.replicas.iter().filter(|ports| !known.contains(&ports.id)).copied().collect();
+        for ports in &added {
+            self.replicas.push(Replica { ports: *ports, process: None });
+            self.start_replica(ports.id)?;
+        }
+        Ok(added.iter().map(|ports| ports.id).collect())
+    }
+
+    /// Forgets a replica that is no member any more; its files stay.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn forget(&mut self, id: u64) -> Result<(), ClusterError> {
+        self.replicas.retain(|replica| replica.ports.id != id);
+        self.describe(|description| description.replicas.retain(|ports| ports.id != id))
     }
 
     /// Starts every replica that does not run.

@@ -87,6 +87,9 @@ pub struct Ports {
     pub admin: u16,
     /// For `vr status`, `vr member` and the like.
     pub control: u16,
+    /// It was added to this generation while it ran.
+    #[serde(default)]
+    pub joined: bool,
 }
 
 /// A bucket and a prefix.
@@ -205,19 +208,34 @@ impl Layout {
     /// # Errors
     /// When something else is here.
     pub fn description(&self) -> Result<Option<Description>, LayoutError> {
-        let path = self.root.join(FILE);
-        let text = match fs::read_to_string(&path) {
-            Ok(text) => text,
-            Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
-            Err(source) => return Err(LayoutError::File { what: "read", path, source }),
-        };
-        let foreign = |what: String| LayoutError::Foreign { path: path.clone(), what };
-        let description: Description =
-            serde_json::from_str(&text).map_err(|error| foreign(error.to_string()))?;
-        if description.format != FORMAT {
-            return Err(foreign(format!("its format is {:?}, not {FORMAT:?}", description.format)));
-        }
-        Ok(Some(description))
+        read(&self.root)
+    }
+
+    /// The description in a directory that another `vr` may hold; none when nothing was ever started there.
+    ///
+    /// # Errors
+    /// As [`Layout::description`].
+    pub fn look(root: &Path) -> Result<Option<Description>, LayoutError> {
+        read(root)
+    }
+
+    /// Changes the description in a directory, whoever holds it: one at a time, each from what is there.
+    ///
+    /// # Errors
+    /// As [`Layout::description`], and when it cannot be written.
+    pub fn change(root: &Path, change: impl FnOnce(&mut Description)) -> Result<Description, LayoutError> {
+        let path = root.join("changing");
+        let failed = |what, source| LayoutError::File { what, path: path.clone(), source };
+        let one = File::create(&path).map_err(|e| failed("write", e))?;
+        flock(&one, FlockOperation::LockExclusive).map_err(|e| failed("lock", e.into()))?;
+        let mut description = read(root)?.ok_or_else(|| LayoutError::Foreign {
+            path: root.join(FILE),
+            what: "no cluster was started here".to_owned(),
+        })?;
+        change(&mut description);
+        let text = serde_json::to_string_pretty(&description).expect("plain data is always JSON");
+        replace(&root.join(FILE), text.as_bytes())?;
+        Ok(description)
     }
 
     /// Writes the description and each replica's configuration, whole or not at all.
@@ -301,12 +319,17 @@ impl Layout {
             lineage: Some(description.lineage),
             generation: Some(description.generation),
             replica_id: Some(ports.id),
-            members: Some(description.replicas.iter().map(member).collect()),
+            // The members that the generation began with; whoever joined asks them who there is now.
+            members: Some(description.replicas.iter().filter(|r| !r.joined).map(member).collect()),
             client_address: Some(loopback(ports.client)),
             peer_address: Some(loopback(ports.peer)),
             admin_address: Some(loopback(ports.admin)),
             control_address: Some(loopback(ports.control)),
-            initial: Some(if description.served { Initial::Resume } else { Initial::Bootstrap }),
+            initial: Some(match (ports.joined, description.served) {
+                (true, _) => Initial::Join,
+                (false, true) => Initial::Resume,
+                (false, false) => Initial::Bootstrap,
+            }),
             log_format: Some(LogFormat::Plain),
             tiers: Some(RawTiers {
                 nvme: Some(disk(self.nvme(ports.id), cadence.nvme)),
@@ -326,6 +349,21 @@ impl Layout {
             ..Raw::default()
         }
     }
+}
+
+fn read(root: &Path) -> Result<Option<Description>, LayoutError> {
+    let path = root.join(FILE);
+    let text = match fs::read_to_string(&path) {
+        Ok(text) => text,
+        Err(error) if error.kind() == std::io::ErrorKind::NotFound => return Ok(None),
+        Err(source) => return Err(LayoutError::File { what: "read", path, source }),
+    };
+    let foreign = |what: String| LayoutError::Foreign { path: path.clone(), what };
+    let description: Description = serde_json::from_str(&text).map_err(|error| foreign(error.to_string()))?;
+    if description.format != FORMAT {
+        return Err(foreign(format!("its format is {:?}, not {FORMAT:?}", description.format)));
+    }
+    Ok(Some(description))
 }
 
 fn seconds(seconds: u64) -> Span {
@@ -375,7 +413,14 @@ mod tests {
     fn description() -> Description {
         let ports = |id: u64| {
             let port = |base: u16| base + id as u16;
-            Ports { id, client: port(100), peer: port(200), admin: port(300), control: port(500) }
+            Ports {
+                id,
+                client: port(100),
+                peer: port(200),
+                admin: port(300),
+                control: port(500),
+                joined: false,
+            }
         };
         let store = ObjectStore {
             embedded_port: Some(400),

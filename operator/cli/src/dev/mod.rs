@@ -4,6 +4,7 @@
 //! writes is refused with everything that is needed to decide; no process stays behind, whatever ends this one.
 
 pub mod cluster;
+pub mod join;
 pub mod layout;
 pub mod object_store;
 pub mod ports;
@@ -16,10 +17,10 @@ use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::{Args, Subcommand};
 use serde::Serialize;
 
-use self::cluster::{Cluster, ClusterError, FENCED};
+use self::cluster::{Cluster, ClusterError, FENCED, RETIRED};
 use self::layout::{Cadences, Description, Layout, Ports};
 use self::object_store::ObjectStoreArgs;
 use self::process::Ended;
@@ -41,7 +42,11 @@ const CRASH_WINDOW: Duration = Duration::from_secs(30);
 /// Three replicas and an S3 server, as processes of this executable. What is in --dir continues; without --dir
 /// everything is removed at the end.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Dev {
+    #[command(subcommand)]
+    action: Option<Action>,
+
     /// Number of replicas: 1, 3, 5, 7 or 9 [default: 3]
     #[arg(long, value_name = "N", value_parser = replicas)]
     replicas: Option<u16>,
@@ -68,6 +73,11 @@ pub struct Dev {
 
     #[command(flatten)]
     object_store: ObjectStoreArgs,
+}
+
+#[derive(Debug, Subcommand)]
+enum Action {
+    Join(join::Join),
 }
 
 /// The clusters that can lose a minority and know it.
@@ -114,6 +124,9 @@ impl Dev {
     /// When it cannot be started, or must not be.
     pub fn run(self) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        if let Some(Action::Join(join)) = self.action {
+            return runtime.block_on(join.run());
+        }
         runtime.block_on(async {
             let mut signals = Signals::new()?;
             // Removed when this ends; not when `--dir` names a place to keep.
@@ -254,6 +267,10 @@ impl Dev {
                     Ended::Exit(FENCED) => {
                         eprintln!("replica {id} is fenced: a newer generation of this lineage exists\n{log}");
                     }
+                    Ended::Exit(RETIRED) => {
+                        cluster.forget(id)?;
+                        eprintln!("replica {id} is no member any more and has ended; its files stay");
+                    }
                     Ended::Exit(_) => {
                         eprintln!("replica {id} {how} and is left dead; the end of its log:\n{log}")
                     }
@@ -271,6 +288,9 @@ impl Dev {
             }
             if asked.elapsed() >= ASK {
                 asked = Instant::now();
+                for id in cluster.take_over_added()? {
+                    eprintln!("replica {id} joins");
+                }
                 let lost = cluster.statuses().await.iter().flatten().any(|status| status.quorum_lost);
                 if lost && !told {
                     let root = shell_word(cluster.layout().root());
@@ -352,7 +372,7 @@ pub fn describe(
     let mut free = ports::free(count, base_port)?.into_iter();
     let mut next = || free.next().expect("as many as were asked for");
     let replicas = (1..=u64::from(replicas))
-        .map(|id| Ports { id, client: next(), peer: next(), admin: next(), control: next() })
+        .map(|id| Ports { id, client: next(), peer: next(), admin: next(), control: next(), joined: false })
         .collect();
     let object_store = object_store.resolve(embedded.then(&mut next), prefix);
     Ok(Description::new(replicas, object_store, cadence))
@@ -389,7 +409,7 @@ async fn stop(cluster: &mut Cluster) -> anyhow::Result<()> {
     // Whoever has ended already has been spoken of.
     cluster.reap();
     for (id, how) in cluster.stop().await? {
-        if how != Ended::Exit(0) && how != Ended::Exit(FENCED) {
+        if ![Ended::Exit(0), Ended::Exit(FENCED), Ended::Exit(RETIRED)].contains(&how) {
             let log = cluster.layout().log(id);
             eprintln!("warning: replica {id} {how} instead of stopping in order; see {}", log.display());
         }

@@ -84,6 +84,8 @@ pub async fn restore(cluster: &mut Cluster) -> anyhow::Result<Plan> {
     cluster.describe(|description| {
         description.generation = plan.next_generation;
         description.served = false;
+        // The new generation begins with all of them.
+        description.replicas.iter_mut().for_each(|ports| ports.joined = false);
         description.restore = Some(RawRestore {
             from_generation: plan.generation,
             checkpoint: plan.checkpoint,

@@ -63,7 +63,14 @@ impl Keepsake {
     pub async fn start_by_hand(mut self, cluster: &Cluster) -> anyhow::Result<Verdict> {
         let fresh = ports::free(4, None)?;
         let first = &mut self.description.replicas[0];
-        *first = Ports { id: first.id, client: fresh[0], peer: fresh[1], admin: fresh[2], control: fresh[3] };
+        *first = Ports {
+            id: first.id,
+            client: fresh[0],
+            peer: fresh[1],
+            admin: fresh[2],
+            control: fresh[3],
+            joined: false,
+        };
         let ports = *first;
         self.description.served = self.has_disks;
         let layout = Layout::take(self.directory.path())?;

@@ -139,7 +139,7 @@ impl Raw {
         let generation = positive("generation", self.generation.unwrap_or(1)).map(Generation)?;
         let id = positive("replicaId", need(self.replica_id, "replicaId")?).map(ReplicaId)?;
         let initial = self.initial.unwrap_or(Initial::Resume);
-        let members = members(need(self.members, "members")?, id, initial)?;
+        let members = members(need(self.members, "members")?, id, initial, self.restore.is_some())?;
         let tiers = tiers(self.tiers.unwrap_or_default())?;
         if tiers.disks().is_empty() {
             return Err(value(
@@ -203,10 +203,15 @@ impl Raw {
     }
 }
 
-fn members(raw: Vec<RawMember>, id: ReplicaId, initial: Initial) -> Result<Vec<Member>, ConfigError> {
+fn members(
+    raw: Vec<RawMember>,
+    id: ReplicaId,
+    initial: Initial,
+    restores: bool,
+) -> Result<Vec<Member>, ConfigError> {
     match initial {
-        // Only a generation that begins here is of this size; later ones are as they were agreed on.
-        Initial::Bootstrap if !matches!(raw.len(), 1 | 3 | 5 | 7 | 9) => {
+        // Only a lineage that begins is of this size; afterwards it is as was agreed on.
+        Initial::Bootstrap if !restores && !matches!(raw.len(), 1 | 3 | 5 | 7 | 9) => {
             return Err(value("members", format!("{} members: must be 1, 3, 5, 7 or 9", raw.len())));
         }
         _ if raw.is_empty() => {
