@@ -10,6 +10,7 @@ use vr_proto::etcdserverpb::kv_client::KvClient;
 use vr_proto::etcdserverpb::maintenance_client::MaintenanceClient;
 
 use crate::endpoint::Endpoint;
+use vr_replica::tls::Connector;
 
 /// Answers may be as large as a page of the largest values.
 const MAX_ANSWER: usize = usize::MAX;
@@ -25,16 +26,15 @@ pub struct Client {
 impl Client {
     /// Nothing is sent yet. `timeout` holds for each call.
     #[must_use]
-    pub fn new(endpoints: &[Endpoint], timeout: Duration) -> Client {
+    pub fn new(endpoints: &[Endpoint], timeout: Duration, connector: &Connector) -> Client {
         let connect = |endpoint: &Endpoint| {
             tonic::transport::Endpoint::from_shared(endpoint.to_string())
                 .expect("an endpoint is a valid URI")
                 .connect_timeout(CONNECT_TIMEOUT)
                 .timeout(timeout)
-                .tcp_nodelay(true)
                 .initial_stream_window_size(4 << 20)
                 .initial_connection_window_size(16 << 20)
-                .connect_lazy()
+                .connect_with_connector_lazy(connector.clone())
         };
         Client { channels: endpoints.iter().map(connect).collect(), current: Cell::new(0) }
     }

@@ -11,6 +11,7 @@ use vr_proto::control::control_client::ControlClient;
 use vr_proto::control::refusal::Reason;
 
 use crate::endpoint::Endpoint;
+use crate::trust::{Trust, TrustError};
 use crate::units;
 
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
@@ -31,6 +32,10 @@ pub struct Where {
     /// How long an answer may take
     #[arg(long, value_name = "TIME", default_value = "10s", value_parser = units::duration)]
     pub timeout: Duration,
+
+    /// For https endpoints.
+    #[command(flatten)]
+    pub trust: Trust,
 }
 
 /// In whose name something is changed.
@@ -101,18 +106,20 @@ pub struct Control {
 
 impl Control {
     /// Nothing is sent yet.
-    #[must_use]
-    pub fn new(place: &Where) -> Control {
+    ///
+    /// # Errors
+    /// When the certificates cannot be used.
+    pub fn new(place: &Where) -> Result<Control, TrustError> {
+        let connector = place.trust.connector(&place.endpoints)?;
         let connect = |endpoint: &Endpoint| {
             let channel = tonic::transport::Endpoint::from_shared(endpoint.to_string())
                 .expect("an endpoint is a valid URI")
                 .connect_timeout(CONNECT_TIMEOUT)
                 .timeout(place.timeout)
-                .tcp_nodelay(true)
-                .connect_lazy();
+                .connect_with_connector_lazy(connector.clone());
             (endpoint.clone(), channel)
         };
-        Control { channels: place.endpoints.iter().map(connect).collect() }
+        Ok(Control { channels: place.endpoints.iter().map(connect).collect() })
     }
 
     /// Asks one endpoint after the other until one answers. A call that may have arrived is not made a second time.

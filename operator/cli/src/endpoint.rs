@@ -1,13 +1,14 @@
-//! Where a server listens, as people type it: `host:port` or `http://host:port`.
+//! Where a server listens, as people type it: `host:port`, `http://host:port` or `https://host:port`.
 
 use std::fmt;
 use std::str::FromStr;
 
-/// A host and a port, spoken to in plain HTTP/2.
+/// A host and a port, spoken to in HTTP/2, with TLS or without.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
 pub struct Endpoint {
     host: String,
     port: u16,
+    tls: bool,
 }
 
 impl Endpoint {
@@ -15,6 +16,18 @@ impl Endpoint {
     #[must_use]
     pub fn host(&self) -> &str {
         &self.host
+    }
+
+    /// Whether it is spoken to with TLS.
+    #[must_use]
+    pub fn is_tls(&self) -> bool {
+        self.tls
+    }
+
+    /// The same place, spoken to with TLS or without.
+    #[must_use]
+    pub fn with_tls(self, tls: bool) -> Endpoint {
+        Endpoint { tls, ..self }
     }
 
     /// The port.
@@ -27,9 +40,6 @@ impl Endpoint {
 /// What was typed is not an endpoint.
 #[derive(Debug, thiserror::Error, PartialEq, Eq)]
 pub enum EndpointError {
-    /// TLS is asked for.
-    #[error("{0:?}: https is not supported yet; give http://host:port")]
-    Https(String),
     /// No port, no host, or something behind them.
     #[error("{0:?} is not an endpoint: give host:port, for example 127.0.0.1:2379")]
     Malformed(String),
@@ -40,11 +50,11 @@ impl FromStr for Endpoint {
 
     fn from_str(typed: &str) -> Result<Endpoint, EndpointError> {
         let malformed = || EndpointError::Malformed(typed.to_owned());
-        let rest = match typed.split_once("://") {
-            Some(("http", rest)) => rest,
-            Some(("https", _)) => return Err(EndpointError::Https(typed.to_owned())),
+        let (tls, rest) = match typed.split_once("://") {
+            Some(("http", rest)) => (false, rest),
+            Some(("https", rest)) => (true, rest),
             Some(_) => return Err(malformed()),
-            None => typed,
+            None => (false, typed),
         };
         let rest = rest.strip_suffix('/').unwrap_or(rest);
         let (host, port) = rest.rsplit_once(':').ok_or_else(malformed)?;
@@ -56,16 +66,17 @@ impl FromStr for Endpoint {
         if host.is_empty() || port == 0 || !clean || (bare.is_none() && host.contains(':')) {
             return Err(malformed());
         }
-        Ok(Endpoint { host: host.to_owned(), port })
+        Ok(Endpoint { host: host.to_owned(), port, tls })
     }
 }
 
 impl fmt::Display for Endpoint {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let scheme = if self.tls { "https" } else { "http" };
         if self.host.contains(':') {
-            write!(f, "http://[{}]:{}", self.host, self.port)
+            write!(f, "{scheme}://[{}]:{}", self.host, self.port)
         } else {
-            write!(f, "http://{}:{}", self.host, self.port)
+            write!(f, "{scheme}://{}:{}", self.host, self.port)
         }
     }
 }
@@ -80,6 +91,7 @@ mod tests {
             ("127.0.0.1:2379", "http://127.0.0.1:2379"),
             ("http://db-0.db:2379/", "http://db-0.db:2379"),
             ("[::1]:2379", "http://[::1]:2379"),
+            ("https://[::1]:2379", "https://[::1]:2379"),
         ] {
             assert_eq!(typed.parse::<Endpoint>().expect(typed).to_string(), shown);
         }
@@ -102,7 +114,5 @@ mod tests {
             assert_eq!(error, EndpointError::Malformed(typed.to_owned()));
             assert!(error.to_string().contains("host:port"));
         }
-        let error = "https://a:1".parse::<Endpoint>().expect_err("no TLS").to_string();
-        assert!(error.contains("https is not supported"), "{error}");
     }
 }

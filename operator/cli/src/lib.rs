@@ -18,6 +18,7 @@ pub mod endpoint;
 pub mod http;
 pub mod output;
 pub mod s3_server;
+pub mod trust;
 pub mod units;
 
 /// Viewstamped Replication with tiered checkpoints behind the etcd v3 API
@@ -55,6 +56,7 @@ const REPLICA: &str = "replica";
 /// Reads the command line, carries it out, and says how that went.
 #[must_use]
 pub fn main() -> ExitCode {
+    vr_replica::tls::install_provider();
     if let Err(error) = dev::process::watch_lifeline() {
         eprintln!("error: cannot watch the process that started this one: {error}");
         return ExitCode::FAILURE;

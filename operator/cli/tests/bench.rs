@@ -11,7 +11,10 @@ fn what_cannot_be_measured_is_said() {
     drop(nobody);
     for (arguments, status, expected) in [
         (vec!["--endpoints", closed.as_str()], 1, "cannot connect to http://127.0.0.1:"),
-        (vec!["--endpoints", "https://a:1"], 2, "https is not supported"),
+        (vec!["--endpoints", "https://a:1"], 1, "give --cacert"),
+        (vec!["--cacert", "/nowhere"], 1, "is not https"),
+        (vec!["--endpoints", "https://a:1", "--cacert", "/nowhere"], 1, "cannot read /nowhere"),
+        (vec!["--cacert", "/nowhere", "--cert", "/nowhere"], 2, "--key"),
         (vec!["--endpoints", "nowhere"], 2, "is not an endpoint"),
         (vec!["--rate", "0"], 2, "is not a rate"),
         (vec!["--size", "4k"], 2, "is not a size"),

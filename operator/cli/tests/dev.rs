@@ -14,6 +14,7 @@ use serde_json::Value;
 use vr::client::Client;
 use vr::endpoint::Endpoint;
 use vr_proto::etcdserverpb::{PutRequest, RangeRequest};
+use vr_replica::tls::{ClientFiles, Connector};
 
 const PATIENCE: Duration = Duration::from_secs(60);
 
@@ -44,7 +45,7 @@ impl Dev {
             .iter()
             .map(|endpoint| endpoint.as_str().expect("a string").parse().expect("an endpoint"))
             .collect();
-        Client::new(&endpoints, Duration::from_secs(5))
+        Client::new(&endpoints, Duration::from_secs(5), &Connector::default())
     }
 
     fn interrupt(mut self) {
@@ -179,6 +180,43 @@ async fn a_killed_replica_is_started_again() {
     dev.interrupt();
 }
 
+/// Certificates are made, used, told of, and kept for the next start.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_cluster_speaks_tls_when_it_is_told_to() {
+    let dir = tempfile::tempdir().expect("a directory");
+    for (flags, key) in [(&["--tls"][..], "first"), (&[], "second")] {
+        let dev = Dev::start(dir.path(), flags);
+        let endpoint = dev.started["endpoints"][0].as_str().expect("a string").to_owned();
+        assert!(endpoint.starts_with("https://"), "{endpoint}");
+        let file =
+            |port: &str, name: &str| dev.started["tls"][port][name].as_str().expect("a path").to_owned();
+        let files =
+            |port: &str| ["cacert", "cert", "key"].map(|name| format!("--{name}={}", file(port, name)));
+        let trusted = ClientFiles {
+            ca: file("client", "cacert").into(),
+            pair: Some((file("client", "cert").into(), file("client", "key").into())),
+        };
+        let connector = Connector::new(Some(std::sync::Arc::new(trusted.load().expect("usable"))));
+        let endpoints = [endpoint.parse().expect("an endpoint")];
+        put(&Client::new(&endpoints, Duration::from_secs(5), &connector), key).await;
+
+        let control = dev.started["replicas"][0]["control"].as_str().expect("a string").to_owned();
+        let bench = ["bench", "put", "--total=50", "--warmup=0s", "--sessions=2", "--endpoints", &endpoint];
+        let status = ["status", "--endpoints", &control];
+        for (arguments, port, other) in
+            [(&bench[..], "client", "control"), (&status[..], "control", "client")]
+        {
+            let ours = run(vr([]).args(arguments).args(files(port)));
+            assert!(ours.status.success(), "{arguments:?}");
+            let theirs = run(vr([]).args(arguments).args(files(other)));
+            assert!(!theirs.status.success(), "the {port} port trusts certificates of the {other} port");
+            let nothing = run(vr([]).args(arguments));
+            assert!(String::from_utf8_lossy(&nothing.stderr).contains("give --cacert"), "{arguments:?}");
+        }
+        dev.interrupt();
+    }
+}
+
 #[test]
 fn what_cannot_be_is_said() {
     let taken = std::net::TcpListener::bind("127.0.0.1:0").expect("a port");
@@ -248,7 +286,7 @@ async fn the_first_write_after_a_killed_primary_is_soon() {
         let (place, process) = settled(&dev).await;
         let endpoints = dev.started["endpoints"].as_array().expect("a list");
         let other = endpoints[(place + 1) % 3].as_str().expect("a string").parse().expect("an endpoint");
-        let client = Client::new(&[other], Duration::from_secs(5));
+        let client = Client::new(&[other], Duration::from_secs(5), &Connector::default());
         put(&client, "before").await;
         let killed = Instant::now();
         kill_process(process, Signal::KILL).expect("it runs");

@@ -4,14 +4,22 @@ use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 
-/// Between two lines of one port.
+/// Lines that one port may write at once.
+const BURST: u32 = 10;
+/// For each of these, one line more.
 const PAUSE: Duration = Duration::from_secs(5);
 
-/// The log of what one port refuses: a line every five seconds at most, with how many were left out.
-#[derive(Default)]
+/// The log of what one port refuses: ten lines, then one every five seconds, with how many were left out.
 pub(crate) struct Refusals {
-    told: Cell<Option<Instant>>,
+    left: Cell<u32>,
+    since: Cell<Instant>,
     untold: Cell<u64>,
+}
+
+impl Default for Refusals {
+    fn default() -> Refusals {
+        Refusals { left: Cell::new(BURST), since: Cell::new(Instant::now()), untold: Cell::new(0) }
+    }
 }
 
 impl Refusals {
@@ -24,11 +32,16 @@ impl Refusals {
 
     /// How many were not told of since the last line; none while it is too early for another.
     pub(crate) fn due(&self) -> Option<u64> {
-        if self.told.get().is_some_and(|at| at.elapsed() < PAUSE) {
+        let earned = self.since.get().elapsed().as_secs() / PAUSE.as_secs();
+        if earned > 0 {
+            self.left.set(BURST.min(self.left.get().saturating_add(u32::try_from(earned).unwrap_or(BURST))));
+            self.since.set(Instant::now());
+        }
+        let Some(left) = self.left.get().checked_sub(1) else {
             self.untold.set(self.untold.get() + 1);
             return None;
-        }
-        self.told.set(Some(Instant::now()));
+        };
+        self.left.set(left);
         Some(self.untold.take())
     }
 }
@@ -38,11 +51,11 @@ mod tests {
     use super::*;
 
     #[test]
-    fn a_flood_is_one_line() {
+    fn a_flood_is_few_lines() {
         let refusals = Refusals::default();
-        assert_eq!(refusals.due(), Some(0));
-        assert!((0..100).all(|_| refusals.due().is_none()));
-        refusals.told.set(None);
-        assert_eq!(refusals.due(), Some(100));
+        let told = (0..1000).filter(|_| refusals.due().is_some()).count();
+        assert_eq!(told, BURST as usize);
+        refusals.left.set(1);
+        assert_eq!(refusals.due(), Some(1000 - u64::from(BURST)), "what was left out is counted");
     }
 }

@@ -19,6 +19,7 @@ use super::histogram::Histogram;
 use super::pace::Pacer;
 use super::wire::{Wire, WireError};
 use crate::endpoint::Endpoint;
+use vr_replica::tls::Connector;
 
 /// How long a session rests after a failed operation, so that a server that is down is not hammered.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
@@ -48,12 +49,14 @@ pub enum Until {
 }
 
 /// A load.
-#[derive(Clone, Debug)]
+#[derive(Clone)]
 pub struct Load {
     /// What each operation does.
     pub operation: Operation,
     /// Where to; connections go round these.
     pub endpoints: Vec<Endpoint>,
+    /// How connections are opened.
+    pub connector: Connector,
     /// Operations in flight at most.
     pub sessions: usize,
     /// Connections that the sessions share.
@@ -96,7 +99,9 @@ impl Load {
     ) -> Result<Measured, E> {
         let mut links = Vec::with_capacity(self.connections);
         for n in 0..self.connections {
-            links.push(Rc::new(Link::open(self.endpoints[n % self.endpoints.len()].clone()).await?));
+            links.push(Rc::new(
+                Link::open(self.endpoints[n % self.endpoints.len()].clone(), self.connector.clone()).await?,
+            ));
         }
         let start = Instant::now();
         let run = Rc::new(Run {
@@ -246,15 +251,16 @@ impl Measured {
 /// A connection that is opened anew when it broke.
 struct Link {
     endpoint: Endpoint,
+    connector: Connector,
     client: RefCell<KvClient<Wire>>,
     wire: RefCell<Wire>,
 }
 
 impl Link {
-    async fn open(endpoint: Endpoint) -> Result<Link, WireError> {
-        let wire = Wire::open(&endpoint).await?;
+    async fn open(endpoint: Endpoint, connector: Connector) -> Result<Link, WireError> {
+        let wire = Wire::open(&endpoint, &connector).await?;
         let client = RefCell::new(client(&endpoint, wire.clone()));
-        Ok(Link { endpoint, client, wire: RefCell::new(wire) })
+        Ok(Link { endpoint, connector, client, wire: RefCell::new(wire) })
     }
 
     /// Opens the connection anew if it broke. When that fails, the next call says why.
@@ -262,7 +268,7 @@ impl Link {
         if !self.wire.borrow().is_closed() {
             return;
         }
-        if let Ok(wire) = Wire::open(&self.endpoint).await {
+        if let Ok(wire) = Wire::open(&self.endpoint, &self.connector).await {
             *self.client.borrow_mut() = client(&self.endpoint, wire.clone());
             *self.wire.borrow_mut() = wire;
         }

@@ -20,6 +20,7 @@ use serde::Serialize;
 use self::load::{Load, Measured, Operation, Until};
 use crate::endpoint::Endpoint;
 use crate::output::{self, Format};
+use crate::trust::{Trust, TrustError};
 use crate::units;
 
 /// Measures a server that speaks the etcd v3 API: throughput, latency, and CPU per operation
@@ -54,6 +55,9 @@ struct Common {
     /// Where the servers listen, separated by commas; connections go round them
     #[arg(long, value_name = "HOST:PORT,…", value_delimiter = ',', default_value = "127.0.0.1:2379")]
     endpoints: Vec<Endpoint>,
+
+    #[command(flatten)]
+    trust: Trust,
 
     /// Operations in flight: each session waits for its answer before it sends again
     #[arg(long, visible_alias = "clients", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
@@ -174,10 +178,11 @@ impl Bench {
 }
 
 impl Common {
-    fn load(&self, operation: Operation) -> Load {
-        Load {
+    fn load(&self, operation: Operation) -> Result<Load, TrustError> {
+        Ok(Load {
             operation,
             endpoints: self.endpoints.clone(),
+            connector: self.trust.connector(&self.endpoints)?,
             sessions: self.sessions as usize,
             connections: self.connections() as usize,
             rate: self.rate,
@@ -185,7 +190,7 @@ impl Common {
             warmup: self.warmup,
             until: self.total.map_or(Until::Duration(self.duration), Until::Total),
             timeout: self.timeout,
-        }
+        })
     }
 
     fn connections(&self) -> u32 {
@@ -196,7 +201,7 @@ impl Common {
         let mut edges: Vec<Vec<Duration>> = Vec::with_capacity(2);
         let processes: Vec<u32> = self.pids.iter().copied().chain([std::process::id()]).collect();
         let measured = self
-            .load(operation)
+            .load(operation)?
             .run(|| -> anyhow::Result<()> {
                 edges.push(processes.iter().map(|&pid| cpu::used_by(pid)).collect::<Result<_, _>>()?);
                 Ok(())

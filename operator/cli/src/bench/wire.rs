@@ -10,9 +10,9 @@ use std::task::{Context, Poll};
 use hyper::body::Incoming;
 use hyper::client::conn::http2::{Builder, SendRequest};
 use hyper_util::rt::{TokioExecutor, TokioIo};
-use tokio::net::TcpStream;
 use tonic::body::Body;
 use tonic::codegen::{Service, http};
+use vr_replica::tls::Connector;
 
 use crate::endpoint::Endpoint;
 
@@ -31,14 +31,13 @@ impl Wire {
     ///
     /// # Errors
     /// When nobody listens there, or what listens there does not speak HTTP/2.
-    pub async fn open(endpoint: &Endpoint) -> Result<Wire, WireError> {
+    pub async fn open(endpoint: &Endpoint, connector: &Connector) -> Result<Wire, WireError> {
         let failed = |source: Box<dyn std::error::Error + Send + Sync>| WireError {
             endpoint: endpoint.clone(),
             source,
         };
         let stream =
-            TcpStream::connect((endpoint.host(), endpoint.port())).await.map_err(|e| failed(e.into()))?;
-        stream.set_nodelay(true).map_err(|e| failed(e.into()))?;
+            connector.connect(endpoint.host(), endpoint.port()).await.map_err(|e| failed(e.into()))?;
         let (requests, connection) = Builder::new(TokioExecutor::new())
             .initial_stream_window_size(STREAM_WINDOW)
             .initial_connection_window_size(CONNECTION_WINDOW)

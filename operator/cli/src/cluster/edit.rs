@@ -8,6 +8,7 @@ use vr_proto::control::refusal::Reason;
 
 use super::page::ballot;
 use crate::control::{Authority, Control, ControlError, Where};
+use crate::trust::TrustError;
 
 /// How often a change is made anew because another one came first.
 const AGAIN: usize = 10;
@@ -33,9 +34,11 @@ pub struct InForce {
 
 impl Editor {
     /// Nothing is sent yet.
-    #[must_use]
-    pub fn new(place: &Where, authority: &Authority) -> Editor {
-        Editor { control: Control::new(place), authority: authority.clone() }
+    ///
+    /// # Errors
+    /// When the certificates cannot be used.
+    pub fn new(place: &Where, authority: &Authority) -> Result<Editor, TrustError> {
+        Ok(Editor { control: Control::new(place)?, authority: authority.clone() })
     }
 
     /// The way to the replicas.

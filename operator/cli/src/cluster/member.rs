@@ -10,6 +10,7 @@ use super::edit::{Editor, members};
 use super::page::hex;
 use crate::control::{Authority, Where};
 use crate::output::{self, Form};
+use crate::trust::TrustError;
 use crate::units;
 
 /// Shows and changes who is a member
@@ -156,29 +157,29 @@ impl Member {
         let told = |text: &str| eprintln!("{text}");
         match self.action {
             Action::List(List { place, output }) => {
-                let editor = Editor::new(&place, &Authority::default());
+                let editor = Editor::new(&place, &Authority::default())?;
                 print(&editor.in_force().await?.configuration, None, output)
             }
             Action::Add(Add { peer, client, domain, id, common }) => {
-                let editor = common.editor();
+                let editor = common.editor()?;
                 let added = editor.add(&pb::Member { id, domain, peer, client }).await?;
                 print(&editor.in_force().await?.configuration, Some(added.id), common.output)
             }
             Action::Remove(Remove { id, common }) => {
-                print(&common.editor().remove(id).await?, None, common.output)
+                print(&common.editor()?.remove(id).await?, None, common.output)
             }
             Action::Promote(Promote { id, wait, common }) => {
-                print(&common.editor().promote(id, None, wait, told).await?, None, common.output)
+                print(&common.editor()?.promote(id, None, wait, told).await?, None, common.output)
             }
             Action::Replace(Replace { id, by, wait, common }) => {
-                print(&common.editor().promote(by, Some(id), wait, told).await?, None, common.output)
+                print(&common.editor()?.promote(by, Some(id), wait, told).await?, None, common.output)
             }
         }
     }
 }
 
 impl Common {
-    fn editor(&self) -> Editor {
+    fn editor(&self) -> Result<Editor, TrustError> {
         Editor::new(&self.place, &self.authority)
     }
 }

@@ -73,7 +73,7 @@ impl Order {
     }
 
     async fn carry_out(&self) -> anyhow::Result<()> {
-        let editor = Editor::new(&self.place, &self.authority);
+        let editor = Editor::new(&self.place, &self.authority)?;
         let answer = editor.control().status().await?;
         let trips = round_trips(&answer);
         let now = editor.in_force().await?;
@@ -182,7 +182,10 @@ impl Promote {
     /// When no replica answers, or the move is refused.
     pub fn run(self) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let moved = async { Editor::new(&self.place, &self.authority).hand_off(self.id).await };
+        let moved = async {
+            let editor = Editor::new(&self.place, &self.authority)?;
+            anyhow::Ok(editor.hand_off(self.id).await?)
+        };
         let done = runtime.block_on(moved)?;
         let ballot = done.ballot.unwrap_or_default();
         output::text(format!("replica {} leads view {} of epoch {}", done.primary, ballot.view, ballot.epoch))

@@ -28,7 +28,7 @@ impl Status {
     /// When no replica answers.
     pub fn run(self) -> anyhow::Result<()> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let answer = runtime.block_on(async { Control::new(&self.place).status().await })?;
+        let answer = runtime.block_on(async { anyhow::Ok(Control::new(&self.place)?.status().await?) })?;
         let page = Page::new(&answer);
         self.output.print(&page, |wide| show(&page, wide))
     }

@@ -62,7 +62,7 @@ impl View {
 
     fn ask(&self) -> anyhow::Result<(Vec<u64>, u64)> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-        let answer = runtime.block_on(async { Control::new(&self.place).status().await })?;
+        let answer = runtime.block_on(async { anyhow::Ok(Control::new(&self.place)?.status().await?) })?;
         let said = answer.asked.iter().chain(&answer.others);
         let Some(newest) = said.max_by_key(|status| ballot(status)) else {
             bail!("the replica that was asked says nothing of itself; is it of another version?");

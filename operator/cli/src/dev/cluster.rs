@@ -5,12 +5,15 @@
 
 use std::net::{Ipv4Addr, SocketAddr};
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::time::{Duration, Instant};
 
 use futures_util::future::join_all;
 use vr_replica::status::Report as Status;
+use vr_replica::tls::{Connector, TlsError};
 use vr_replica::vote;
 
+use super::certificates::CertificateError;
 use super::layout::{Description, Layout, LayoutError, Ports};
 use super::process::{Ended, Process, ProcessError};
 use crate::http;
@@ -46,6 +49,12 @@ pub enum ClusterError {
     /// Its directory.
     #[error(transparent)]
     Layout(#[from] LayoutError),
+    /// Its certificates.
+    #[error(transparent)]
+    Certificates(#[from] CertificateError),
+    /// Certificates that were made, and are not what was made.
+    #[error(transparent)]
+    Tls(#[from] TlsError),
     /// A process.
     #[error(transparent)]
     Process(#[from] ProcessError),
@@ -96,6 +105,10 @@ impl Cluster {
     pub fn new(layout: Layout, description: Description) -> Result<Cluster, ClusterError> {
         let program = std::env::current_exe()
             .map_err(|source| ClusterError::System { what: "find this executable", source })?;
+        if description.tls {
+            let ids: Vec<u64> = description.replicas.iter().map(|ports| ports.id).collect();
+            layout.certificates().make(description.lineage, &ids)?;
+        }
         layout.write(&description)?;
         let replicas = description.replicas.iter().map(|&ports| Replica { ports, process: None }).collect();
         Ok(Cluster { layout, description, program, s3: None, replicas })
@@ -111,6 +124,18 @@ impl Cluster {
     #[must_use]
     pub fn description(&self) -> &Description {
         &self.description
+    }
+
+    /// How its clients connect.
+    ///
+    /// # Errors
+    /// When the certificates cannot be read any more.
+    pub fn connector(&self) -> Result<Connector, ClusterError> {
+        if !self.description.tls {
+            return Ok(Connector::default());
+        }
+        let config = self.layout.certificates().files("client").load()?;
+        Ok(Connector::new(Some(Arc::new(config))))
     }
 
     /// Changes what it is, for the processes that start from now on.
@@ -171,11 +196,15 @@ impl Cluster {
         if found == self.description {
             return Ok(Vec::new());
         }
-        self.layout.write(&found)?;
-        self.description = found;
         let known = self.ids();
         let added: Vec<Ports> =
-            self.description.replicas.iter().filter(|ports| !known.contains(&ports.id)).copied().collect();
+            found.replicas.iter().filter(|ports| !known.contains(&ports.id)).copied().collect();
+        if found.tls {
+            let ids: Vec<u64> = added.iter().map(|ports| ports.id).collect();
+            self.layout.certificates().peers(found.lineage, &ids)?;
+        }
+        self.layout.write(&found)?;
+        self.description = found;
         for ports in &added {
             self.replicas.push(Replica { ports: *ports, process: None });
             self.start_replica(ports.id)?;

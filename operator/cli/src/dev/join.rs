@@ -3,18 +3,20 @@
 //! The members agree on a learner, its ports go into the cluster's description, and the `vr dev` that runs it starts
 //! the process. Here is only waited for, and promoted.
 
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 use anyhow::{Context, bail};
 use clap::Args;
 use vr_proto::control as pb;
 
+use super::certificates::Certificates;
 use super::layout::{Description, Layout, Ports};
 use super::ports;
 use crate::cluster::edit::Editor;
 use crate::control::{Authority, Where};
 use crate::output;
+use crate::trust::Trust;
 use crate::units;
 
 /// For one answer of a replica.
@@ -53,7 +55,7 @@ impl Join {
         let Some(description) = Layout::look(&root)? else {
             bail!("{} holds no cluster: start one with vr dev --dir {0}", self.dir.display());
         };
-        let editor = Editor::new(&place(&description), &Authority::default());
+        let editor = Editor::new(&place(&root, &description), &Authority::default())?;
         let fresh = ports::free(4, None)?;
         let (client, peer, admin, control) = (fresh[0], fresh[1], fresh[2], fresh[3]);
         // The failure domain depends on the id, which is free for as long as nobody else is faster.
@@ -63,7 +65,7 @@ impl Join {
             id,
             domain: ports.domain(),
             peer: format!("127.0.0.1:{peer}"),
-            client: ports.client_endpoint().to_string(),
+            client: description.client_endpoint(&ports).to_string(),
         };
         editor.add(&member).await?;
         Layout::change(&root, |description| description.replicas.push(ports))?;
@@ -73,12 +75,16 @@ impl Join {
             let voters = agreed.order.iter().map(|m| m.id.to_string()).collect::<Vec<_>>().join(", ");
             eprintln!("replica {id} votes now; the voters are {voters}");
         }
-        output::text(format!("{id}\t{}\t{}", member.client, ports.control_endpoint()))
+        output::text(format!("{id}\t{}\t{}", member.client, description.control_endpoint(&ports)))
     }
 }
 
 /// The control ports of all its replicas.
-fn place(description: &Description) -> Where {
-    let endpoints = description.replicas.iter().map(Ports::control_endpoint).collect();
-    Where { endpoints, timeout: ANSWER }
+fn place(root: &Path, description: &Description) -> Where {
+    let endpoints = description.replicas.iter().map(|ports| description.control_endpoint(ports)).collect();
+    let trust = match description.tls {
+        true => Trust::of(Certificates::below(root).files("control")),
+        false => Trust::default(),
+    };
+    Where { endpoints, timeout: ANSWER, trust }
 }

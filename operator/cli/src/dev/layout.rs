@@ -4,6 +4,7 @@
 //! <dir>/cluster.json           Description: lineage, generation, ports, object store
 //! <dir>/lock                   held by the `vr` that runs the cluster
 //! <dir>/s3/  <dir>/s3.log      the embedded S3 server's objects and its log
+//! <dir>/tls/                   certificates, with --tls (see certificates.rs)
 //! <dir>/r1/replica.yaml        configuration of replica 1, written at every start
 //! <dir>/r1/replica.log  <dir>/r1/nvme/  <dir>/r1/volume/
 //! ```
@@ -20,6 +21,7 @@ use vr_replica::config::{
     Initial, LogFormat, Raw, RawMember, RawObjectStore, RawRestore, RawTier, RawTiers, Span,
 };
 
+use super::certificates::Certificates;
 use crate::endpoint::Endpoint;
 
 const FORMAT: &str = "vrdev/2";
@@ -71,6 +73,9 @@ pub struct Description {
     pub object_store: ObjectStore,
     /// When the tiers are written.
     pub cadence: Cadences,
+    /// Whether its ports speak TLS.
+    #[serde(default)]
+    pub tls: bool,
 }
 
 /// One replica's ports on the loopback interface.
@@ -152,13 +157,13 @@ impl Ports {
 
     /// For clients.
     #[must_use]
-    pub fn client_endpoint(&self) -> Endpoint {
+    fn client_endpoint(&self) -> Endpoint {
         format!("127.0.0.1:{}", self.client).parse().expect("a loopback address with a port is an endpoint")
     }
 
     /// For `vr status`, `vr member` and the like.
     #[must_use]
-    pub fn control_endpoint(&self) -> Endpoint {
+    fn control_endpoint(&self) -> Endpoint {
         format!("127.0.0.1:{}", self.control).parse().expect("a loopback address with a port is an endpoint")
     }
 
@@ -287,6 +292,12 @@ impl Layout {
         self.replica(id).join("volume")
     }
 
+    /// The certificates, where it speaks TLS.
+    #[must_use]
+    pub fn certificates(&self) -> Certificates {
+        Certificates::below(&self.root)
+    }
+
     /// The embedded S3 server's objects.
     #[must_use]
     pub fn s3(&self) -> PathBuf {
@@ -305,7 +316,7 @@ impl Layout {
             id: ports.id,
             domain: ports.domain(),
             peer: loopback(ports.peer).to_string(),
-            client: ports.client_endpoint().to_string(),
+            client: description.client_endpoint(ports).to_string(),
         };
         let disk = |path: PathBuf, cadence: Cadence| RawTier {
             path: Some(path),
@@ -325,6 +336,7 @@ impl Layout {
             peer_address: Some(loopback(ports.peer)),
             admin_address: Some(loopback(ports.admin)),
             control_address: Some(loopback(ports.control)),
+            tls: description.tls.then(|| self.certificates().configuration(ports.id)),
             initial: Some(match (ports.joined, description.served) {
                 (true, _) => Initial::Join,
                 (false, true) => Initial::Resume,
@@ -396,13 +408,26 @@ impl Description {
             replicas,
             object_store,
             cadence,
+            tls: false,
         }
+    }
+
+    /// Where clients of one replica connect.
+    #[must_use]
+    pub fn client_endpoint(&self, ports: &Ports) -> Endpoint {
+        ports.client_endpoint().with_tls(self.tls)
+    }
+
+    /// Where `vr status` and the like connect.
+    #[must_use]
+    pub fn control_endpoint(&self, ports: &Ports) -> Endpoint {
+        ports.control_endpoint().with_tls(self.tls)
     }
 
     /// Where clients connect.
     #[must_use]
     pub fn endpoints(&self) -> Vec<Endpoint> {
-        self.replicas.iter().map(Ports::client_endpoint).collect()
+        self.replicas.iter().map(|ports| self.client_endpoint(ports)).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 //! Promises: what a clean stop leaves, the next start continues from; a start that would silently lose acknowledged
 //! writes is refused with everything that is needed to decide; no process stays behind, whatever ends this one.
 
+pub mod certificates;
 pub mod cluster;
 pub mod join;
 pub mod layout;
@@ -26,6 +27,7 @@ use self::object_store::ObjectStoreArgs;
 use self::process::Ended;
 use self::signals::Signals;
 use crate::output::{self, Format};
+use vr_replica::tls::ClientFiles;
 
 /// How long a start may take: a restore of a large state is part of it.
 const START_PATIENCE: Duration = Duration::from_secs(300);
@@ -58,6 +60,10 @@ pub struct Dev {
     /// Keep everything in this directory, and continue from what is there
     #[arg(long, value_name = "DIRECTORY")]
     dir: Option<PathBuf>,
+
+    /// Speak TLS on the client, peer and control ports, with certificates made below the directory
+    #[arg(long)]
+    tls: bool,
 
     /// Begin a new generation from the newest recovery point that any tier still holds
     #[arg(long, requires = "dir")]
@@ -97,6 +103,34 @@ struct Started {
     endpoints: Vec<String>,
     s3: StartedS3,
     replicas: Vec<StartedReplica>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tls: Option<StartedTls>,
+}
+
+/// What clients of each kind of port need.
+#[derive(Debug, Serialize)]
+struct StartedTls {
+    client: StartedFiles,
+    control: StartedFiles,
+}
+
+#[derive(Debug, Serialize)]
+struct StartedFiles {
+    cacert: PathBuf,
+    cert: PathBuf,
+    key: PathBuf,
+}
+
+impl StartedFiles {
+    fn of(files: ClientFiles) -> Option<StartedFiles> {
+        let (cert, key) = files.pair?;
+        Some(StartedFiles { cacert: files.ca, cert, key })
+    }
+
+    fn flags(&self) -> String {
+        let word = |path: &Path| shell_word(path);
+        format!(" --cacert={} --cert={} --key={}", word(&self.cacert), word(&self.cert), word(&self.key))
+    }
 }
 
 #[derive(Debug, Serialize)]
@@ -173,6 +207,7 @@ impl Dev {
                 &self.object_store,
                 "dev",
                 Cadences::default(),
+                self.tls,
             )?,
         };
         Ok(Cluster::new(layout, description)?)
@@ -195,6 +230,9 @@ impl Dev {
             bail!(
                 "the cluster in {there} has its ports already: leave out --base-port, or give another --dir"
             );
+        }
+        if self.tls && !found.tls {
+            bail!("the cluster in {there} began without TLS: leave out --tls, or give another --dir");
         }
         if !self.object_store.fits(&found.object_store) {
             bail!(
@@ -328,9 +366,15 @@ impl Dev {
             None => "removed at the end; --dir keeps it",
         };
         let table = output::trimmed(&table);
+        let flags = started.tls.as_ref().map(|tls| tls.client.flags()).unwrap_or_default();
+        let control = started.tls.as_ref().map(|tls| {
+            let endpoints: Vec<&str> = started.replicas.iter().map(|r| r.control.as_str()).collect();
+            format!("\n  vr status --endpoints={}{}", endpoints.join(","), tls.control.flags())
+        });
+        let control = control.unwrap_or_default();
         format!(
             "lineage     {}, generation {}\nendpoints   {}\nobjects     {}\ndirectory   {} ({kept})\n\n{table}\n\nTry it:\n  \
-             etcdctl --endpoints={} put greeting hello\n\nCtrl-C stops everything.",
+             etcdctl --endpoints={}{flags} put greeting hello{control}\n\nCtrl-C stops everything.",
             description.lineage,
             description.generation,
             started.endpoints.join(","),
@@ -366,6 +410,7 @@ pub fn describe(
     object_store: &ObjectStoreArgs,
     prefix: &str,
     cadence: Cadences,
+    tls: bool,
 ) -> anyhow::Result<Description> {
     let embedded = object_store.is_embedded();
     let count = usize::from(replicas) * 4 + usize::from(embedded);
@@ -375,13 +420,19 @@ pub fn describe(
         .map(|id| Ports { id, client: next(), peer: next(), admin: next(), control: next(), joined: false })
         .collect();
     let object_store = object_store.resolve(embedded.then(&mut next), prefix);
-    Ok(Description::new(replicas, object_store, cadence))
+    Ok(Description { tls, ..Description::new(replicas, object_store, cadence) })
 }
 
 fn started(cluster: &Cluster) -> Started {
     let description = cluster.description();
     let store = &description.object_store;
+    let certificates = cluster.layout().certificates();
+    let files = |port: &str| StartedFiles::of(certificates.files(port));
     Started {
+        tls: description
+            .tls
+            .then(|| Some(StartedTls { client: files("client")?, control: files("control")? }))
+            .flatten(),
         endpoints: description.endpoints().iter().map(ToString::to_string).collect(),
         s3: StartedS3 {
             endpoint: store.endpoint.clone(),
@@ -394,9 +445,9 @@ fn started(cluster: &Cluster) -> Started {
             .map(|ports| StartedReplica {
                 id: ports.id,
                 pid: cluster.pid(ports.id),
-                client: ports.client_endpoint().to_string(),
+                client: description.client_endpoint(ports).to_string(),
                 admin: format!("http://{}", ports.admin_address()),
-                control: ports.control_endpoint().to_string(),
+                control: description.control_endpoint(ports).to_string(),
                 nvme: cluster.layout().nvme(ports.id),
                 volume: cluster.layout().volume(ports.id),
             })

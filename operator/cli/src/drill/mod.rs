@@ -79,6 +79,10 @@ pub struct Drill {
     #[arg(long, value_name = "DIRECTORY")]
     dir: Option<PathBuf>,
 
+    /// Speak TLS on the client, peer and control ports
+    #[arg(long)]
+    tls: bool,
+
     /// How to print the report
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
@@ -160,7 +164,8 @@ impl Drill {
         }
         // Beside whatever else is in somebody's bucket, and not to be taken for a lineage.
         let prefix = format!("drill/run-{}", uuid::Uuid::new_v4().simple());
-        let description = dev::describe(self.replicas, self.base_port, &self.object_store, &prefix, CADENCE)?;
+        let description =
+            dev::describe(self.replicas, self.base_port, &self.object_store, &prefix, CADENCE, self.tls)?;
         Ok(Cluster::new(layout, description)?)
     }
 

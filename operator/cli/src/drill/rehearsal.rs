@@ -23,6 +23,7 @@ use crate::client::Client;
 use crate::dev::cluster::Cluster;
 use crate::dev::recovery;
 use crate::units::show_bytes;
+use vr_replica::tls::Connector;
 
 /// For everything that is waited for.
 const PATIENCE: Duration = Duration::from_secs(120);
@@ -62,7 +63,15 @@ type Step<T> = Result<T, Stop>;
 ///
 /// Must run inside a `LocalSet`.
 pub async fn rehearse(cluster: &mut Cluster, settings: &Settings, progress: &Progress) -> Report {
-    let mut rehearsal = Rehearsal::new(cluster, settings, progress);
+    let connector = match cluster.connector() {
+        Ok(connector) => connector,
+        Err(error) => {
+            let mut report = Report::errored(settings.scenario, settings.sabotage);
+            report.reason = Some(error.to_string());
+            return report;
+        }
+    };
+    let mut rehearsal = Rehearsal::new(cluster, settings, progress, &connector);
     let stop = rehearsal.run().await.err();
     rehearsal.end_phase();
     progress.done();
@@ -104,9 +113,14 @@ struct Rehearsal<'a> {
 }
 
 impl<'a> Rehearsal<'a> {
-    fn new(cluster: &'a mut Cluster, settings: &'a Settings, progress: &'a Progress) -> Rehearsal<'a> {
+    fn new(
+        cluster: &'a mut Cluster,
+        settings: &'a Settings,
+        progress: &'a Progress,
+        connector: &Connector,
+    ) -> Rehearsal<'a> {
         let description = cluster.description();
-        let client = Client::new(&description.endpoints(), CALL_TIMEOUT);
+        let client = Client::new(&description.endpoints(), CALL_TIMEOUT, connector);
         let admins: Vec<SocketAddr> =
             description.replicas.iter().map(|ports| ports.admin_address()).collect();
         Rehearsal {

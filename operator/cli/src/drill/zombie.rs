@@ -74,6 +74,9 @@ impl Keepsake {
         let ports = *first;
         self.description.served = self.has_disks;
         let layout = Layout::take(self.directory.path())?;
+        if self.description.tls {
+            copy(cluster.layout().certificates().root(), layout.certificates().root())?;
+        }
         layout.write(&self.description)?;
         let program = std::env::current_exe().context("cannot find this executable")?;
         let file = layout.configuration_file(ports.id).to_string_lossy().into_owned();
@@ -81,15 +84,16 @@ impl Keepsake {
         let environment = cluster.environment();
         let name = format!("replica {} of generation {}", ports.id, self.description.generation);
         let mut process = Process::start(&name, &program, &arguments, &environment, &layout.log(ports.id))?;
-        let verdict = watch(&mut process, &name, ports).await;
+        let endpoint = self.description.client_endpoint(&ports);
+        let client = Client::new(&[endpoint], CALL_TIMEOUT, &cluster.connector()?);
+        let verdict = watch(&mut process, &name, ports, &client).await;
         process.kill().await.context("cannot kill the replica that was started by hand")?;
         Ok(verdict)
     }
 }
 
 /// Until it says that it is fenced, by `/status` or by its exit status, or shows that it is not.
-async fn watch(process: &mut Process, name: &str, ports: Ports) -> Verdict {
-    let client = Client::new(&[ports.client_endpoint()], CALL_TIMEOUT);
+async fn watch(process: &mut Process, name: &str, ports: Ports, client: &Client) -> Verdict {
     let deadline = Instant::now() + PATIENCE;
     let not = |detail: String| Verdict { fenced: false, detail };
     while Instant::now() < deadline {

@@ -6,6 +6,7 @@
 //!
 //! Files are read by a thread of its own, never by the one that carries requests.
 
+mod connector;
 mod error;
 mod explain;
 mod identity;
@@ -13,6 +14,7 @@ mod material;
 mod port;
 mod reload;
 
+pub use connector::{Connector, Stream};
 pub use error::TlsError;
 pub use explain::explain;
 pub use identity::{Names, peer_name};

@@ -12,8 +12,13 @@
 //! the very revision of a compaction (etcd answers from a cache there, with the compaction before as its base).
 
 mod answer;
+#[path = "../authority/mod.rs"]
+#[allow(dead_code, reason = "other tests use more of it")]
+mod authority;
 mod call;
 mod client;
+#[path = "../cluster/mod.rs"]
+mod cluster;
 mod dice;
 mod differential;
 mod etcdctl;
@@ -21,4 +26,5 @@ mod expiry;
 mod generate;
 mod large;
 mod server;
+mod tls;
 mod watch;
