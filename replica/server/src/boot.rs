@@ -23,8 +23,8 @@ use vr_checkpoint::restore::{self, Loaded, Source, TierKind};
 use vr_checkpoint::store::{DirStore, ObjectStore, S3Location, S3Store};
 use vr_checkpoint::writer::Identity;
 use vr_core::{
-    Ballot, Boot, Configuration, CoreState, Digest, Entry, Epoch, Incarnation, Op, ReplicaId, Start,
-    StateMachine, View, VoteRecord,
+    Ballot, Boot, Configuration, CoreState, Digest, Entry, Epoch, Generation, Incarnation, Op, ReplicaId,
+    Start, StateMachine, View, VoteRecord,
 };
 use vr_store::{Revision, Store};
 
@@ -51,6 +51,18 @@ enum Past {
     Remembers(Marker, Vec<Entry>),
     Amnesiac,
     Restored(Restore),
+}
+
+/// The disks have seen a newer generation than the one that was to start here.
+#[derive(Debug, thiserror::Error)]
+#[error(
+    "{disks} hold generation {found}, the configuration says {configured}: the lineage was restored meanwhile, and this \
+     configuration is of the past. Start the newer generation instead; this one must not run again"
+)]
+pub struct Superseded {
+    disks: String,
+    found: Generation,
+    configured: Generation,
 }
 
 /// Reads the disks, loads what there is to load, and writes this start's vote record.
@@ -102,13 +114,16 @@ pub async fn boot(config: &Config) -> anyhow::Result<Booted> {
         replica: config.id,
         incarnation,
     };
+    // What can be refused is refused while the disks are as they were: a typing error must not cost the memory that a
+    // clean stop has left.
+    let chain = chain_options(config, kind == "bootstrap").await?;
     // The marker goes first: from here on, a crash is a crash.
     marker::erase(&disks).context("the clean-stop marker cannot be erased")?;
     // The first promise of a replica that joins is not made yet.
     if !matches!(start, Start::Joining { .. }) {
         vote::write(&disks, vote)?;
     }
-    let chain = Chain::start(chain_options(config, kind == "bootstrap").await?)?;
+    let chain = Chain::start(chain)?;
     let (tiering, roots) = Tiering::new(chain)?;
     tracing::info!(incarnation = incarnation.0, %ballot, start = kind, "starting");
     let known = members::read(&disks, config.lineage, config.generation);
@@ -135,28 +150,33 @@ fn tempfile_in(disk: &Path) -> std::io::Result<()> {
 
 /// What the disks say.
 fn past(config: &Config, disks: &[PathBuf]) -> anyhow::Result<(Past, Option<VoteRecord>)> {
+    let named = disks.iter().map(|d| d.display().to_string()).collect::<Vec<_>>().join(" and ");
     let record = match vote::read(disks)? {
         vote::Found::Empty => None,
         vote::Found::Present(record) => Some(record),
         vote::Found::Unreadable => bail!(
-            "the vote record of replica {} is damaged: what it promised is not known, so it must not come back under \
-             this id. Replace it by a new replica id",
+            "the vote record of replica {} on {named} is damaged: what it promised is not known, so it must not come \
+             back under this id. Replace it by a new replica id",
             config.id
         ),
     };
     if let Some(vote) = record {
         if vote.lineage != config.lineage {
-            bail!("the disks belong to lineage {}, not to {}: use others", vote.lineage, config.lineage);
+            bail!(
+                "{named} belong to lineage {}, not to {}: give this replica disks of its own, or correct `lineage`",
+                vote.lineage,
+                config.lineage
+            );
         }
         if vote.replica != config.id {
-            bail!("the disks belong to replica {}, not to {}: use others", vote.replica, config.id);
+            bail!(
+                "{named} belong to replica {}, not to {}: give this replica disks of its own, or correct `replicaId`",
+                vote.replica,
+                config.id
+            );
         }
         if vote.generation > config.generation {
-            bail!(
-                "the disks are of generation {}, the configuration says {}: this configuration is of the past",
-                vote.generation,
-                config.generation
-            );
+            bail!(Superseded { disks: named, found: vote.generation, configured: config.generation });
         }
     }
     let current = record.filter(|vote| vote.generation == config.generation);
@@ -171,19 +191,27 @@ fn past(config: &Config, disks: &[PathBuf]) -> anyhow::Result<(Past, Option<Vote
         },
         (None, Some(restore)) => (Past::Restored(restore.clone()), record),
         (None, None) if record.is_some() => bail!(
-            "the disks are of an older generation than {}, and no `restore` says what it begins from",
+            "{named} are of an older generation than {}, and no `restore` says what it begins from: have the restore \
+             write this configuration",
             config.generation
         ),
-        (None, None) if config.initial == Initial::Bootstrap => (Past::Begins, None),
+        (None, None) if config.initial == Initial::Bootstrap && !has_run(config, disks) => {
+            (Past::Begins, None)
+        }
         (None, None) if config.initial == Initial::Join => (Past::Joins, None),
         (None, None) => bail!(
-            "replica {} has no vote record on {}: what it promised is not known, so it must not come back under this \
-             id. Replace it by a new replica id; if the lineage has never run, set `initial: bootstrap`; if this id is \
-             a new one, which never ran anywhere, set `initial: join`",
+            "replica {} has no vote record on {named}: what it promised is not known, so it must not come back under \
+             this id. Replace it by a new replica id; if the lineage has never run, set `initial: bootstrap` and give \
+             it empty disks; if this id is a new one, which never ran anywhere, set `initial: join`",
             config.id,
-            disks.iter().map(|d| d.display().to_string()).collect::<Vec<_>>().join(" or ")
         ),
     })
+}
+
+/// Whether a disk holds checkpoints of the lineage: it did not begin just now, whatever the configuration says.
+fn has_run(config: &Config, disks: &[PathBuf]) -> bool {
+    let lineage = config.lineage.to_string();
+    disks.iter().any(|disk| DirStore::holds_head(&tier_directory(disk, &lineage)))
 }
 
 fn options(config: &Config) -> vr_store::Options {

@@ -1,6 +1,6 @@
 //! The command line of `vr-replica`, also offered by `vr` as `vr replica`.
 
-use crate::{config, serve};
+use crate::{boot, config, serve};
 use clap::{ArgMatches, Command};
 use std::process::ExitCode;
 use tracing_subscriber::EnvFilter;
@@ -53,7 +53,7 @@ pub fn run(matches: &ArgMatches) -> ExitCode {
         Ok(serve::End::Retired) => ExitCode::from(RETIRED),
         Err(error) => {
             eprintln!("vr-replica: replica {replica}: {error:#}");
-            ExitCode::FAILURE
+            if error.is::<boot::Superseded>() { ExitCode::from(FENCED) } else { ExitCode::FAILURE }
         }
     }
 }

@@ -3,6 +3,7 @@
 //! Who speaks TLS to a port without it, or the other way round, is told so in a way that its library shows, and in the
 //! log. Nothing is served before a handshake has succeeded.
 
+use crate::node;
 use crate::refusal::Refusals;
 use crate::tls::{self, Port};
 use axum::Router;
@@ -126,6 +127,7 @@ async fn http(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, routes: Rou
     server.http2().initial_connection_window_size(4 << 20);
     if let Err(error) = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)).await
     {
-        tracing::trace!(error, "a client's connection ended");
+        tracing::debug!(error, "a client's connection ended");
+        node::try_with(|node| node.counters.client_connections_broken += 1);
     }
 }

@@ -15,6 +15,10 @@ pub struct Counters {
     pub peer_bytes_sent: u64,
     /// Frames dropped because a peer's queue was full.
     pub peer_frames_dropped: u64,
+    /// Connections to the peer port that were closed because of what came over them.
+    pub peer_connections_refused: u64,
+    /// Connections of clients that ended with an error.
+    pub client_connections_broken: u64,
     /// Changes of status, view or primary.
     pub standings: u64,
     /// Watch responses queued for clients.
@@ -69,6 +73,18 @@ pub fn page(node: &Node) -> String {
     for port in node.tls.iter() {
         page.labelled("vr_tls_reload_failing", "port", name(port), port.failing());
     }
+    page.one(
+        "vr_peer_connections_refused_total",
+        "counter",
+        "Connections closed because what came over them was no peer's.",
+        counters.peer_connections_refused,
+    );
+    page.one(
+        "vr_client_connections_broken_total",
+        "counter",
+        "Connections of clients that ended with an error: garbage, or a client that vanished.",
+        counters.client_connections_broken,
+    );
     let tiers = node.tiering().status();
     for (name, kind, help, value) in TIER_FAMILIES {
         page.head(name, kind, help);

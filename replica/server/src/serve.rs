@@ -101,7 +101,10 @@ async fn serve(config: Config) -> anyhow::Result<End> {
     let receive = |payload, names: &tls::Names| {
         node::try_with(|node| node.receive(payload, names)).unwrap_or_else(|| Err("stopping".to_owned()))
     };
-    tokio::task::spawn_local(peer::accept(peers, tls.peer.clone(), receive));
+    let refused = || {
+        node::try_with(|node| node.counters.peer_connections_refused += 1);
+    };
+    tokio::task::spawn_local(peer::accept(peers, tls.peer.clone(), receive, refused));
     tokio::task::spawn_local(listen::serve("adminAddress", admin, http::admin_routes(), tls.admin.clone()));
     if let Some(control) = control {
         let trust = tls.control.clone();

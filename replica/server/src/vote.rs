@@ -20,6 +20,8 @@ use std::path::{Path, PathBuf};
 use vr_core::{Ballot, Epoch, Generation, Incarnation, Lineage, ReplicaId, View, VoteRecord};
 
 const MAGIC: &[u8; 4] = b"VRV1";
+/// What every format of a record begins with.
+const FAMILY: &[u8] = b"VRV";
 /// Size of a record.
 pub const LEN: usize = 64;
 
@@ -45,7 +47,8 @@ pub struct VoteError {
 /// Reads all disks and takes the maximum.
 ///
 /// # Errors
-/// A file that exists and cannot be read: the promise in it may be the highest, so nothing is concluded without it.
+/// A file that exists and cannot be read, or that a newer program wrote: the promise in it may be the highest, so
+/// nothing is concluded without it.
 pub fn read(disks: &[PathBuf]) -> Result<Found, VoteError> {
     let mut records = Vec::new();
     for disk in disks {
@@ -53,6 +56,9 @@ pub fn read(disks: &[PathBuf]) -> Result<Found, VoteError> {
         for path in slots(disk) {
             match std::fs::read(&path) {
                 Ok(bytes) => {
+                    if let Some(source) = newer_format(&bytes) {
+                        return Err(VoteError { path, source });
+                    }
                     exists = true;
                     records.extend(decode(&bytes));
                 }
@@ -66,6 +72,16 @@ pub fn read(disks: &[PathBuf]) -> Result<Found, VoteError> {
         }
     }
     Ok(records.into_iter().max_by_key(age).map_or(Found::Empty, Found::Present))
+}
+
+/// A record beside this one may be whole and of this format, and yet be the older promise.
+fn newer_format(bytes: &[u8]) -> Option<io::Error> {
+    let format = bytes.get(..MAGIC.len()).filter(|magic| magic.starts_with(FAMILY) && magic != MAGIC)?;
+    Some(io::Error::other(format!(
+        "it is of format `{}`, this program knows `{}`: run the version that wrote it",
+        format.escape_ascii(),
+        MAGIC.escape_ascii()
+    )))
 }
 
 /// Makes a record durable on every disk, over the older of its two files.
@@ -198,6 +214,18 @@ mod tests {
         // The next write must not hit the only valid one.
         write(&disks, record(1, 3, 1)).expect("written");
         assert_eq!(read(&disks).expect("readable"), Found::Present(record(1, 3, 1)));
+    }
+
+    #[test]
+    fn a_newer_format_is_neither_damage_nor_the_older_promise_beside_it() {
+        let (_dir, disks) = disks();
+        write(&disks, record(1, 1, 1)).expect("written");
+        write(&disks, record(1, 2, 1)).expect("written");
+        let mut newer = encode(record(1, 3, 1));
+        newer[3] = b'2';
+        std::fs::write(&slots(&disks[1])[0], newer).expect("writable");
+        let error = read(&disks).expect_err("it may hold the highest promise").to_string();
+        assert!(error.contains("vote.0") && error.contains("`VRV2`"), "{error}");
     }
 
     #[test]

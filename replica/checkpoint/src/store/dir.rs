@@ -5,6 +5,7 @@
 //! <dir>/tmp/             files on their way, erased when the directory is opened
 //! <dir>/lock             locked by the process that writes here
 //! <dir>/stall            (fault switch) a number of seconds: every write first waits as long, once per write
+//! <dir>/full             (fault switch) every write fails as on a device without room
 //! <dir>/<key>            everything else
 //! ```
 //!
@@ -86,6 +87,12 @@ impl DirStore {
         DirStore { shared: Arc::new(Shared::new(dir, None)) }
     }
 
+    /// Whether a HEAD, whole or not, stands in the directory.
+    #[must_use]
+    pub fn holds_head(dir: &Path) -> bool {
+        HEADS.iter().any(|name| dir.join(name).exists())
+    }
+
     /// Runs `work` where waiting for a disk harms nobody.
     fn blocking<'a, T: Send + 'static>(
         &'a self,
@@ -146,7 +153,7 @@ impl Shared {
 
     fn writable(&self) -> io::Result<()> {
         match self.lock {
-            Some(_) => self.stall(),
+            Some(_) => self.stall().and_then(|()| self.full()),
             None => Err(io::Error::new(io::ErrorKind::InvalidInput, "it was opened for reading only")),
         }
     }
@@ -166,6 +173,14 @@ impl Shared {
             }
             Err(e) if e.kind() == io::ErrorKind::NotFound => Ok(()),
             Err(e) => Err(e),
+        }
+    }
+
+    /// The fault switch: a device without room.
+    fn full(&self) -> io::Result<()> {
+        match self.dir.join("full").exists() {
+            true => Err(io::Error::from(rustix::io::Errno::NOSPC)),
+            false => Ok(()),
         }
     }
 

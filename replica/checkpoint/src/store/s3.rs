@@ -3,22 +3,22 @@
 //! Outcomes are read from the HTTP status. The SDK's own retries are off: a conditional write that the SDK repeats
 //! can lose to itself, and only the caller can tell by reading back. Reads are repeated here.
 //!
-//! [`S3Store::open`] refuses a store that does not honour conditional writes: on such a one a fenced cluster could
-//! overwrite a restored one.
+//! Nothing is written to a store before it was seen to honour conditional writes ([`S3Store::probe`]): on one that does
+//! not, a fenced cluster could overwrite a restored one.
 
 use super::{Created, Listed, ObjectStore, StoreError, Swapped, Tag, Usage};
 use aws_sdk_s3::Client;
 use aws_sdk_s3::config::retry::RetryConfig;
 use aws_sdk_s3::config::timeout::TimeoutConfig;
 use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
-use aws_sdk_s3::error::{DisplayErrorContext, SdkError};
+use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
 use aws_sdk_s3::types::ChecksumAlgorithm;
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 /// A request without an answer for so long has an unknown outcome.
@@ -69,6 +69,8 @@ pub struct S3Store {
     /// With its slash, or empty.
     prefix: String,
     describe: String,
+    /// Set once the store was found to honour conditions; nothing of a tier is written before.
+    honours: AtomicBool,
     requests: AtomicU64,
     written: AtomicU64,
     read: AtomicU64,
@@ -85,7 +87,8 @@ impl S3Store {
         Ok(store)
     }
 
-    /// A store that is only read from: nothing is written to find out what it honours.
+    /// A store of which nothing is known yet: it may be unreachable now, and it may only be read from. What it honours
+    /// is found out before the first write.
     pub async fn connect(location: &S3Location) -> S3Store {
         use aws_smithy_http_client::tls;
         let http = aws_smithy_http_client::Builder::new()
@@ -127,6 +130,7 @@ impl S3Store {
             bucket: location.bucket.clone(),
             prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
             describe,
+            honours: AtomicBool::new(false),
             requests: AtomicU64::new(0),
             written: AtomicU64::new(0),
             read: AtomicU64::new(0),
@@ -162,7 +166,10 @@ impl S3Store {
         let third = self.put(&key, Bytes::from_static(b"third"), Condition::Is(&foreign)).await?;
         self.delete(&key).await?;
         match (second, third) {
-            (Put::Refused, Put::Refused | Put::Gone) => Ok(()),
+            (Put::Refused, Put::Refused | Put::Gone) => {
+                self.honours.store(true, Ordering::Relaxed);
+                Ok(())
+            }
             (Put::Done, _) => Err(ignores("If-None-Match")),
             (_, Put::Done) => Err(ignores("If-Match")),
             (Put::Unknown(reason), _) | (_, Put::Unknown(reason)) => {
@@ -170,6 +177,10 @@ impl S3Store {
             }
             (Put::Gone, _) => Err(self.permanent("conditional writes", "it answered a creation with 404")),
         }
+    }
+
+    async fn honoured(&self) -> Result<(), StoreError> {
+        if self.honours.load(Ordering::Relaxed) { Ok(()) } else { self.probe().await }
     }
 
     fn full(&self, key: &str) -> String {
@@ -317,13 +328,31 @@ fn unsendable<E>(error: &SdkError<E>) -> bool {
     matches!(error, SdkError::ConstructionFailure(_))
 }
 
-fn reason<E: std::error::Error + 'static>(error: &SdkError<E>) -> String {
-    let mut text = match status(error) {
-        Some(status) => format!("status {status}: "),
-        None => String::new(),
+/// One line: what the store said, or the innermost cause of not hearing from it.
+fn reason<E>(error: &SdkError<E>) -> String
+where
+    E: std::error::Error + aws_sdk_s3::error::ProvideErrorMetadata + 'static,
+{
+    let said = match (error.as_service_error(), status(error)) {
+        (Some(refusal), Some(status)) => match (refusal.code(), refusal.message()) {
+            (Some(code), Some(message)) => format!("status {status} {code}: {message}"),
+            (Some(code), None) => format!("status {status} {code}"),
+            _ => format!("status {status}"),
+        },
+        (_, Some(status)) => format!("status {status}: {}", innermost(error)),
+        _ if matches!(error, SdkError::TimeoutError(_)) => {
+            format!("no answer within {} s", ATTEMPT.as_secs())
+        }
+        _ if matches!(error, SdkError::DispatchFailure(_)) => {
+            format!("it is not reached: {}", innermost(error))
+        }
+        _ => innermost(error),
     };
-    text.push_str(&DisplayErrorContext(error).to_string());
-    text
+    said.split_whitespace().collect::<Vec<_>>().join(" ")
+}
+
+fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
+    std::iter::successors(Some(error), |error| error.source()).last().expect("at least itself").to_string()
 }
 
 impl ObjectStore for S3Store {
@@ -333,6 +362,7 @@ impl ObjectStore for S3Store {
 
     fn create<'a>(&'a self, key: &'a str, body: Bytes) -> BoxFuture<'a, Result<Created, StoreError>> {
         async move {
+            self.honoured().await?;
             Ok(match self.put(key, body, Condition::Absent).await? {
                 Put::Done => Created::Yes,
                 Put::Refused => Created::Exists,
@@ -413,6 +443,7 @@ impl ObjectStore for S3Store {
     ) -> BoxFuture<'a, Result<Swapped, StoreError>> {
         let condition = expected.map_or(Condition::Absent, Condition::Is);
         async move {
+            self.honoured().await?;
             Ok(match self.put("HEAD", body, condition).await? {
                 Put::Done => Swapped::Yes,
                 Put::Refused => Swapped::Lost,

@@ -226,20 +226,23 @@ async fn write_gathered(
 }
 
 /// Accepts peers for ever and hands each payload to `deliver`, with the replicas that its connection may speak for; an
-/// error from it ends that connection. Whoever is refused is told why.
+/// error from it ends that connection. Whoever is refused is told why, and `refused` is called.
 pub async fn accept(
     listener: TcpListener,
     tls: Option<Arc<Port>>,
     deliver: impl Fn(Bytes, &Names) -> Result<(), String> + Clone + 'static,
+    refused: impl Fn() + Clone + 'static,
 ) {
     let refusals = Rc::new(Refusals::default());
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
                 let (tls, deliver, refusals) = (tls.clone(), deliver.clone(), refusals.clone());
+                let refused = refused.clone();
                 tokio::task::spawn_local(async move {
                     if let Err(reason) = incoming(stream, tls, deliver).await {
                         refusals.tell("peerAddress", from, &reason);
+                        refused();
                     }
                 });
             }
@@ -308,8 +311,8 @@ async fn receive(
     }
     if &magic != MAGIC {
         return Err(format!(
-            "not a peer of this version: it began with {:?}",
-            magic.escape_ascii().to_string()
+            "not a peer of this version, it began with `{}`: only members connect here, clients have a port of their own",
+            magic.escape_ascii()
         ));
     }
     let mut buffer = BytesMut::with_capacity(READ);

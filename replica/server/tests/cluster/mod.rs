@@ -6,6 +6,7 @@
 #![allow(dead_code, reason = "each test binary uses a part of it")]
 
 pub(crate) mod http;
+pub(crate) mod object_store;
 pub(crate) mod ports;
 pub(crate) mod rpc;
 
