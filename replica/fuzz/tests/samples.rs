@@ -100,7 +100,13 @@ fn peers(samples: &mut Samples) {
     let headers = vec![entry.header];
     let messages = vec![
         ("valid-forward", Message::Forward { requests: entry.body.clone() }),
-        ("valid-refused", Message::Refused { numbers: vec![RequestNumber(1), RequestNumber(9)] }),
+        (
+            "valid-refused",
+            Message::Refused {
+                session: SessionId { client: 3, incarnation: Incarnation(5) },
+                numbers: vec![RequestNumber(1), RequestNumber(9)],
+            },
+        ),
         ("valid-prepare", Message::Prepare { ballot, commit: Op(11), entry: entry.clone() }),
         ("valid-prepare-ok", Message::PrepareOk { ballot, op: Op(12), digest }),
         (
@@ -235,7 +241,7 @@ fn checkpoints(samples: &mut Samples) {
     let entries = (0..).zip(entries()).map(logged).collect();
     samples.push((
         "checkpoint-segment",
-        "valid-three",
+        "valid-with-a-reconfiguration",
         format::Segment { lineage, generation: 2, entries }.encode().to_vec(),
     ));
     let parent = format::Parent { generation: 1, op: 10, root: "ab".repeat(32) };
