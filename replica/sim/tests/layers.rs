@@ -10,7 +10,6 @@ use serde_json::Value;
 
 /// Crate, its folder, and the crates of ours that it may use.
 const LAYERS: &[(&str, &str, &[&str])] = &[
-    ("vr-api", "operator/api", &[]),
     ("vr", "operator/cli", &["vr-checkpoint", "vr-proto", "vr-replica"]),
     ("vr-replica", "replica/server", &["vr-checkpoint", "vr-core", "vr-proto", "vr-store", "vr-tree"]),
     (
@@ -24,6 +23,7 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
     ("vr-core", "replica/core", &[]),
     ("vr-tree", "replica/tree", &[]),
     ("vr-proto", "replica/proto", &[]),
+    ("vr-api", "operator/api", &[]),
 ];
 
 /// The crates that compute and do nothing else, and the only crates of others that they may use outside of tests: none
