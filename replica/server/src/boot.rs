@@ -152,6 +152,7 @@ fn tempfile_in(disk: &Path) -> std::io::Result<()> {
 fn past(config: &Config, disks: &[PathBuf]) -> anyhow::Result<(Past, Option<VoteRecord>)> {
     let named = disks.iter().map(|d| d.display().to_string()).collect::<Vec<_>>().join(" and ");
     let record = match vote::read(disks)? {
+        //= R6
         vote::Found::Empty => None,
         vote::Found::Present(record) => Some(record),
         vote::Found::Unreadable => bail!(

@@ -179,6 +179,8 @@ impl<S: StateMachine> Replica<S> {
         let ready = |id: ReplicaId| {
             id == self.id || self.peers.iter().any(|peer| peer.id == id && proposed.has(peer))
         };
+        //= R19
+        // Where nobody is promoted, nobody has anything to fetch: a quorum that answers is all there is to wait for.
         let next = &proposed.proposal.next;
         let promoted = next.voters().filter(|&id| !self.configuration.is_voter(id));
         let missing = promoted.chain(next.voters()).find(|&id| !ready(id));

@@ -31,6 +31,7 @@ fn with_a_learner(id: u64) -> World {
     world
 }
 
+//= R19
 #[test]
 fn another_order_is_in_force_at_once_and_nothing_is_fetched() {
     let mut world = World::new(3);
@@ -67,6 +68,7 @@ fn a_replica_is_replaced_by_a_new_one() {
     world.until("it is there", 1_000_000, |w| w.lines(3) == ["a", "b", "c"]);
 }
 
+//= R17
 #[test]
 fn a_learner_counts_nowhere() {
     let mut world = with_a_learner(3);
@@ -102,6 +104,7 @@ fn a_minority_cannot_reconfigure() {
 }
 
 /// Corner: the primary dies mid-way. The view change of e finds it last in the log and may only commit it.
+//= R15
 #[test]
 fn a_reconfiguration_that_was_begun_is_finished_by_the_next_primary() {
     let mut world = World::new(3);
@@ -161,6 +164,7 @@ fn a_removed_primary_brings_the_others_along() {
 }
 
 /// Corner: a learner loses its memory after it has proved to be ready. It comes to the epoch by fetching the log.
+//= R16
 #[test]
 fn a_promoted_learner_without_memory_acts_only_with_the_log() {
     let mut world = with_a_learner(3);
@@ -182,6 +186,7 @@ fn a_promoted_learner_without_memory_acts_only_with_the_log() {
 }
 
 /// Corner: two propose at once. One compare-and-swap wins.
+//= R15
 #[test]
 fn one_of_two_proposals_wins() {
     let mut world = World::new(3);
@@ -202,6 +207,7 @@ fn one_of_two_proposals_wins() {
 }
 
 /// Corner: new members are unreachable. It is not proposed.
+//= R17
 #[test]
 fn a_learner_that_does_not_answer_is_not_promoted() {
     let mut world = with_a_learner(3);
@@ -212,6 +218,7 @@ fn a_learner_that_does_not_answer_is_not_promoted() {
 }
 
 /// Corner: new members die right after. Those of the epoch before still give what they have.
+//= R18
 #[test]
 fn removed_members_serve_until_the_new_epoch_has_started() {
     let mut world = with_a_learner(3);
@@ -233,6 +240,7 @@ fn removed_members_serve_until_the_new_epoch_has_started() {
 }
 
 /// Corner: a returning member of an old epoch is redirected, and votes nowhere.
+//= R18
 #[test]
 fn a_returning_member_of_an_old_epoch_is_told_and_ends() {
     let mut world = with_a_learner(3);

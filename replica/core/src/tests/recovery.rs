@@ -3,6 +3,7 @@
 use super::world::{Ledger, Outcome, World};
 use crate::*;
 
+//= R2
 #[test]
 fn a_backup_comes_back_from_the_primary_alone() {
     let mut world = World::new(3);
@@ -32,6 +33,7 @@ fn a_primary_comes_back_as_a_backup() {
 
 /// The finding on the protocol's page, step by step: with never more than one replica down, slow messages of a view
 /// change that both parties have forgotten must not lose the acknowledged X.
+//= R1
 #[test]
 fn forgotten_votes_do_not_lose_an_acknowledged_write() {
     let votes = |m: &Message| {
@@ -81,6 +83,7 @@ fn forgotten_votes_do_not_lose_an_acknowledged_write() {
 
 /// The core of the same finding, with the messages made by hand: a replica whose vote is durable does not come back
 /// below it, so what it voted for cannot be undone by what it acknowledges later.
+//= R2
 #[test]
 fn a_replica_does_not_recover_below_its_promise() {
     let mut world = World::new(3);
@@ -98,6 +101,7 @@ fn a_replica_does_not_recover_below_its_promise() {
 }
 
 /// R3: the promise of one that lost its memory brings the others up to it.
+//= R3
 #[test]
 fn a_forgotten_promise_moves_the_others() {
     let mut world = World::new(3);
@@ -110,6 +114,7 @@ fn a_forgotten_promise_moves_the_others() {
     assert_eq!(world.lines(2), ["a"]);
 }
 
+//= R7
 #[test]
 fn all_without_memory_is_quorum_lost_and_nobody_is_elected() {
     let mut world = World::new(3);
@@ -220,6 +225,7 @@ fn a_lagging_backup_fetches_the_state_and_answers_unknown() {
     assert_eq!(world.lines(2).iter().filter(|line| *line == "mine").count(), 1);
 }
 
+//= R5
 #[test]
 fn a_checkpoint_of_another_history_is_fatal() {
     let mut ahead = World::new(3);
@@ -253,6 +259,7 @@ fn a_checkpoint_that_the_log_contradicts_is_fatal() {
     assert!(reason.contains("contradicts"), "{reason}");
 }
 
+//= R6
 #[test]
 fn a_vote_record_of_somebody_else_is_refused() {
     let mut world = World::new(3);

@@ -192,6 +192,7 @@ fn a_different_root_quarantines_the_one_that_differs() {
     assert!(matches!(out.0[..], [Effect::Rejected { .. }]));
 }
 
+//= R20
 #[test]
 fn foreign_and_outdated_messages_stop_at_the_door() {
     let mut world = World::new(3);

@@ -29,6 +29,7 @@ fn without_a_hint_the_timeout_decides() {
     assert!(world.now - then < 500_000, "{} us", world.now - then);
 }
 
+//= R9
 #[test]
 fn one_replica_that_hears_nothing_deposes_nobody() {
     let mut world = World::new(3);
@@ -58,6 +59,7 @@ fn requests_in_flight_survive_the_primary_and_run_once() {
     assert_eq!(world.lines(2), ["a", "b"]);
 }
 
+//= R11
 #[test]
 fn a_new_primary_fetches_the_bodies_it_lacks() {
     let mut world = World::new(3);
@@ -77,6 +79,7 @@ fn a_new_primary_fetches_the_bodies_it_lacks() {
     assert!(world.replica(1).counters().entries_fetched > 0);
 }
 
+//= R10
 #[test]
 fn a_deposed_primary_gives_up_what_only_it_had() {
     let mut world = World::new(3);
@@ -104,6 +107,7 @@ fn five_members_bear_two_losses() {
     assert_eq!(world.leader(), Some(2));
 }
 
+//= R1
 #[test]
 fn nothing_of_a_ballot_is_said_before_the_promise_is_durable() {
     let mut world = World::new(3);
@@ -149,6 +153,7 @@ fn after_a_clean_stop_all_begin_a_new_view_with_everything() {
 }
 
 /// R13: a replacement that has arrived in part replaces nothing.
+//= R13
 #[test]
 fn nothing_is_cut_off_before_its_replacement_is_in_hand() {
     let mut world = World::new(3);
@@ -179,6 +184,7 @@ fn nothing_is_cut_off_before_its_replacement_is_in_hand() {
 }
 
 /// R12: what was acknowledged in an earlier term does not count in a later one.
+//= R12
 #[test]
 fn acknowledgements_belong_to_one_ballot() {
     let mut world = World::new(3);

@@ -1,5 +1,5 @@
 //! What clients asked and what they were told: exactly once, the right answer, and nothing that reads older than what
-//! somebody has seen already.
+//! somebody has seen already (R14).
 //!
 //! With one history this is strict linearizability: an op is each write's moment, a read's moment is just after the
 //! newest op its replica had executed, and no moment lies before the question or after the answer.
