@@ -51,6 +51,7 @@ mutants! {
     LooseChain "R12" "appends what does not continue its log";
     WrongDigest "R12" "counts an acknowledgement of another log";
     TruncateFirst "R13" "cuts its log before the replacement is in hand";
+    LateStart "R13" "cuts its log by a start of its own ballot that was late";
     TailKept "R13" "keeps what the new view did not take over";
     InheritedReads "R14" "serves reads before it has committed anything of its view";
     UnconfirmedReads "R14" "serves reads without asking whether it still leads";

@@ -45,7 +45,7 @@ fn budget(name: &str) -> u64 {
     match name {
         _ if survives(name).is_some() => BUDGET_OF_SURVIVORS,
         "AnyNonce" | "LongestLog" | "AlwaysNormal" => 15_000,
-        "InheritedReads" => 5_000,
+        "InheritedReads" | "LateStart" => 5_000,
         _ => BUDGET,
     }
 }
@@ -129,6 +129,13 @@ fn suited(name: &str, seed: u64) -> Plan {
         plan.faults.partition = 4 * plan.options.view_timeout;
         plan.load.clients = 8;
         plan.load.think = MS;
+    }
+    if name == "LateStart" {
+        // A start of a view that arrives after a clean stop and a start in the same view.
+        plan.faults.clean_stop = 60 * MS;
+        plan.faults.down_for = 30 * MS;
+        plan.network.hold = Ppm(50_000);
+        plan.network.hold_for = 300 * MS;
     }
     plan
 }

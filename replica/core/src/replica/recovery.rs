@@ -84,7 +84,9 @@ impl<S: StateMachine> Replica<S> {
                 digest: self.log.digest(),
             }
         } else {
-            self.standing_message(nonce)
+            // Whoever is being brought back may succeed or fail: that counts in no round of questions.
+            let returning = self.amnesiac && self.status == Status::Syncing;
+            self.standing_message(if returning { 0 } else { nonce })
         };
         out.push(Effect::Send(from, answer));
         self.learn_promise(promised, out);

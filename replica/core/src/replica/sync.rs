@@ -177,8 +177,13 @@ impl<S: StateMachine> Replica<S> {
             return;
         }
         self.abandon_catch_up(out);
-        let mut catch_up = CatchUp::new(Purpose::Follow, self.ballot, primary, self.commit());
-        catch_up.aim(op, commit, headers);
+        //= R13
+        // Whoever was Normal in this ballot before a clean stop has a log of this ballot, some of it acknowledged. It can
+        // only grow: a start of the view that was long on its way knew less of it, and takes nothing back.
+        let ours = self.last_normal == self.ballot && !on(Mutant::LateStart);
+        let (keep, headers) = if ours { (self.log.op(), Vec::new()) } else { (self.commit(), headers) };
+        let mut catch_up = CatchUp::new(Purpose::Follow, self.ballot, primary, keep);
+        catch_up.aim(op.max(keep), commit, headers);
         catch_up.source_commit = commit;
         self.catch_up = Some(catch_up);
         self.advance_catch_up(out);

@@ -183,6 +183,36 @@ fn nothing_is_cut_off_before_its_replacement_is_in_hand() {
     world.until("all agree", 3_000_000, |w| w.all_equal() && w.replica(0).pending() == 0);
 }
 
+/// R13: a replica that was Normal in its ballot, acknowledged entries of it and stopped cleanly, comes back into the same
+/// ballot with all of them. A StartView of it that was on its way since before them takes nothing away again.
+//= R13
+#[test]
+fn a_late_start_of_its_own_ballot_takes_nothing_back() {
+    let mut world = World::new(3);
+    world.commit(0, "a");
+    world.until("quiet", 1_000_000, World::all_equal);
+    world.hold = |_, to, m| to == 2 && matches!(m, Message::StartView { .. });
+    world.crash(0);
+    world.until("another leads", 3_000_000, |w| w.leader() == Some(1));
+    world.commit(1, "b");
+    world.until("both agree", 1_000_000, World::all_equal);
+    let r = world.replica(2);
+    let log = (1..=r.op().0).map(|op| r.entry(Op(op)).expect("it is held").clone()).collect();
+    let (op, digest, last_normal) = (r.op(), r.digest(), r.last_normal());
+    assert_eq!((r.ballot(), r.commit()), (last_normal, op));
+    world.crash(2);
+    world.cut_off.insert(1);
+    // It had all of it, but did not know yet that it is committed.
+    world.restart_clean(2, super::world::Ledger::default(), log, Op(1), last_normal);
+    assert_eq!((world.replica(2).status(), world.replica(2).op()), (Status::ViewChange, op));
+    world.release(|_, to, m| to == 2 && matches!(m, Message::StartView { .. }));
+    assert_eq!(world.replica(2).op(), op, "{}", world.describe(2));
+    world.cut_off.clear();
+    world.until("both agree", 3_000_000, World::all_equal);
+    assert_eq!(world.lines(2), ["a", "b"]);
+    assert!(world.replica(2).digest() == digest || world.replica(2).op() > op);
+}
+
 /// R12: what was acknowledged in an earlier term does not count in a later one.
 //= R12
 #[test]

@@ -4,7 +4,7 @@ use super::{Broken, Check, Gateways, require};
 use crate::machine::{Execution, Machine};
 use crate::rng::mix;
 use std::collections::BTreeMap;
-use vr_core::{Accepted, Digest, Header, Op, ReplicaId, RequestNumber, SessionId};
+use vr_core::{Accepted, Ballot, Digest, Header, Op, ReplicaId, RequestNumber, SessionId};
 
 /// What executing an entry came to.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -18,6 +18,8 @@ struct Done {
 pub struct History<M> {
     reference: M,
     headers: Vec<Header>,
+    /// Until which ballot the newest of them was committed at the latest.
+    by: Ballot,
     done: Vec<Option<Done>>,
     roots: BTreeMap<Op, Digest>,
     certified: BTreeMap<Op, Digest>,
@@ -36,6 +38,7 @@ impl<M: Machine> History<M> {
         History {
             reference: M::empty(),
             headers: Vec::new(),
+            by: Ballot::default(),
             done: Vec::new(),
             roots: BTreeMap::new(),
             certified: BTreeMap::new(),
@@ -48,10 +51,11 @@ impl<M: Machine> History<M> {
         Op(self.headers.len() as u64)
     }
 
-    /// What the newest committed entry says of itself.
+    /// What the newest committed entry says of itself, and the ballot of whoever was the first to say that it is
+    /// committed. That is not the ballot in which it was proposed: a later view may have taken it over.
     #[must_use]
-    pub fn newest_header(&self) -> Option<&Header> {
-        self.headers.last()
+    pub fn newest_committed(&self) -> Option<(&Header, Ballot)> {
+        self.headers.last().map(|header| (header, self.by))
     }
 
     /// A replica executed an entry's requests. The first to do so defines what was executed, by the clients' own
@@ -117,11 +121,11 @@ impl<M: Machine> History<M> {
         Ok(())
     }
 
-    /// A replica says that an entry is committed; whether nobody had said so of this op before.
+    /// A replica says in a ballot that an entry is committed; whether nobody had said so of this op before.
     ///
     /// # Errors
     /// Another entry stands at this op, the op is beyond the next one, or the log's time went back.
-    pub fn committed(&mut self, replica: ReplicaId, header: &Header) -> Result<bool, Broken> {
+    pub fn committed(&mut self, replica: ReplicaId, header: &Header, ballot: Ballot) -> Result<bool, Broken> {
         let op = header.op;
         require!(op > Op(0), "one-history", "replica {replica} committed op 0, which is before every entry");
         match self.headers.get((op.0 - 1) as usize) {
@@ -157,6 +161,7 @@ impl<M: Machine> History<M> {
                     );
                 }
                 self.headers.push(*header);
+                self.by = ballot.max(header.ballot);
                 Ok(true)
             }
         }

@@ -11,6 +11,8 @@ use vr_core::{Ballot, Header, Incarnation};
 #[derive(Clone, Debug, Default)]
 struct Story {
     committed: Vec<Header>,
+    /// The ballot of whoever was the first to commit the newest of them.
+    by: Ballot,
     primaries: Vec<(Ballot, usize, Incarnation)>,
 }
 
@@ -19,6 +21,7 @@ impl Story {
         let mut h = mix(self.committed.len() as u64);
         if let Some(newest) = self.committed.last() {
             h = mix(h ^ crate::machine::digest(&newest.digest().0));
+            h = mix(h ^ self.by.view.0);
         }
         // In the order of ballots: which was first does not matter.
         let all = self.primaries.iter().map(|(ballot, index, incarnation)| {
@@ -27,11 +30,12 @@ impl Story {
         all.fold(h, u64::wrapping_add)
     }
 
-    fn commits(&mut self, index: usize, header: &Header) -> Check {
+    fn commits(&mut self, index: usize, header: &Header, ballot: Ballot) -> Check {
         let (op, known) = (header.op.0 as usize, self.committed.len());
         require!(op <= known + 1 && op > 0, "one-history", "R{index} commits op {op}, newest is {known}");
         if op == known + 1 {
             self.committed.push(*header);
+            self.by = ballot;
         }
         let here = &self.committed[op - 1];
         require!(here == header, "one-history", "R{index} commits {header:?} where {here:?} was committed");
@@ -182,13 +186,13 @@ impl State {
         if !committed.is_empty() || leads.is_some() {
             let story = Arc::make_mut(&mut next.story);
             for header in committed {
-                story.commits(index, header)?;
+                story.commits(index, header, tables.local(local.number).replica.ballot())?;
             }
             if let Some(ballot) = leads {
                 let local = tables.local(local.number);
                 story.leads(*ballot, index, local.replica.vote().incarnation)?;
                 if let Some(newest) = story.committed.last()
-                    && newest.ballot <= *ballot
+                    && story.by <= *ballot
                     && newest.op > local.replica.commit()
                 {
                     let ours = local.replica.entry(newest.op).map(|entry| &entry.header);

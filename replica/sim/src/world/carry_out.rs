@@ -176,7 +176,8 @@ impl<M: Machine> World<M> {
         node.executed = op;
         let id = node.id;
         self.coverage.seen(Seen::Committed);
-        let first = self.history.committed(id, &entry.header)?;
+        let ballot = node.replica.as_ref().map_or(node.ballot, Replica::ballot);
+        let first = self.history.committed(id, &entry.header, ballot)?;
         if first {
             self.coverage.seen(Seen::CommittedFirst);
             require!(
@@ -258,7 +259,9 @@ impl<M: Machine> World<M> {
 
     fn stands(&mut self, index: usize, status: Status, ballot: Ballot) -> Check {
         self.note(index, What::Standing, StatusKind::of(status).name(), 0, packed(ballot), 0);
-        let (forgetful, tolerated) = (self.nodes.iter().filter(|n| n.forgetful).count(), self.tolerated());
+        if self.majority_is_lost() && self.living_primary().is_none() {
+            self.lost_at = Some(self.time);
+        }
         let node = &mut self.nodes[index];
         (node.status, node.ballot) = (status, ballot);
         let id = node.id;
@@ -284,15 +287,15 @@ impl<M: Machine> World<M> {
             }
             Status::QuorumLost => {
                 self.coverage.seen(Seen::QuorumLost);
+                // What it says was true between two rounds of its questions; an answer may have come long after.
+                // Who is alone asks nobody.
+                let asked = if self.nodes.len() == 1 { self.time } else { self.nodes[index].asks_since.0 };
+                let lost_at = self.lost_at;
                 require!(
-                    forgetful > tolerated,
+                    lost_at.is_some_and(|at| at >= asked),
                     "lost-only-if-so",
-                    "replica {id} reports QuorumLost while {forgetful} memories are lost, {tolerated} may be"
-                );
-                require!(
-                    self.living_primary().is_none(),
-                    "lost-only-if-so",
-                    "replica {id} reports QuorumLost while replica {:?} leads the highest promised ballot",
+                    "replica {id} reports QuorumLost by what it has asked since {asked}, but that was last so at \
+                     {lost_at:?}; replica {:?} leads the highest promised ballot now",
                     self.living_primary()
                 );
                 self.without_memory_when_lost = self.nodes.iter().map(|node| node.forgetful).collect();
@@ -322,9 +325,9 @@ impl<M: Machine> World<M> {
     fn has_all(&self, index: usize) -> Check {
         let node = &self.nodes[index];
         let replica = node.replica.as_ref().expect("it just took a step");
-        let Some(newest) = self.history.newest_header() else { return Ok(()) };
+        let Some((newest, by)) = self.history.newest_committed() else { return Ok(()) };
         // A primary that was deposed and does not know it yet commits nothing.
-        if node.ballot < newest.ballot || newest.op <= replica.commit() {
+        if node.ballot < by || newest.op <= replica.commit() {
             return Ok(());
         }
         let ours = replica.entry(newest.op).map(|entry| entry.header);

@@ -93,6 +93,8 @@ pub struct World<M: Machine> {
     phase: healing::Phase,
     /// A majority's memory has been lost at some time.
     majority_was_lost: bool,
+    /// When a quorum was last without memory and nobody led.
+    lost_at: Option<u64>,
     /// Who had no memory when QuorumLost was last reported; empty if it was not, or if the cluster lives again.
     without_memory_when_lost: Vec<bool>,
     configuration: Configuration,
@@ -137,6 +139,7 @@ impl<M: Machine> World<M> {
             asked_ever: 0,
             phase: healing::Phase::Faults,
             majority_was_lost: false,
+            lost_at: None,
             without_memory_when_lost: Vec::new(),
             configuration: Configuration::bare(EPOCH, ids),
             effects: Effects(Vec::new()),

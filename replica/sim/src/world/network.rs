@@ -99,6 +99,12 @@ impl<M: Machine> World<M> {
             &message,
         )?;
         self.note(from, What::Send, kind.name(), to as u64, ballot_of(&message), op_of(&message));
+        if let Message::GetView { nonce, .. } = message
+            && self.nodes[from].nonce != nonce
+        {
+            let node = &mut self.nodes[from];
+            (node.nonce, node.asks_since) = (nonce, (node.asks_since.1, self.time));
+        }
         let (network, plan, time) = (&mut self.network, &self.plan.network, self.time);
         let link = from * network.size + to;
         if network.shut_until[link] > time {

@@ -71,6 +71,9 @@ pub(super) struct Node<M: Machine> {
     pub(super) forgetful: bool,
     /// This process began with all that the one before it had.
     pub(super) continued: bool,
+    /// When it began to ask its newest two rounds of questions, and what it asks now.
+    pub(super) asks_since: (u64, u64),
+    pub(super) nonce: u64,
     pub(super) clock: Clock,
     pub(super) votes: VoteDevice,
     pub(super) checkpoint: Option<Kept<M>>,
@@ -112,6 +115,8 @@ impl<M: Machine> Node<M> {
             executed: Op(0),
             forgetful: false,
             continued: true,
+            asks_since: (0, 0),
+            nonce: 0,
             clock,
             votes: VoteDevice::default(),
             checkpoint: None,
@@ -153,6 +158,7 @@ impl<M: Machine> Node<M> {
         self.turn_due = NEVER;
         self.tick_due = NEVER;
         self.paused_until = 0;
+        self.asks_since = (NEVER, NEVER);
         self.reads.clear();
         self.asked.clear();
         self.calls.clear();

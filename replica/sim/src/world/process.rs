@@ -200,9 +200,13 @@ impl<M: Machine> World<M> {
         }
     }
 
+    /// Whether more memories are gone than may be.
+    pub(super) fn majority_is_lost(&self) -> bool {
+        self.nodes.iter().filter(|node| node.forgetful).count() > self.tolerated()
+    }
+
     fn watch_for_majority_loss(&mut self) {
-        let forgetful = self.nodes.iter().filter(|node| node.forgetful).count();
-        if forgetful > self.tolerated() && !self.majority_was_lost {
+        if self.majority_is_lost() && !self.majority_was_lost {
             self.majority_was_lost = true;
             self.coverage.fault(Fault::MajorityLoss);
         }
