@@ -85,7 +85,10 @@ impl View {
             KeyValue::live(entry)
         };
         let kv = kv.expect("every entry was written or checked by this format");
-        let prev = if watch.prev_kv { self.current_before(&kv, Revision(at.main)) } else { None };
+        // A transaction may delete a key and set it again: what was there before belongs to the deletion.
+        let creates = kind == EventKind::Put && kv.create_revision() == kv.mod_revision();
+        let wanted = watch.prev_kv && !creates;
+        let prev = if wanted { self.current_before(&kv, Revision(at.main)) } else { None };
         Event { kind, kv, prev }
     }
 

@@ -4,7 +4,9 @@ mod common;
 
 use common::Driven;
 use proptest::prelude::*;
-use vr_store::{Event, Options, Revision, Watch, WatchSet, WatcherId};
+use vr_store::{
+    Command, DeleteRange, Event, Options, Put, Revision, Span, Txn, TxnOp, Watch, WatchSet, WatcherId,
+};
 
 fn watch(key: &str, end: &str) -> Watch {
     Watch { key: key.as_bytes().into(), end: end.as_bytes().into(), ..Watch::default() }
@@ -89,6 +91,27 @@ fn a_parked_watcher_misses_nothing() {
     driven.put("after", "");
     assert_eq!(told(&mut set, &driven.events()), [(id.0, vec![0])]);
     assert!(!set.park(WatcherId(99)) && !set.resume(WatcherId(99), Revision(1)));
+}
+
+/// etcd lets a range without an end delete a key that the same transaction sets. What was there before is told with the
+/// deletion, and whoever reads it up later is told the same.
+#[test]
+fn a_key_deleted_and_set_at_once_is_new() {
+    let mut driven = Driven::new(Options::default());
+    driven.put("k", "old");
+    let _ = driven.events();
+    let from_here_on = Span { key: b"b", end: b"\0" };
+    let success = vec![
+        TxnOp::DeleteRange(DeleteRange { span: from_here_on, prev_kv: false }),
+        TxnOp::Put(Put { key: b"k", value: b"new", ..Put::default() }),
+    ];
+    driven.run(&Command::Txn(Txn { success, ..Txn::default() })).expect("etcd takes it");
+    let live = driven.events();
+    let prev: Vec<_> = live.iter().map(|event| event.prev.as_ref().map(|kv| kv.value().to_vec())).collect();
+    assert_eq!(prev, [Some(b"old".to_vec()), None]);
+    let all = Watch { prev_kv: true, ..watch("a", "\0") };
+    let read = driven.store.view().history_since(&all, Revision(3), 9).expect("nothing is compacted");
+    assert_eq!(read.events, live);
 }
 
 const KEYS: &[&str] = &["a", "ab", "b", "ba", "c", "d"];
