@@ -4,10 +4,13 @@
 //! the first. It says nothing of what no manifest refers to, and nothing of what another tier could help out with:
 //! that is [`crate::restore::load`].
 
-use crate::format::{Head, Index, Manifest, Named, Names, Pack, PackEntry, Segment, hex};
-use crate::restore::{Source, missing_pages, open_frame, reach};
+mod pack;
+
+use crate::format::{Head, Index, Manifest, Named, Names, PackEntry, Segment, hex};
+use crate::restore::{Source, missing_pages, reach};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
+use pack::{PackFound, look_into};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
@@ -22,15 +25,42 @@ const FETCH: usize = 4;
 pub enum Depth {
     /// HEAD, the manifests, and the log that leads on from them.
     Manifests,
+    /// Every index, and every frame of some packs.
+    Sample(Sample),
     /// Every index, and every frame of every pack.
     Frames,
     /// The state is built and its root compared; this takes as much memory as the state.
     Root,
 }
 
+/// Some packs of a checkpoint, at least one: a little now and a little the next time costs less than all at once.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Sample {
+    /// So many of a hundred.
+    pub percent: u8,
+    /// Which ones; the same seed chooses the same.
+    pub seed: u64,
+}
+
+impl Sample {
+    fn of(self, packs: &[Named]) -> Vec<Named> {
+        let rank = |pack: &Named| {
+            let hash =
+                blake3::Hasher::new().update(&self.seed.to_le_bytes()).update(pack.key.as_bytes()).finalize();
+            *hash.as_bytes()
+        };
+        let mut chosen = packs.to_vec();
+        chosen.sort_by_cached_key(rank);
+        chosen.truncate((packs.len() * usize::from(self.percent)).div_ceil(100).max(1));
+        chosen
+    }
+}
+
 /// Which checkpoints; by default all that are retained.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Only {
+    /// The newest of them.
+    pub newest: bool,
     /// Those of this generation.
     pub generation: Option<u64>,
     /// The one cut at this op.
@@ -133,6 +163,9 @@ pub async fn verify(source: &Source, lineage: &str, only: Only, depth: Depth) ->
     for retained in head.retained.iter().rev() {
         let names = Names::of(&retained.manifest);
         let generation = names.map_or(0, |names| names.generation);
+        if only.newest && !report.checkpoints.is_empty() {
+            break;
+        }
         let chosen = only.op.is_none_or(|op| op == retained.op)
             && only.generation.is_none_or(|wanted| wanted == generation);
         if !chosen {
@@ -143,7 +176,7 @@ pub async fn verify(source: &Source, lineage: &str, only: Only, depth: Depth) ->
         let mut reaches_op = retained.op;
         if let Some(manifest) = &manifest {
             reaches_op = check.log(&mut segments, manifest).await;
-            if depth >= Depth::Frames {
+            if depth > Depth::Manifests {
                 check.frames(manifest, depth).await;
             }
         }
@@ -307,7 +340,11 @@ impl Check<'_> {
         }
         let whole_indexes = self.problems.len() == before;
         let keep = depth >= Depth::Root;
-        let fetches = manifest.packs.iter().map(|named| {
+        let packs = match depth {
+            Depth::Sample(sample) => sample.of(&manifest.packs),
+            _ => manifest.packs.clone(),
+        };
+        let fetches = packs.iter().map(|named| {
             let store = &self.source.store;
             let expected = places.remove(&named.key);
             async move {
@@ -387,59 +424,4 @@ fn segment_problem(key: &str, bytes: &Bytes, manifest: &Manifest, range: (u64, u
     let right =
         lineage == manifest.lineage && segment.generation == manifest.generation && ops == Some(range);
     (!right).then(|| "it is of another lineage or generation, or of other ops, than its name says".to_owned())
-}
-
-/// What stands in one pack.
-struct PackFound {
-    read: Read,
-    problems: Vec<Problem>,
-    pages: Vec<([u8; 32], VerifiedPage)>,
-}
-
-impl PackFound {
-    fn absent(key: &str, reason: String) -> PackFound {
-        PackFound { read: Read::default(), problems: vec![problem(key, None, reason)], pages: Vec::new() }
-    }
-}
-
-/// Reads a pack frame by frame. A frame is looked for where the index says and where the pack itself says; where these
-/// differ that is a problem too, since restores use one and writers the other.
-fn look_into(
-    named: &Named,
-    bytes: &Bytes,
-    indexed: Option<&[PackEntry]>,
-    whole_indexes: bool,
-    keep: bool,
-) -> PackFound {
-    let read = Read { objects: 1, bytes: bytes.len() as u64, ..Read::default() };
-    let mut found = PackFound { read, problems: Vec::new(), pages: Vec::new() };
-    let key = &named.key;
-    if named.bytes != bytes.len() as u64 {
-        let reason = format!("it has {} bytes instead of {}", bytes.len(), named.bytes);
-        found.problems.push(problem(key, None, reason));
-    }
-    let pack = match Pack::parse(key, bytes) {
-        Ok(pack) => pack,
-        Err(error) => {
-            found.problems.push(problem(key, None, error.to_string()));
-            return found;
-        }
-    };
-    if indexed.is_some_and(|indexed| indexed != pack.entries) || (indexed.is_none() && whole_indexes) {
-        let reason = "its own places of frames are not those that an index of the checkpoint gives";
-        found.problems.push(problem(key, None, reason));
-    }
-    for entry in &pack.entries {
-        let id = &entry.header.id;
-        match open_frame(key, id, pack.frame(entry)) {
-            Ok(page) => {
-                found.read.frames += 1;
-                if keep {
-                    found.pages.push((*id, page));
-                }
-            }
-            Err(reason) => found.problems.push(problem(key, Some(id), reason)),
-        }
-    }
-    found
 }

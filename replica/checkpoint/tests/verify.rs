@@ -5,7 +5,7 @@ use std::sync::Arc;
 use vr_checkpoint::format::{LogEntry, Manifest};
 use vr_checkpoint::restore::{self, Source, TierKind};
 use vr_checkpoint::store::{MemStore, ObjectStore};
-use vr_checkpoint::verify::{Depth, Only, Report, verify};
+use vr_checkpoint::verify::{Depth, Only, Report, Sample, verify};
 use vr_checkpoint::writer::{Cut, Identity, Lineage, Writer};
 use vr_tree::Tree;
 
@@ -78,9 +78,10 @@ async fn a_whole_tier_is_found_whole_and_all_of_it_was_read() {
         assert!(report.checkpoints[0].read.bytes >= bytes);
         bytes = report.checkpoints[0].read.bytes;
     }
-    let only = report(&store, Only { op: Some(5), generation: Some(1) }, Depth::Root).await;
+    let only =
+        report(&store, Only { op: Some(5), generation: Some(1), ..Only::default() }, Depth::Root).await;
     assert_eq!((only.ok(), only.checkpoints.len()), (true, 1));
-    let none = report(&store, Only { op: Some(4), generation: None }, Depth::Root).await;
+    let none = report(&store, Only { op: Some(4), ..Only::default() }, Depth::Root).await;
     assert!(!none.ok() && none.problems[0].reason.contains("cut at op 4"), "{none:?}");
     let json = serde_json::to_value(&only).expect("serialises");
     assert_eq!(json["checkpoints"][0]["reachesOp"], 9);
@@ -92,7 +93,7 @@ async fn a_flipped_bit_is_found_in_its_frame_and_only_from_that_depth_on() {
     let pack = of_the_first_checkpoint(&store, "data/").await;
     assert!(store.corrupt(&pack, 5_000));
     assert!(report(&store, Only::default(), Depth::Manifests).await.ok(), "no pack was read");
-    let report = report(&store, Only { op: Some(1), generation: None }, Depth::Frames).await;
+    let report = report(&store, Only { op: Some(1), ..Only::default() }, Depth::Frames).await;
     let [problem] = &report.checkpoints[0].problems[..] else { panic!("{report:?}") };
     assert_eq!((problem.object.as_str(), problem.frame.as_ref().map(String::len)), (&*pack, Some(64)));
     assert!(problem.reason.contains("its checksum is wrong"), "{problem:?}");
@@ -100,8 +101,32 @@ async fn a_flipped_bit_is_found_in_its_frame_and_only_from_that_depth_on() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
+async fn samples_together_read_everything_and_find_what_is_damaged() {
+    let store = filled().await;
+    let newest = Only { newest: true, ..Only::default() };
+    let whole = report(&store, newest, Depth::Frames).await;
+    assert_eq!((whole.checkpoints.len(), whole.checkpoints[0].op), (1, 5));
+    let pack = of_the_first_checkpoint(&store, "data/").await;
+    assert!(store.corrupt(&pack, 5_000));
+    let mut found = [0; 2];
+    for seed in 0..40 {
+        let report = report(&store, newest, Depth::Sample(Sample { percent: 1, seed })).await;
+        let read = report.checkpoints[0].read;
+        assert!(
+            read.frames > 0 && read.bytes < whole.checkpoints[0].read.bytes,
+            "one pack of several: {read:?}"
+        );
+        assert!(report.checkpoints[0].problems.iter().all(|p| p.object == pack));
+        found[usize::from(report.ok())] += 1;
+    }
+    assert!(found.iter().all(|count| *count > 0), "sometimes that pack, sometimes another: {found:?}");
+    let all = report(&store, newest, Depth::Sample(Sample { percent: 100, seed: 0 })).await;
+    assert!(!all.ok());
+}
+
+#[tokio::test(flavor = "multi_thread")]
 async fn what_is_missing_cut_or_newer_is_named() {
-    let all = Only { op: Some(1), generation: None };
+    let all = Only { op: Some(1), ..Only::default() };
     for (prefix, says) in [("tree/", "it is missing"), ("data/", "it is missing"), ("idx/", "it is missing")]
     {
         let store = filled().await;

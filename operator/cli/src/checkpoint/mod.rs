@@ -1,0 +1,234 @@
+//! `vr checkpoint`: what stands on a tier, read directly, with no cluster alive.
+//!
+//! Reads only. A location is a directory or an `s3://bucket/prefix`, either the root below which lineages stand or one
+//! lineage's own.
+
+mod export;
+mod place;
+mod verify;
+
+use std::path::PathBuf;
+
+use anyhow::{Context, bail};
+use clap::{Args, Subcommand};
+use serde::Serialize;
+use vr_checkpoint::format::{Head, Manifest};
+use vr_checkpoint::restore::{self, Candidate, Inventory, Source};
+
+pub use self::place::Location;
+use self::place::Place;
+use crate::output::{self, Format};
+use crate::units::show_bytes;
+
+/// Reads checkpoints of a tier directly, with no cluster alive
+#[derive(Debug, Args)]
+pub struct Checkpoint {
+    #[command(subcommand)]
+    what: What,
+}
+
+#[derive(Debug, Subcommand)]
+enum What {
+    /// Lists the lineages there and the checkpoints that each retains, newest first
+    Ls {
+        #[command(flatten)]
+        place: Place,
+        /// How to print them
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Shows HEAD and a checkpoint's manifest
+    Show {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        choice: Choice,
+        /// How to print them
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Reads checkpoints and names every object and frame that is damaged
+    ///
+    /// It looks at one tier alone: what another tier could help out with is damage all the same. Exit status 1 if
+    /// anything is damaged.
+    Verify {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        extent: verify::Extent,
+        /// How to print the findings
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Gets the keys and values out: a checkpoint and the log above it, as JSON Lines
+    ///
+    /// One line for each key, {"key": …, "value": …}, which `vr drill --input` reads as well. What is not UTF-8 is
+    /// written as {"base64": …} instead of a string.
+    Restore {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        choice: Choice,
+        /// The file to write; it must not exist
+        #[arg(long, value_name = "FILE")]
+        to: PathBuf,
+    },
+}
+
+#[derive(Debug, Args)]
+struct Choice {
+    /// The checkpoint at this op [default: the newest]
+    #[arg(long, value_name = "OP")]
+    op: Option<u64>,
+}
+
+/// One lineage and what stands there of it.
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Listing {
+    lineage: String,
+    generation: Option<u64>,
+    problem: Option<String>,
+    checkpoints: Vec<Candidate>,
+}
+
+#[derive(Debug, Serialize)]
+#[serde(rename_all = "camelCase")]
+struct Shown {
+    head: Head,
+    manifest: Manifest,
+}
+
+impl Checkpoint {
+    /// Carries it out.
+    ///
+    /// # Errors
+    /// When the location cannot be read, or what was asked for is not there or damaged.
+    pub fn run(self) -> anyhow::Result<()> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
+        runtime.block_on(async {
+            match self.what {
+                What::Ls { place, output } => list(&place, output).await,
+                What::Show { place, choice, output } => show(&place, &choice, output).await,
+                What::Restore { place, choice, to } => export::export(&place, &choice, &to).await,
+                What::Verify { place, extent, output } => verify::run(&place, &extent, output).await,
+            }
+        })
+    }
+}
+
+async fn inventory(place: &Place) -> anyhow::Result<(Source, Inventory)> {
+    let (source, lineage) = place.one().await?;
+    let inventory = restore::inventory(std::slice::from_ref(&source), &lineage.to_string()).await;
+    Ok((source, inventory))
+}
+
+async fn list(place: &Place, format: Format) -> anyhow::Result<()> {
+    let mut listings = Vec::new();
+    for lineage in place.lineages().await? {
+        let inventory = restore::inventory(&[place.source(lineage).await], &lineage.to_string()).await;
+        let finding = inventory.findings.into_iter().next();
+        listings.push(Listing {
+            lineage: lineage.to_string(),
+            generation: finding.as_ref().and_then(|finding| finding.generation),
+            problem: finding.and_then(|finding| finding.problem),
+            checkpoints: inventory.candidates,
+        });
+    }
+    if format == Format::Json {
+        return output::json(&listings);
+    }
+    let mut table = output::table(["LINEAGE", "GENERATION", "OP", "REACHES OP", "TIME", "STATE", "ROOT"]);
+    for listing in &listings {
+        if let Some(problem) = &listing.problem {
+            eprintln!("warning: lineage {}: {problem}", listing.lineage);
+        }
+        for checkpoint in &listing.checkpoints {
+            table.add_row([
+                listing.lineage.clone(),
+                checkpoint.generation.to_string(),
+                checkpoint.checkpoint_op.to_string(),
+                checkpoint.reachable_op.to_string(),
+                output::time(checkpoint.time_micros),
+                show_bytes(checkpoint.bytes),
+                short(&checkpoint.root),
+            ]);
+        }
+    }
+    output::text(output::trimmed(&table))
+}
+
+async fn show(place: &Place, choice: &Choice, format: Format) -> anyhow::Result<()> {
+    let (source, inventory) = inventory(place).await?;
+    let candidate = choice.candidate(&inventory)?;
+    let gone = || format!("{} is gone from {}", candidate.manifest, source.store.describe());
+    let bytes = source.store.get(&candidate.manifest).await?.with_context(gone)?;
+    let manifest = Manifest::parse(&candidate.manifest, &bytes)?;
+    let (bytes, _) = source.store.head().await?.context("HEAD has just gone")?;
+    let head = Head::parse("HEAD", &bytes)?;
+    if format == Format::Json {
+        return output::json(&Shown { head, manifest });
+    }
+    let mut table = output::table(["", ""]);
+    let packs: u64 = manifest.packs.iter().map(|pack| pack.bytes).sum();
+    for (name, value) in [
+        ("lineage", manifest.lineage.clone()),
+        ("generation", format!("{} (HEAD: {}, {:?})", manifest.generation, head.generation, head.state)),
+        (
+            "began from",
+            head.parent.as_ref().map_or_else(
+                || "nothing: the first".to_owned(),
+                |parent| {
+                    format!(
+                        "generation {}, op {}, root {}",
+                        parent.generation,
+                        parent.op,
+                        short(&parent.root)
+                    )
+                },
+            ),
+        ),
+        ("manifest", candidate.manifest.clone()),
+        ("op", format!("{} (view {}, epoch {})", manifest.op, manifest.view, manifest.epoch)),
+        ("log reaches op", candidate.reachable_op.to_string()),
+        ("time", output::time(manifest.time_micros)),
+        ("written", format!("{} by replica {}", output::time(manifest.written_micros), manifest.writer)),
+        ("revision", format!("{}, reserved up to {}", manifest.revision, manifest.reserved_revision)),
+        ("root", manifest.state.root.clone()),
+        (
+            "state",
+            format!(
+                "{} entries, {} pages, {}",
+                manifest.state.entries,
+                manifest.state.pages,
+                show_bytes(manifest.state.bytes)
+            ),
+        ),
+        ("packs", format!("{}, {}", manifest.packs.len(), show_bytes(packs))),
+        ("retained", format!("{} checkpoints", head.retained.len())),
+    ] {
+        table.add_row([name.to_owned(), value]);
+    }
+    output::text(output::trimmed(&table))
+}
+
+impl Choice {
+    fn candidate<'a>(&self, inventory: &'a Inventory) -> anyhow::Result<&'a Candidate> {
+        let wanted = |candidate: &&Candidate| self.op.is_none_or(|op| candidate.checkpoint_op == op);
+        if let Some(candidate) = inventory.candidates.iter().find(wanted) {
+            return Ok(candidate);
+        }
+        let problem = inventory.findings.iter().find_map(|finding| finding.problem.as_deref());
+        match (self.op, problem) {
+            (Some(op), _) => {
+                bail!("no checkpoint at op {op} is retained there; vr checkpoint ls shows what is")
+            }
+            (None, Some(problem)) => bail!("no checkpoint there: {problem}"),
+            (None, None) => bail!("no checkpoint there"),
+        }
+    }
+}
+
+fn short(root: &str) -> String {
+    root.chars().take(16).collect()
+}

@@ -1,0 +1,62 @@
+//! One pack, frame by frame: what of it is whole, and everything that is not.
+
+use super::{Problem, Read, problem};
+use crate::format::{Named, Pack, PackEntry};
+use crate::restore::open_frame;
+use bytes::Bytes;
+use vr_tree::VerifiedPage;
+
+/// What stands in one pack.
+pub(super) struct PackFound {
+    pub(super) read: Read,
+    pub(super) problems: Vec<Problem>,
+    pub(super) pages: Vec<([u8; 32], VerifiedPage)>,
+}
+
+impl PackFound {
+    pub(super) fn absent(key: &str, reason: String) -> PackFound {
+        PackFound { read: Read::default(), problems: vec![problem(key, None, reason)], pages: Vec::new() }
+    }
+}
+
+/// Reads a pack frame by frame. A frame is looked for where the index says and where the pack itself says; where these
+/// differ that is a problem too, since restores use one and writers the other.
+pub(super) fn look_into(
+    named: &Named,
+    bytes: &Bytes,
+    indexed: Option<&[PackEntry]>,
+    whole_indexes: bool,
+    keep: bool,
+) -> PackFound {
+    let read = Read { objects: 1, bytes: bytes.len() as u64, ..Read::default() };
+    let mut found = PackFound { read, problems: Vec::new(), pages: Vec::new() };
+    let key = &named.key;
+    if named.bytes != bytes.len() as u64 {
+        let reason = format!("it has {} bytes instead of {}", bytes.len(), named.bytes);
+        found.problems.push(problem(key, None, reason));
+    }
+    let pack = match Pack::parse(key, bytes) {
+        Ok(pack) => pack,
+        Err(error) => {
+            found.problems.push(problem(key, None, error.to_string()));
+            return found;
+        }
+    };
+    if indexed.is_some_and(|indexed| indexed != pack.entries) || (indexed.is_none() && whole_indexes) {
+        let reason = "its own places of frames are not those that an index of the checkpoint gives";
+        found.problems.push(problem(key, None, reason));
+    }
+    for entry in &pack.entries {
+        let id = &entry.header.id;
+        match open_frame(key, id, pack.frame(entry)) {
+            Ok(page) => {
+                found.read.frames += 1;
+                if keep {
+                    found.pages.push((*id, page));
+                }
+            }
+            Err(reason) => found.problems.push(problem(key, Some(id), reason)),
+        }
+    }
+    found
+}
