@@ -45,6 +45,17 @@ fn everything_is_lost_and_comes_back() {
 }
 
 #[test]
+fn where_the_disks_stay_the_freshest_tier_wins_and_every_replica_has_loaded_it() {
+    let (status, report) = drill(&["--scenario", "lose-all-memory"]);
+    assert_eq!((status, &report["result"]), (Some(0), &Value::from("Passed")));
+    assert_ne!(report["restoredFrom"]["tier"], "objectStore");
+    assert_eq!(report["restoredFrom"]["root"], report["expectedRoot"]);
+    let checks = report["checks"].as_array().expect("a list");
+    let root = checks.iter().find(|check| check["name"] == "rootIsManifests").expect("checked");
+    assert!(root["detail"].as_str().expect("words").contains("by all 3 replicas"), "{root}");
+}
+
+#[test]
 fn a_drill_fails_when_what_the_restore_needs_is_gone() {
     let (status, report) = drill(&["--sabotage", "missing-pack"]);
     assert_eq!((status, &report["result"]), (Some(1), &Value::from("Failed")));

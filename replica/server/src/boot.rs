@@ -11,6 +11,7 @@ use crate::config::{Config, DiskTier, Initial, ObjectStoreTier, Restore};
 use crate::marker::{self, Marker};
 use crate::node::{CutHeader, Node, Tiering};
 use crate::serve::End;
+use crate::status::RestoredFrom;
 use crate::{members, node, vote};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
@@ -42,6 +43,8 @@ pub struct Booted {
     pub incarnation: Incarnation,
     /// Roots of cuts, as they are computed.
     pub roots: mpsc::UnboundedReceiver<(Op, Digest)>,
+    /// What was loaded, if a generation begins here from what an older one left.
+    pub restored_from: Option<RestoredFrom>,
 }
 
 /// What kind of start it is.
@@ -89,6 +92,7 @@ pub async fn boot(config: &Config) -> anyhow::Result<Booted> {
         Past::Joins => Incarnation(lowest.max(wall_micros())),
         _ => Incarnation(before.map_or(0, |vote| vote.incarnation.0).max(lowest) + 1),
     };
+    let mut restored_from = None;
     let (start, kind) = match past {
         Past::Begins => {
             tracing::info!(lineage = %config.lineage, "the lineage begins here");
@@ -97,7 +101,11 @@ pub async fn boot(config: &Config) -> anyhow::Result<Booted> {
         Past::Joins => (Start::Joining { state: Store::new(options(config)) }, "joining"),
         Past::Remembers(marker, tail) => (remembered(config, &marker, tail).await?, "clean stop"),
         Past::Amnesiac => (Start::Amnesiac { state: base(config).await }, "without memory"),
-        Past::Restored(ref restore) => (restored(config, restore).await?, "restored"),
+        Past::Restored(ref restore) => {
+            let (start, from) = restored(config, restore).await?;
+            restored_from = Some(from);
+            (start, "restored")
+        }
     };
     // In a new generation nobody has promised anything yet.
     let ballot = match (&start, before) {
@@ -129,7 +137,8 @@ pub async fn boot(config: &Config) -> anyhow::Result<Booted> {
     let known = members::read(&disks, config.lineage, config.generation);
     let configuration = known.unwrap_or_else(|| told(config));
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
-    Ok(Booted { boot: Boot { id: config.id, vote, configuration, start, seed }, tiering, incarnation, roots })
+    let boot = Boot { id: config.id, vote, configuration, start, seed };
+    Ok(Booted { boot, tiering, incarnation, roots, restored_from })
 }
 
 fn wall_micros() -> u64 {
@@ -276,7 +285,7 @@ async fn base(config: &Config) -> Store {
 }
 
 /// The recovery point that this generation begins from, replayed to its end.
-async fn restored(config: &Config, plan: &Restore) -> anyhow::Result<Start<Store>> {
+async fn restored(config: &Config, plan: &Restore) -> anyhow::Result<(Start<Store>, RestoredFrom)> {
     let mut sources = own_disks(config);
     for path in &plan.sources {
         sources.push(disk_source(&path.display().to_string(), TierKind::Volume, path, config));
@@ -302,7 +311,7 @@ async fn restored(config: &Config, plan: &Restore) -> anyhow::Result<Start<Store
                     repaired = loaded.repaired_pages,
                     "checkpoint loaded"
                 );
-                return replayed(config, plan, loaded);
+                return replayed(config, plan, candidate, loaded);
             }
             Err(error) => problems.push(error.to_string()),
         }
@@ -316,7 +325,14 @@ async fn restored(config: &Config, plan: &Restore) -> anyhow::Result<Start<Store
     )
 }
 
-fn replayed(config: &Config, plan: &Restore, loaded: Loaded) -> anyhow::Result<Start<Store>> {
+fn replayed(
+    config: &Config,
+    plan: &Restore,
+    candidate: &restore::Candidate,
+    loaded: Loaded,
+) -> anyhow::Result<(Start<Store>, RestoredFrom)> {
+    // Of what is in memory now, not what the plan or a manifest calls it.
+    let root = vr_checkpoint::format::hex(&loaded.snapshot.root());
     let mut state = Store::from_snapshot(loaded.snapshot, options(config))?;
     let entries: Vec<Entry> =
         loaded.entries.iter().map(|e| Entry::decode(&e.bytes)).collect::<Result<_, _>>()?;
@@ -331,7 +347,15 @@ fn replayed(config: &Config, plan: &Restore, loaded: Loaded) -> anyhow::Result<S
     let core = CoreState { configuration: Configuration::default(), highest_id: ReplicaId(0), ..end.core };
     state.cut(end.op, &core.encode());
     tracing::info!(op = %end.op, replayed = end.entries, revision = %state.revision(), "restored");
-    Ok(complete(state, Vec::new(), end.op, Ballot::default()))
+    let from = RestoredFrom {
+        tier: node::tier_name(candidate.tier).to_owned(),
+        lineage: config.lineage.to_string(),
+        generation: candidate.generation,
+        checkpoint: candidate.checkpoint_op,
+        op: end.op.0,
+        root,
+    };
+    Ok((complete(state, Vec::new(), end.op, Ballot::default()), from))
 }
 
 /// Where a lineage stands on a disk.

@@ -68,7 +68,7 @@ async fn serve(config: Config) -> anyhow::Result<End> {
         None => None,
     };
 
-    let Booted { boot, tiering, incarnation, roots } = tokio::select! {
+    let Booted { boot, tiering, incarnation, roots, restored_from } = tokio::select! {
         booted = boot::boot(&config) => booted?,
         _ = terminate.recv() => return Ok(End::WithoutMemory),
         _ = interrupt.recv() => return Ok(End::WithoutMemory),
@@ -89,6 +89,7 @@ async fn serve(config: Config) -> anyhow::Result<End> {
         promises,
         tls: tls.clone(),
         started,
+        restored_from,
     });
     let (bell, halted, asked) = (node.turn_bell(), node.halted(), node.stop_bell());
     node::install(node);

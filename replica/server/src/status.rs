@@ -41,8 +41,29 @@ pub struct Report {
     pub halted: Option<String>,
     /// What a person should do next, if anything.
     pub remedy: Option<String>,
+    /// What this start of it loaded to begin a restored generation; nothing if it did not.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub restored_from: Option<RestoredFrom>,
     /// The chain.
     pub tiers: Vec<TierReport>,
+}
+
+/// What a replica has loaded: computed from what is in its memory, not read from what a tier says of itself.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct RestoredFrom {
+    /// nvme, volume or objectStore.
+    pub tier: String,
+    /// The database.
+    pub lineage: String,
+    /// The generation that wrote it.
+    pub generation: u64,
+    /// Op of the checkpoint.
+    pub checkpoint: u64,
+    /// The op that the log on top of it led to.
+    pub op: u64,
+    /// Root of the checkpoint's state, hexadecimal.
+    pub root: String,
 }
 
 /// One tier of it.
@@ -99,6 +120,7 @@ pub fn report(node: &Node) -> Report {
             "a majority lost its memory: restore the cluster from the freshest recovery point of any tier"
                 .to_owned()
         }),
+        restored_from: node.restored_from.clone(),
         tiers: node.tiering().status(),
     }
 }

@@ -6,12 +6,13 @@
 use std::fmt;
 use std::path::PathBuf;
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use uuid::Uuid;
-use vr_checkpoint::format::{Head, Parent};
-use vr_checkpoint::restore::{self, Candidate, Inventory, Source, TierKind};
+use vr_checkpoint::format::Parent;
+use vr_checkpoint::restore::{self, Candidate, Inventory, Source};
 use vr_checkpoint::store::StoreError;
 use vr_replica::config::RawRestore;
+use vr_replica::node::tier_name;
 
 use super::cluster::Cluster;
 use super::tiers::{self, Access};
@@ -149,28 +150,6 @@ fn directories(cluster: &Cluster, best: &Candidate) -> Result<Vec<PathBuf>, Stor
     disks.retain(|(directory, _)| directory.exists());
     disks.sort_by_key(|(_, source)| source.name != best.source);
     Ok(disks.into_iter().map(|(directory, _)| directory).collect())
-}
-
-/// What the newest generation says of its own beginning, in the object store, where all agree.
-///
-/// # Errors
-/// When the object store cannot be read, or its generation is the first.
-pub async fn begun_from(cluster: &Cluster) -> anyhow::Result<Parent> {
-    let source = tiers::object_store(cluster.description()).await;
-    let place = source.store.describe();
-    let (bytes, _) = source.store.head().await?.with_context(|| format!("{place} has no HEAD"))?;
-    let head = Head::parse("HEAD", &bytes)?;
-    head.parent.with_context(|| format!("generation {} in {place} names no parent", head.generation))
-}
-
-/// The name of a kind of tier, as `/status` and the configuration have it.
-#[must_use]
-pub fn tier_name(tier: TierKind) -> &'static str {
-    match tier {
-        TierKind::Nvme => "nvme",
-        TierKind::Volume => "volume",
-        TierKind::ObjectStore => "objectStore",
-    }
 }
 
 /// An inventory for people: every place, and of each the newest recovery point.

@@ -23,6 +23,7 @@ use crate::client::Client;
 use crate::dev::cluster::Cluster;
 use crate::dev::recovery;
 use crate::units::show_bytes;
+use vr_replica::status::RestoredFrom as Loaded;
 use vr_replica::tls::Connector;
 
 /// For everything that is waited for.
@@ -424,32 +425,51 @@ impl<'a> Rehearsal<'a> {
         self.check("noRevisionTwice", twice.is_none(), detail);
     }
 
-    /// The root that the new generation says it began from, against the manifest's.
+    /// What each replica says that it has loaded, against the recovery point that was chosen.
     async fn check_root(&mut self, plan: &recovery::Plan) {
-        let begun = match recovery::begun_from(self.cluster).await {
-            Ok(begun) => begun,
-            Err(error) => {
-                self.check("rootIsManifests", false, format!("{error:#}"));
+        let loaded = match self.loaded().await {
+            Ok(loaded) => loaded,
+            Err(reason) => {
+                self.check("rootIsManifests", false, reason);
                 return;
             }
         };
-        let same = begun.root == plan.root && begun.generation == plan.generation && begun.op == plan.op;
-        let detail = if same {
-            format!("{} at op {}", begun.root, plan.checkpoint)
-        } else {
-            format!(
-                "began from {} (generation {}, op {}), planned was {} (generation {}, op {})",
-                begun.root, begun.generation, begun.op, plan.root, plan.generation, plan.op
-            )
+        let chosen = |from: &Loaded| {
+            (&*from.lineage, from.generation, from.checkpoint, from.op, &*from.root)
+                == (&*plan.lineage, plan.generation, plan.checkpoint, plan.op, &*plan.root)
         };
-        self.report.restored_from = Some(RestoredFrom {
-            tier: plan.tier.clone(),
-            lineage: plan.lineage.clone(),
-            generation: begun.generation,
-            op: begun.op,
-            root: begun.root,
-        });
+        let other = loaded.iter().find(|(_, from)| !chosen(from));
+        let detail = match other {
+            None => format!("{} at op {}, by all {} replicas", plan.root, plan.checkpoint, loaded.len()),
+            Some((id, from)) => format!(
+                "replica {id} has loaded {} at op {} (generation {}, log to op {}); chosen was {} at op {} (generation \
+                 {}, log to op {})",
+                from.root,
+                from.checkpoint,
+                from.generation,
+                from.op,
+                plan.root,
+                plan.checkpoint,
+                plan.generation,
+                plan.op
+            ),
+        };
+        let same = other.is_none();
+        // Each replica loads from where it is nearest; the fastest says which tier won.
+        let told = other.or(loaded.iter().find(|(_, from)| from.tier == plan.tier)).or(loaded.first());
+        self.report.restored_from = told.map(|(_, from)| RestoredFrom::from(from.clone()));
         self.check("rootIsManifests", same, detail);
+    }
+
+    /// What every replica says that it has loaded.
+    async fn loaded(&self) -> Result<Vec<(u64, Loaded)>, String> {
+        let statuses = self.cluster.statuses().await;
+        let loaded = self.cluster.ids().into_iter().zip(statuses).map(|(id, status)| {
+            let status = status.ok_or_else(|| format!("replica {id} does not say what it has loaded"))?;
+            let from = status.restored_from;
+            Ok((id, from.ok_or_else(|| format!("replica {id} has loaded no recovery point"))?))
+        });
+        loaded.collect()
     }
 
     /// Every replica has the same history: the same hash over all keys and revisions.

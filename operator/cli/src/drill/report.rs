@@ -92,6 +92,13 @@ pub struct RestoredFrom {
     pub root: String,
 }
 
+impl From<vr_replica::status::RestoredFrom> for RestoredFrom {
+    fn from(loaded: vr_replica::status::RestoredFrom) -> RestoredFrom {
+        let vr_replica::status::RestoredFrom { tier, lineage, generation, checkpoint: _, op, root } = loaded;
+        RestoredFrom { tier, lineage, generation, op, root }
+    }
+}
+
 /// Revisions around the disaster.
 #[derive(Clone, Copy, Debug, Default, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]

@@ -16,13 +16,14 @@ mod tiers;
 pub use gateway::{Failure, propose, read_index};
 pub use leases::remaining;
 pub use links::{Dial, Links};
-pub use tiers::{CutHeader, Tiering, cut};
+pub use tiers::{CutHeader, Tiering, cut, tier_name};
 
 use crate::config::Config;
 use crate::control::Fence;
 use crate::etcd::{Ids, Watches};
 use crate::metrics::Counters;
 use crate::peer::{self, DriverMessage, Incoming};
+use crate::status::RestoredFrom;
 use crate::tls::{Names, Ports};
 use asks::Asks;
 use bytes::{Bytes, BytesMut};
@@ -102,6 +103,7 @@ pub struct Node {
     pub counters: Counters,
     /// The highest fencing token that came to the control ports.
     pub(crate) fence: Fence,
+    pub(crate) restored_from: Option<RestoredFrom>,
     replica: Replica<Store>,
     effects: Effects<Store>,
     gateway: Gateway,
@@ -149,15 +151,29 @@ pub struct Parts {
     pub promises: tokio::sync::mpsc::UnboundedSender<Promise>,
     /// Origin of the monotonic clock handed to `Replica::new`.
     pub started: Instant,
+    /// What this start has loaded, if it began a restored generation.
+    pub restored_from: Option<RestoredFrom>,
 }
 
 impl Node {
     /// A replica ready to be stepped; carries out the effects of its start.
     #[must_use]
     pub fn new(parts: Parts) -> Node {
-        let Parts { config, incarnation, replica, effects, tiering, links, promises, tls, started } = parts;
+        let Parts {
+            config,
+            incarnation,
+            replica,
+            effects,
+            tiering,
+            links,
+            promises,
+            tls,
+            started,
+            restored_from,
+        } = parts;
         let mut node = Node {
             fence: Fence::open(config.tiers.disks()),
+            restored_from,
             ids: Ids::new(config.lineage),
             watches: Watches::default(),
             counters: Counters::default(),

@@ -109,9 +109,9 @@ impl Tiering {
             return Ok(have.into_iter().filter(|kind| *kind != TierKind::ObjectStore).collect());
         }
         let find = |wanted: &String| {
-            let found = have.iter().copied().find(|kind| name(*kind) == wanted);
+            let found = have.iter().copied().find(|kind| tier_name(*kind) == wanted);
             found.ok_or_else(|| {
-                let names: Vec<&str> = have.iter().map(|kind| name(*kind)).collect();
+                let names: Vec<&str> = have.iter().map(|kind| tier_name(*kind)).collect();
                 format!("there is no tier {wanted:?} here, only {}", names.join(", "))
             })
         };
@@ -138,7 +138,7 @@ impl Tiering {
         let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
         let now = now.unwrap_or_default().as_secs_f64();
         let report = |(kind, status): (TierKind, vr_checkpoint::chain::TierStatus)| TierReport {
-            tier: name(kind).to_owned(),
+            tier: tier_name(kind).to_owned(),
             checkpoint_op: status.checkpoint_op,
             recovery_op: status.recovery_op,
             lag_seconds: match committed > status.recovery_op {
@@ -179,9 +179,9 @@ pub fn cut(members: &Configuration, store: &Store, header: CutHeader) -> Cut {
     }
 }
 
-/// A tier's name in reports and metrics.
+/// A kind of tier in reports, metrics and configurations.
 #[must_use]
-pub(super) fn name(kind: TierKind) -> &'static str {
+pub fn tier_name(kind: TierKind) -> &'static str {
     match kind {
         TierKind::Nvme => "nvme",
         TierKind::Volume => "volume",
