@@ -9,7 +9,7 @@ use vr_checkpoint::restore::{self, Source, TierKind};
 use vr_checkpoint::store::{
     Created, DirStore, Listed, MemStore, ObjectStore, StoreError, Swapped, Tag, Usage,
 };
-use vr_checkpoint::writer::{Cut, Identity, Lineage, WriteError, Writer};
+use vr_checkpoint::writer::{self, Beginning, Cut, Identity, Lineage, WriteError, Writer};
 use vr_tree::{Snapshot, Tree};
 
 const LINEAGE: Lineage = Lineage([7; 16]);
@@ -36,9 +36,9 @@ fn cut(op: u64) -> Cut {
     }
 }
 
-async fn writer(store: &Arc<dyn ObjectStore>, generation: u64, parent: Option<Parent>) -> Writer {
+async fn writer(store: &Arc<dyn ObjectStore>, generation: u64, beginning: Option<Beginning>) -> Writer {
     let identity = Identity { lineage: LINEAGE, generation, replica: 1 };
-    Writer::open(Arc::clone(store), identity, parent, true, 3).await.expect("opens")
+    Writer::open(Arc::clone(store), identity, beginning, true, 3).await.expect("opens")
 }
 
 fn source(name: &str, tier: TierKind, store: &Arc<dyn ObjectStore>) -> Source {
@@ -116,13 +116,93 @@ async fn a_restore_fences_the_generation_before_it() {
     let entry = LogEntry { op: 2, time_micros: 2, digest: [2; 32], bytes: Bytes::new() };
     assert!(matches!(old.ship_log(&[entry]).await, Err(WriteError::Fenced { .. })));
 
-    let mut new = writer(&store, 2, Some(parent)).await;
+    let mut new = writer(&store, 2, Some(Beginning { parent, token: "one".to_owned() })).await;
     let again = new.checkpoint(&cut(3), &tree.snapshot()).await.expect("ships");
     assert!(again.shipped_pages < 8, "frames of the old generation count as there: {again:?}");
     let sources = [source("tier", TierKind::ObjectStore, &store)];
     let inventory = restore::inventory(&sources, &LINEAGE.to_string()).await;
     assert_eq!((inventory.generation, inventory.reserved_revision), (2, 100));
     assert_eq!(inventory.candidates[0].generation, 2);
+}
+
+/// Two people restore the same lineage at the same time, from the same HEAD, on machines of their own; each reached its
+/// own disks, and one of them the object store later than the other.
+#[tokio::test(flavor = "multi_thread")]
+async fn of_two_restores_from_the_same_head_one_goes_on_and_a_third_comes_after_both() {
+    let store: Arc<dyn ObjectStore> = Arc::new(MemStore::new());
+    let mut tree = tree(1_000);
+    let first = writer(&store, 1, None).await.checkpoint(&cut(1), &tree.snapshot()).await.expect("ships");
+    let root: String = first.root.iter().map(|byte| format!("{byte:02x}")).collect();
+    let parent = Parent { generation: 1, op: 1, root };
+    let plan = |token: &str| Beginning { parent: parent.clone(), token: token.to_owned() };
+    let identity = Identity { lineage: LINEAGE, generation: 2, replica: 1 };
+    let open = |store: &Arc<dyn ObjectStore>, token: &str| {
+        Writer::open(Arc::clone(store), identity.clone(), Some(plan(token)), true, 3)
+    };
+    let ours = async |token: &str| {
+        let disk: Arc<dyn ObjectStore> = Arc::new(MemStore::new());
+        let mut writer = open(&disk, token).await.expect("a disk of its own");
+        (disk, writer.checkpoint(&cut(2), &tree.snapshot()).await.expect("ships"))
+    };
+    let (one_disk, _) = ours("one").await;
+    let (two_disk, _) = ours("two").await;
+
+    // Both take the object store over at once, and so do two replicas of the first.
+    let (one, same, two) = tokio::join!(open(&store, "one"), open(&store, "one"), open(&store, "two"));
+    let (mut one, _) = (one.expect("the first of them"), same.expect("another replica of the same restore"));
+    let says = |error: Option<WriteError>| {
+        let error = error.expect("must not go on");
+        assert!(matches!(error, WriteError::Fenced { head: 2, mine: 2, .. }), "{error}");
+        assert!(error.to_string().contains("another restore"), "{error}");
+        assert!(error.to_string().contains("begins generation 3"), "{error}");
+    };
+    says(two.err());
+    says(open(&store, "two").await.err());
+    says(writer::observe(&*store, &identity, Some(&plan("two"))).await.err());
+    assert!(writer::observe(&*store, &identity, Some(&plan("one"))).await.is_ok());
+    tree.put(b"of the first", b"restore", 3);
+    one.checkpoint(&cut(3), &tree.snapshot()).await.expect("ships");
+    let entry = |op: u64, of: &[u8]| LogEntry {
+        op,
+        time_micros: op,
+        digest: [1; 32],
+        bytes: Bytes::copy_from_slice(of),
+    };
+    one.ship_log(&[entry(4, b"one")]).await.expect("ships");
+    let mut two = open(&two_disk, "two").await.expect("its own disk");
+    two.ship_log(&[entry(3, b"two"), entry(4, b"two"), entry(5, b"two")]).await.expect("ships");
+
+    // The third restore sees all of it, and takes nothing from the second.
+    let sources = [
+        source("disk of the second", TierKind::Nvme, &two_disk),
+        source("disk of the first", TierKind::Nvme, &one_disk),
+        source("object store", TierKind::ObjectStore, &store),
+    ];
+    let inventory = restore::inventory(&sources, &LINEAGE.to_string()).await;
+    let found: Vec<_> =
+        inventory.candidates.iter().map(|c| (&*c.source, c.generation, c.reachable_op)).collect();
+    assert_eq!(found[..2], [("object store", 2, 4), ("disk of the first", 2, 2)], "{found:?}");
+    assert!(found.iter().all(|(source, ..)| *source != "disk of the second"), "{found:?}");
+    assert_eq!(inventory.generation, 2, "the third begins generation 3");
+    let problem = inventory.findings[0].problem.as_deref().expect("told");
+    assert!(problem.contains("another restore"), "{problem}");
+    let loaded = restore::load(&inventory.candidates[0], &sources, None).await.expect("loads");
+    assert_eq!(loaded.entries, [entry(4, b"one")]);
+    let error =
+        restore::load(&inventory.candidates[1], &sources, Some(5)).await.err().expect("not of this restore");
+    assert!(error.to_string().contains("the log entry 3 is on no source"), "{error}");
+
+    let third = Parent { generation: 2, op: 4, root: inventory.candidates[0].root.clone() };
+    for source in &sources {
+        restore::fence(&*source.store, &third, 3, 100, "three").await.expect("fences");
+    }
+    says_fenced(one.check_fence().await.err());
+    says_fenced(two.check_fence().await.err());
+}
+
+fn says_fenced(error: Option<WriteError>) {
+    let error = error.expect("must not go on");
+    assert!(matches!(error, WriteError::Fenced { head: 3, mine: 2, .. }), "{error}");
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -19,10 +19,10 @@ use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use vr_checkpoint::chain::{self, Chain, TierOptions};
-use vr_checkpoint::format::Parent;
+use vr_checkpoint::format::{Head, Parent};
 use vr_checkpoint::restore::{self, Loaded, Source, TierKind};
 use vr_checkpoint::store::{DirStore, ObjectStore, S3Location, S3Store};
-use vr_checkpoint::writer::Identity;
+use vr_checkpoint::writer::{Beginning, Identity};
 use vr_core::{
     Ballot, Boot, Configuration, CoreState, Digest, Entry, Epoch, Generation, Incarnation, Op, ReplicaId,
     Start, StateMachine, View, VoteRecord,
@@ -422,17 +422,33 @@ async fn chain_options(config: &Config, begins: bool) -> anyhow::Result<chain::O
             may_create: begins,
         });
     }
-    let parent = config.restore.as_ref().map(|r| Parent {
-        generation: r.from_generation.0,
-        op: r.to_op.0,
-        root: r.root.clone(),
-    });
+    let beginning = beginning(config, &tiers).await;
     let identity = Identity {
         lineage: vr_checkpoint::writer::Lineage(config.lineage.0),
         generation: config.generation.0,
         replica: config.id.0,
     };
-    Ok(chain::Options { identity, parent, tiers })
+    Ok(chain::Options { identity, beginning, tiers })
+}
+
+/// How this generation began: by the restore that is under way, or as the own disks have kept it, which no other restore
+/// can write. The object store alone proves nothing: whose generation it holds is the question.
+async fn beginning(config: &Config, tiers: &[TierOptions]) -> Option<Beginning> {
+    if let Some(restore) = &config.restore {
+        let parent =
+            Parent { generation: restore.from_generation.0, op: restore.to_op.0, root: restore.root.clone() };
+        return Some(Beginning { parent, token: restore.token.clone() });
+    }
+    for tier in tiers.iter().filter(|tier| tier.kind != TierKind::ObjectStore) {
+        let Ok(Some((bytes, _))) = tier.store.head().await else { continue };
+        let Ok(head) = Head::parse("HEAD", &bytes) else { continue };
+        if head.generation == config.generation.0
+            && let Some(parent) = head.parent
+        {
+            return Some(Beginning { parent, token: head.token });
+        }
+    }
+    None
 }
 
 /// A store that ignores conditions, or a bucket that is not there, must not be found out by the first restore. One that

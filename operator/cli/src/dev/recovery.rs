@@ -39,6 +39,8 @@ pub struct Plan {
     pub root: String,
     /// No revision above this one was handed out.
     pub reserved_revision: i64,
+    /// Tells this restore from another that plans the same at the same time.
+    pub token: String,
     /// What would have been better and could not be loaded, and why.
     pub passed_over: Vec<String>,
 }
@@ -78,6 +80,7 @@ pub async fn restore(cluster: &mut Cluster) -> anyhow::Result<Plan> {
         op,
         root: best.root.clone(),
         reserved_revision: inventory.reserved_revision,
+        token: Uuid::new_v4().to_string(),
         passed_over,
     };
     fence(&plan, &inventory, &sources).await?;
@@ -93,6 +96,7 @@ pub async fn restore(cluster: &mut Cluster) -> anyhow::Result<Plan> {
             root: plan.root.clone(),
             to_op: plan.op,
             reserved_revision: plan.reserved_revision,
+            token: plan.token.clone(),
             sources,
         });
     })?;
@@ -131,14 +135,18 @@ async fn loadable<'a>(
 /// Before anything else happens: whoever is of an older generation must find out wherever it can write.
 async fn fence(plan: &Plan, inventory: &Inventory, sources: &[Source]) -> anyhow::Result<()> {
     let parent = Parent { generation: plan.generation, op: plan.op, root: plan.root.clone() };
-    // Tells this restore from another that plans the same at the same time.
-    let token = Uuid::new_v4().to_string();
     for (source, finding) in sources.iter().zip(&inventory.findings) {
         // Without a HEAD there is nothing to fence; its replica will begin the tier anew.
         if finding.generation.is_some() {
-            restore::fence(&*source.store, &parent, plan.next_generation, plan.reserved_revision, &token)
-                .await
-                .map_err(|reason| anyhow::anyhow!("cannot fence the older generations: {reason}"))?;
+            restore::fence(
+                &*source.store,
+                &parent,
+                plan.next_generation,
+                plan.reserved_revision,
+                &plan.token,
+            )
+            .await
+            .map_err(|reason| anyhow::anyhow!("cannot fence the older generations: {reason}"))?;
         }
     }
     Ok(())
@@ -207,6 +215,7 @@ mod tests {
             op: 99,
             root: "r".to_owned(),
             reserved_revision: 7,
+            token: "t".to_owned(),
             passed_over: vec!["checkpoint at op 95: gone".to_owned()],
         };
         let expected = "passed over: checkpoint at op 95: gone\ngeneration 2 begins from generation 1 at op 99 \

@@ -8,10 +8,10 @@
 mod tail;
 mod tier;
 
-use crate::format::{LogEntry, Parent};
+use crate::format::LogEntry;
 use crate::restore::TierKind;
 use crate::store::ObjectStore;
-use crate::writer::{Cut, Frames, Identity};
+use crate::writer::{Beginning, Cut, Frames, Identity};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -49,8 +49,8 @@ pub struct TierOptions {
 pub struct Options {
     /// Who writes.
     pub identity: Identity,
-    /// Where this generation began, unless it is the first.
-    pub parent: Option<Parent>,
+    /// How this generation began, unless it is the first.
+    pub beginning: Option<Beginning>,
     /// The tiers, fastest first.
     pub tiers: Vec<TierOptions>,
 }
@@ -256,11 +256,11 @@ impl Chain {
 
 async fn run(options: Options, shared: Arc<Shared>, mut messages: mpsc::Receiver<Message>) {
     let mut tasks = Vec::new();
-    let Options { identity, parent, tiers } = options;
+    let Options { identity, beginning, tiers } = options;
     let began = Instant::now();
     for (place, tier) in tiers.into_iter().enumerate() {
         let (stop, stopped) = oneshot::channel();
-        let work = Tier::new(place, tier, identity.clone(), parent.clone(), shared.clone(), began);
+        let work = Tier::new(place, tier, identity.clone(), beginning.clone(), shared.clone(), began);
         tasks.push((stop, tokio::spawn(work.run(stopped))));
     }
     while let Some(message) = messages.recv().await {

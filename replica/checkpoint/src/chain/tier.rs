@@ -2,9 +2,8 @@
 
 use super::tail::Sealed;
 use super::{Handed, Shared, TierOptions, TierShared, lock};
-use crate::format::Parent;
 use crate::restore::TierKind;
-use crate::writer::{self, Identity, WriteError, Writer, now_micros};
+use crate::writer::{self, Beginning, Identity, WriteError, Writer, now_micros};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
 use std::time::{Duration, Instant};
@@ -22,7 +21,7 @@ pub(super) struct Tier {
     place: usize,
     options: TierOptions,
     identity: Identity,
-    parent: Option<Parent>,
+    beginning: Option<Beginning>,
     shared: Arc<Shared>,
     writer: Option<Writer>,
     /// When the chain began: what is due, is due at whole intervals from then, so that tiers meet at the same cut.
@@ -42,7 +41,7 @@ impl Tier {
         place: usize,
         options: TierOptions,
         identity: Identity,
-        parent: Option<Parent>,
+        beginning: Option<Beginning>,
         shared: Arc<Shared>,
         began: Instant,
     ) -> Tier {
@@ -50,7 +49,7 @@ impl Tier {
             place,
             options,
             identity,
-            parent,
+            beginning,
             shared,
             writer: None,
             began,
@@ -163,7 +162,11 @@ impl Tier {
         }
         self.due_observe = now + OBSERVE.1;
         // Where there is no HEAD yet, whoever writes will say so.
-        let Some(head) = writer::observe(&*self.options.store, &self.identity).await? else { return Ok(()) };
+        let Some(head) =
+            writer::observe(&*self.options.store, &self.identity, self.beginning.as_ref()).await?
+        else {
+            return Ok(());
+        };
         self.mine().reserved.store(head.reserved_revision, Ordering::Relaxed);
         self.has_begun();
         let own = writer::newest_of(&head, self.identity.generation).map_or(0, |r| r.op);
@@ -185,7 +188,7 @@ impl Tier {
         let mut writer = Writer::open(
             store.clone(),
             identity,
-            self.parent.clone(),
+            self.beginning.clone(),
             self.options.may_create,
             self.options.keep,
         )

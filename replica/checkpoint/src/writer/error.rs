@@ -8,11 +8,7 @@ use crate::store::StoreError;
 #[derive(Debug, thiserror::Error)]
 pub enum WriteError {
     /// This process belongs to the past.
-    #[error(
-        "{store}: fenced: HEAD is of generation {head}{}, this process is of generation {mine}. The lineage was restored \
-         elsewhere: stop this cluster for good",
-        if .head == .mine { " with another token" } else { "" }
-    )]
+    #[error("{store}: fenced: {}", fenced(*.head, *.mine))]
     Fenced {
         /// The tier.
         store: String,
@@ -46,4 +42,19 @@ pub enum WriteError {
         /// What is wrong with it.
         source: FormatError,
     },
+}
+
+fn fenced(head: u64, mine: u64) -> String {
+    if head == mine {
+        return format!(
+            "another restore of the lineage has begun generation {mine} here, and only one of two can go on. Stop this \
+             cluster and keep the other; if this one is to be kept, stop the other and restore once more, which begins \
+             generation {}",
+            mine + 1
+        );
+    }
+    format!(
+        "HEAD is of generation {head}, this process is of generation {mine}. The lineage was restored elsewhere: stop \
+         this cluster for good"
+    )
 }

@@ -1,7 +1,7 @@
 //! HEAD as one writer sees it: read, compared, swapped, and read back until it is known what became of it.
 
-use super::{Identity, WriteError, Writer};
-use crate::format::{FORMAT, FormatError, Head, HeadState, Index, Manifest, Named, Parent};
+use super::{Beginning, Identity, WriteError, Writer};
+use crate::format::{FORMAT, FormatError, Head, HeadState, Index, Manifest, Named};
 use crate::store::{ObjectStore, Swapped, Tag};
 use std::collections::BTreeSet;
 use ulid::Ulid;
@@ -109,13 +109,13 @@ impl Writer {
     }
 
     pub(super) fn fence(&self, found: &Head) -> Result<(), WriteError> {
-        let (head, mine) = (found.generation, self.identity.generation);
-        let same_token =
-            self.tag.0.is_empty() || self.head.generation != mine || found.token == self.head.token;
-        if head > mine || (head == mine && !same_token) {
-            return Err(WriteError::Fenced { store: self.store.describe(), head, mine });
-        }
-        Ok(())
+        let token = match &self.beginning {
+            Some(beginning) => Some(&*beginning.token),
+            // Nothing was read yet, or only what this generation did not write.
+            None if self.tag.0.is_empty() || self.head.generation != self.identity.generation => None,
+            None => Some(&*self.head.token),
+        };
+        fence(&*self.store, &self.identity, found, token)
     }
 
     pub(super) fn format(&self, source: FormatError) -> WriteError {
@@ -143,16 +143,31 @@ pub(super) fn parse(store: &dyn ObjectStore, identity: &Identity, bytes: &[u8]) 
     Ok(head)
 }
 
-pub(super) fn first_head(identity: &Identity, parent: Option<Parent>) -> Head {
+/// Whether whoever has this identity, and this token where it knows one, may go on.
+pub(super) fn fence(
+    store: &dyn ObjectStore,
+    identity: &Identity,
+    found: &Head,
+    token: Option<&str>,
+) -> Result<(), WriteError> {
+    let (head, mine) = (found.generation, identity.generation);
+    let another = head == mine && token.is_some_and(|token| token != found.token);
+    if head > mine || another {
+        return Err(WriteError::Fenced { store: store.describe(), head, mine });
+    }
+    Ok(())
+}
+
+pub(super) fn first_head(identity: &Identity, beginning: Option<&Beginning>) -> Head {
     Head {
         format: FORMAT.to_owned(),
         lineage: identity.lineage.to_string(),
         version: 1,
         nonce: Ulid::generate().to_string(),
         generation: identity.generation,
-        token: Ulid::generate().to_string(),
-        state: if parent.is_some() { HeadState::Restoring } else { HeadState::Active },
-        parent,
+        token: beginning.map_or_else(|| Ulid::generate().to_string(), |beginning| beginning.token.clone()),
+        state: if beginning.is_some() { HeadState::Restoring } else { HeadState::Active },
+        parent: beginning.map(|beginning| beginning.parent.clone()),
         owner: identity.replica,
         retained: Vec::new(),
         reserved_revision: 0,

@@ -1,5 +1,6 @@
 //! Who writes, what is written, and what that took.
 
+use crate::format::Parent;
 use std::fmt;
 
 /// Who writes.
@@ -11,6 +12,15 @@ pub struct Identity {
     pub generation: u64,
     /// The replica.
     pub replica: u64,
+}
+
+/// How a generation began, unless it is the first. Everybody who belongs to it knows the same.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Beginning {
+    /// Where.
+    pub parent: Parent,
+    /// What the restore chose at random: HEAD with another one is of another restore that took the same number.
+    pub token: String,
 }
 
 /// What a checkpoint says beside its state.

@@ -15,21 +15,21 @@ mod ship;
 
 pub use error::WriteError;
 pub use frames::Frames;
-pub use identity::{Cut, Identity, Lineage, Written};
+pub use identity::{Beginning, Cut, Identity, Lineage, Written};
 
-use crate::format::{FORMAT, Head, HeadState, LogEntry, Manifest, Names, Parent, Retained, Segment};
+use crate::format::{FORMAT, Head, HeadState, LogEntry, Manifest, Names, Retained, Segment};
 use crate::store::{Created, ObjectStore, Tag};
 use bytes::Bytes;
 use head::{ATTEMPTS, first_head};
 use known::Known;
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use ulid::Ulid;
 
 /// One tier, being written.
 pub struct Writer {
     store: Arc<dyn ObjectStore>,
     identity: Identity,
+    beginning: Option<Beginning>,
     keep: usize,
     head: Head,
     tag: Tag,
@@ -39,21 +39,22 @@ pub struct Writer {
 
 impl Writer {
     /// Opens the tier: creates FORMAT and HEAD where there is none and `may_create`, takes over a HEAD of an older
-    /// generation where `parent` says that this generation began in it, and learns what the tier has.
+    /// generation where `beginning` says how this generation began in it, and learns what the tier has.
     ///
     /// # Errors
-    /// [`WriteError::Fenced`] if HEAD is of a newer generation; otherwise what is in the way.
+    /// [`WriteError::Fenced`] if HEAD is of a newer generation, or of another restore; otherwise what is in the way.
     pub async fn open(
         store: Arc<dyn ObjectStore>,
         identity: Identity,
-        parent: Option<Parent>,
+        beginning: Option<Beginning>,
         may_create: bool,
         keep: usize,
     ) -> Result<Writer, WriteError> {
         let mut writer = Writer {
-            head: first_head(&identity, parent.clone()),
+            head: first_head(&identity, beginning.as_ref()),
             store,
             identity,
+            beginning,
             keep: keep.max(1),
             tag: Tag(String::new()),
             manifests: BTreeMap::new(),
@@ -75,7 +76,7 @@ impl Writer {
         }
         writer.reload().await?;
         if writer.head.generation < writer.identity.generation {
-            let Some(parent) = parent else {
+            let Some(Beginning { parent, token }) = writer.beginning.clone() else {
                 return Err(writer.broken(&format!(
                     "HEAD is of generation {}, this process of {}, and nothing says how that began",
                     writer.head.generation, writer.identity.generation
@@ -85,7 +86,7 @@ impl Writer {
                 .update(
                     move |head, identity| {
                         head.generation = identity.generation;
-                        head.token = Ulid::generate().to_string();
+                        head.token.clone_from(&token);
                         head.state = HeadState::Restoring;
                         head.parent = Some(parent.clone());
                     },
@@ -194,14 +195,15 @@ pub(crate) fn newest_of(head: &Head, generation: u64) -> Option<&Retained> {
 /// HEAD of a tier that another process writes; `None` where there is none yet. Only reads.
 ///
 /// # Errors
-/// [`WriteError::Fenced`] if HEAD is of a newer generation; otherwise why it cannot be read.
-pub async fn observe(store: &dyn ObjectStore, identity: &Identity) -> Result<Option<Head>, WriteError> {
+/// [`WriteError::Fenced`] if HEAD is of a newer generation, or of another restore; otherwise why it cannot be read.
+pub async fn observe(
+    store: &dyn ObjectStore,
+    identity: &Identity,
+    beginning: Option<&Beginning>,
+) -> Result<Option<Head>, WriteError> {
     let Some((bytes, _)) = store.head().await? else { return Ok(None) };
     let head = head::parse(store, identity, &bytes)?;
-    if head.generation > identity.generation {
-        let (head, mine) = (head.generation, identity.generation);
-        return Err(WriteError::Fenced { store: store.describe(), head, mine });
-    }
+    head::fence(store, identity, &head, beginning.map(|beginning| &*beginning.token))?;
     Ok(Some(head))
 }
 

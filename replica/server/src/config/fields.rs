@@ -103,6 +103,7 @@ pub const FIELDS: &[Field] = &[
     f("restore.root", "Root of that checkpoint, hexadecimal"),
     f("restore.toOp", "Replay the shipped log up to this op"),
     f("restore.reservedRevision", "No revision above this one was handed out before"),
+    f("restore.token", "Chosen at random by this restore, the same for all replicas"),
     f("restore.sources", "Directories to read beside this replica's own tiers, as YAML: [path, …]"),
 ];
 
@@ -232,7 +233,7 @@ tiers:
   volume: {path: /v, checkpointInterval: 2s, logInterval: 2s, keep: 3}
   objectStore: {endpoint: 'http://x', bucket: b, prefix: p, region: r, pathStyle: true, checkpointInterval: 3s,
     logInterval: 3s, keep: 4}
-restore: {fromGeneration: 1, checkpoint: 5, root: 00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa, toOp: 6, reservedRevision: 7, sources: [/a]}
+restore: {fromGeneration: 1, checkpoint: 5, root: 00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa, toOp: 6, reservedRevision: 7, token: t, sources: [/a]}
 ";
 
     fn run(file: &str, flags: &[&str]) -> Result<Config, String> {

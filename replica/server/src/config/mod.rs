@@ -202,6 +202,8 @@ pub struct Restore {
     pub to_op: Op,
     /// No revision above this one was handed out before.
     pub reserved_revision: i64,
+    /// Tells this restore from another that takes the same generation.
+    pub token: String,
     /// Directories to read beside this replica's own tiers, fastest first.
     pub sources: Vec<PathBuf>,
 }

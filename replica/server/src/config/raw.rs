@@ -124,6 +124,8 @@ pub struct RawRestore {
     pub to_op: u64,
     /// No revision above this one was handed out before.
     pub reserved_revision: i64,
+    /// Chosen at random by this restore, the same for all replicas.
+    pub token: String,
     /// Directories to read beside this replica's own tiers, fastest first.
     #[serde(default)]
     pub sources: Vec<PathBuf>,
@@ -331,12 +333,19 @@ fn restore(raw: RawRestore, generation: Generation) -> Result<Restore, ConfigErr
             format!("{} is below the checkpoint's op {}", raw.to_op, raw.checkpoint),
         ));
     }
+    if raw.token.is_empty() {
+        return Err(value(
+            "restore.token",
+            "is empty: it tells this restore from another that takes the same generation",
+        ));
+    }
     Ok(Restore {
         from_generation: Generation(raw.from_generation),
         checkpoint: Op(raw.checkpoint),
         root: raw.root,
         to_op: Op(raw.to_op),
         reserved_revision: raw.reserved_revision,
+        token: raw.token,
         sources: raw.sources,
     })
 }
