@@ -27,6 +27,11 @@ impl<S: StateMachine> Replica<S> {
                 let deadline = self.now.mono + self.options.view_timeout;
                 self.epochs.moving = Some(Moving { token, to, deadline, sent: None });
                 self.go_on_moving(out);
+                if self.is_primary() {
+                    // Its answer says how far it is, also where the acknowledgement of that was lost.
+                    self.lead.round += 1;
+                    self.send_commit(out);
+                }
             }
             Err(refusal) => out.push(Effect::HandedOff { token, outcome: Err(refusal) }),
         }
@@ -48,15 +53,18 @@ impl<S: StateMachine> Replica<S> {
             return Err(HandOffRefusal::Busy("another hand-off"));
         }
         let not_ready = |why: String| Err(HandOffRefusal::NotReady { id: to, why });
-        let silent = peer.heard.map(|heard| self.now.mono.saturating_sub(heard));
-        if silent.is_none_or(|silent| silent > self.options.view_timeout) {
+        // Who has only just begun to lead has had no answer yet from anybody: as a backup it heard nobody but the primary.
+        let heard = peer.heard.unwrap_or(0).max(self.lead.since);
+        if self.now.mono.saturating_sub(heard) > self.options.view_timeout {
             return not_ready("it has not been heard for a while".to_owned());
         }
         if peer.memory == Memory::Lost {
             return not_ready("it has lost its memory and not got it back yet".to_owned());
         }
-        let lag = self.commit().0.saturating_sub(peer.acked.0);
-        if lag > self.options.pipeline as u64 {
+        // Of one that has not said anything in this ballot yet it is not known: it will be asked.
+        let has = peer.acked.max(peer.held);
+        let lag = self.commit().0.saturating_sub(has.0);
+        if has > Op(0) && lag > self.options.pipeline as u64 {
             return not_ready(format!("it lacks {lag} entries"));
         }
         Ok(())
@@ -65,8 +73,9 @@ impl<S: StateMachine> Replica<S> {
     /// Nothing new is proposed meanwhile; once the target has everything, all go.
     pub(super) fn go_on_moving(&mut self, out: &mut Effects<S>) {
         let Some(moving) = self.epochs.moving.filter(|moving| moving.sent.is_none()) else { return };
-        let acked = self.peers.iter().find(|peer| peer.id == moving.to).map(|peer| peer.acked);
-        if acked.is_some_and(|acked| acked >= self.log.op()) && self.is_primary() {
+        // That it says so is enough: which log the next view has is decided by votes, and they name digests.
+        let has = self.peers.iter().find(|peer| peer.id == moving.to).map(|peer| peer.acked.max(peer.held));
+        if has.is_some_and(|has| has >= self.log.op()) && self.is_primary() {
             let next = Ballot { view: View(self.ballot.view.0 + 1), ..self.ballot };
             let target = self.configuration.next_led_by(next, |id| id == moving.to);
             self.epochs.moving = Some(Moving { sent: Some(target), ..moving });
@@ -74,7 +83,7 @@ impl<S: StateMachine> Replica<S> {
             self.enter_view(target, true, out);
         } else if self.now.mono >= moving.deadline || !self.is_primary() {
             self.epochs.moving = None;
-            let why = "it did not acknowledge the end of the log in time".to_owned();
+            let why = "it did not say in time that it has the end of the log".to_owned();
             let outcome = Err(HandOffRefusal::NotReady { id: moving.to, why });
             out.push(Effect::HandedOff { token: moving.token, outcome });
         }

@@ -34,6 +34,8 @@ pub(super) struct Lead {
     /// of this replica can be taken for one to this.
     pub(super) round: u64,
     pub(super) commit_sent: Op,
+    /// When it began to lead.
+    pub(super) since: u64,
     pub(super) heartbeat_at: u64,
     pub(super) cut_wanted: bool,
     cut_proposed: Op,
@@ -49,6 +51,7 @@ impl Lead {
             serves_from: Op(0),
             round: incarnation.0 << 32,
             commit_sent: Op(0),
+            since: 0,
             heartbeat_at: 0,
             cut_wanted: false,
             cut_proposed: Op(0),
@@ -78,6 +81,7 @@ impl<S: StateMachine> Replica<S> {
         self.lose_the_lead();
         self.lead.commit_sent = self.commit();
         self.lead.cut_proposed = Op(0);
+        self.lead.since = self.now.mono;
         self.lead.heartbeat_at = self.now.mono;
         self.peers.iter_mut().for_each(super::peer::Peer::forget_acknowledgements);
         let mut op = self.commit().next();

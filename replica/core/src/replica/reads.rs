@@ -164,6 +164,7 @@ impl<S: StateMachine> Replica<S> {
             self.confirm_rounds(out);
         }
         self.go_on_proposing(out);
+        self.go_on_moving(out);
     }
 
     fn confirm_rounds(&mut self, out: &mut Effects<S>) {

@@ -437,11 +437,29 @@ fn a_hand_off_is_refused_with_the_reason() {
     world.commit(1, "b");
     assert_eq!(world.leader(), Some(0));
     // One that lives, but does not have the end of the log in time: the primary goes on.
-    world.hold = |from, _, m| from == 1 && matches!(m, Message::PrepareOk { .. });
+    world.hold = |_, to, m| to == 1 && matches!(m, Message::Prepare { .. } | Message::Entries { .. });
     let number = world.submit(0, "c");
     assert!(matches!(world.hand_off(0, 1), Err(HandOffRefusal::NotReady { id: ReplicaId(1), .. })));
     world.hold = |_, _, _| false;
     world.held.clear();
     world.until("an answer", 2_000_000, |w| w.nodes[&0].outcomes.contains_key(&number));
     assert_eq!(world.leader(), Some(0));
+}
+
+/// Nobody repeats the acknowledgement of a log that does not grow, and a new primary has heard none yet.
+#[test]
+fn the_primary_hands_over_although_an_acknowledgement_was_lost() {
+    let mut world = World::new(3);
+    for _ in 0..100 {
+        world.commit(0, "a");
+    }
+    world.until("quiet", 1_000_000, World::all_equal);
+    world.hold = |_, to, m| to == 1 && matches!(m, Message::PrepareOk { .. });
+    assert_eq!(world.reconfigure(0, |next| next.order.rotate_left(1)), Ok(Epoch(1)));
+    world.until("the new primary", 1_000_000, |w| w.leader() == Some(1));
+    world.held.clear();
+    world.hold = |_, _, _| false;
+    world.until("all there", 1_000_000, World::settled);
+    world.hand_off(1, 2).expect("it is ready");
+    assert_eq!(world.leader(), Some(2));
 }
