@@ -38,6 +38,15 @@ pub struct Cluster {
     replicas: Vec<Replica>,
 }
 
+/// What others changed in a cluster that runs.
+#[derive(Debug, Default)]
+pub struct Changes {
+    /// These were added, and started.
+    pub added: Vec<u64>,
+    /// These do not run, and are no part of it any more.
+    pub gone: Vec<u64>,
+}
+
 struct Replica {
     ports: Ports,
     process: Option<Process>,
@@ -145,7 +154,7 @@ impl Cluster {
     pub fn describe(&mut self, change: impl FnOnce(&mut Description)) -> Result<(), ClusterError> {
         // What others have added meanwhile stays.
         let description = Layout::change(self.layout.root(), change)?;
-        self.layout.write(&description)?;
+        self.layout.configure(&description)?;
         self.description = description;
         Ok(())
     }
@@ -187,14 +196,15 @@ impl Cluster {
         Ok(())
     }
 
-    /// Takes over replicas that were added to the description meanwhile, and starts them; their ids.
+    /// Takes over what others changed in the description meanwhile: who was added is started, who was taken out and does
+    /// not run is forgotten. Whoever was taken out and runs will end by itself.
     ///
     /// # Errors
     /// When the description is unreadable, or a process cannot be started.
-    pub fn take_over_added(&mut self) -> Result<Vec<u64>, ClusterError> {
-        let Some(found) = self.layout.description()? else { return Ok(Vec::new()) };
+    pub fn take_over_changes(&mut self) -> Result<Changes, ClusterError> {
+        let Some(found) = self.layout.description()? else { return Ok(Changes::default()) };
         if found == self.description {
-            return Ok(Vec::new());
+            return Ok(Changes::default());
         }
         let known = self.ids();
         let added: Vec<Ports> =
@@ -203,13 +213,19 @@ impl Cluster {
             let ids: Vec<u64> = added.iter().map(|ports| ports.id).collect();
             self.layout.certificates().peers(found.lineage, &ids)?;
         }
-        self.layout.write(&found)?;
+        let stays = |replica: &Replica| {
+            replica.process.is_some() || found.replicas.iter().any(|ports| ports.id == replica.ports.id)
+        };
+        let gone: Vec<u64> =
+            self.replicas.iter().filter(|replica| !stays(replica)).map(|replica| replica.ports.id).collect();
+        self.replicas.retain(stays);
+        self.layout.configure(&found)?;
         self.description = found;
         for ports in &added {
             self.replicas.push(Replica { ports: *ports, process: None });
             self.start_replica(ports.id)?;
         }
-        Ok(added.iter().map(|ports| ports.id).collect())
+        Ok(Changes { added: added.iter().map(|ports| ports.id).collect(), gone })
     }
 
     /// Forgets a replica that is no member any more; its files stay.

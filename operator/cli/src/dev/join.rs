@@ -74,6 +74,10 @@ impl Join {
             let agreed = editor.promote(id, self.replaces, self.wait, |text| eprintln!("{text}")).await?;
             let voters = agreed.order.iter().map(|m| m.id.to_string()).collect::<Vec<_>>().join(", ");
             eprintln!("replica {id} votes now; the voters are {voters}");
+            if let Some(replaced) = self.replaces {
+                // If it is dead, nobody else would ever take it out; if it lives, it ends by itself.
+                Layout::change(&root, |description| description.replicas.retain(|r| r.id != replaced))?;
+            }
         }
         output::text(format!("{id}\t{}\t{}", member.client, description.control_endpoint(&ports)))
     }

@@ -248,6 +248,16 @@ impl Layout {
     /// # Errors
     /// When the directory cannot be written.
     pub fn write(&self, description: &Description) -> Result<(), LayoutError> {
+        self.configure(description)?;
+        let text = serde_json::to_string_pretty(description).expect("plain data is always JSON");
+        replace(&self.root.join(FILE), text.as_bytes())
+    }
+
+    /// Writes each replica's configuration.
+    ///
+    /// # Errors
+    /// When the directory cannot be written.
+    pub fn configure(&self, description: &Description) -> Result<(), LayoutError> {
         for ports in &description.replicas {
             let directory = self.replica(ports.id);
             let failed =
@@ -258,8 +268,7 @@ impl Layout {
             let text = serde_json::to_string_pretty(&configuration).expect("plain data is always JSON");
             replace(&self.configuration_file(ports.id), text.as_bytes())?;
         }
-        let text = serde_json::to_string_pretty(description).expect("plain data is always JSON");
-        replace(&self.root.join(FILE), text.as_bytes())
+        Ok(())
     }
 
     /// A replica's directory.

@@ -301,7 +301,6 @@ impl Dev {
                 crashes.push((id, Instant::now()));
                 let often = crashes.iter().filter(|(who, _)| *who == id).count() >= CRASHES;
                 match how {
-                    _ if self.no_restart => eprintln!("replica {id} {how}; --no-restart leaves it dead"),
                     Ended::Exit(FENCED) => {
                         eprintln!("replica {id} is fenced: a newer generation of this lineage exists\n{log}");
                     }
@@ -309,6 +308,7 @@ impl Dev {
                         cluster.forget(id)?;
                         eprintln!("replica {id} is no member any more and has ended; its files stay");
                     }
+                    _ if self.no_restart => eprintln!("replica {id} {how}; --no-restart leaves it dead"),
                     Ended::Exit(_) => {
                         eprintln!("replica {id} {how} and is left dead; the end of its log:\n{log}")
                     }
@@ -326,8 +326,12 @@ impl Dev {
             }
             if asked.elapsed() >= ASK {
                 asked = Instant::now();
-                for id in cluster.take_over_added()? {
+                let changes = cluster.take_over_changes()?;
+                for id in changes.added {
                     eprintln!("replica {id} joins");
+                }
+                for id in changes.gone {
+                    eprintln!("replica {id}, which does not run, was replaced; its files stay");
                 }
                 let lost = cluster.statuses().await.iter().flatten().any(|status| status.quorum_lost);
                 if lost && !told {
