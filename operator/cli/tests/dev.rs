@@ -1,77 +1,18 @@
 //! `vr dev` as a script uses it: start, crash, stop, continue, refuse, restore; and nothing stays behind.
 
 mod common;
+#[path = "common/dev.rs"]
+mod running;
 
-use std::io::{BufRead, BufReader};
-use std::path::Path;
-use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{run, vr};
-use rustix::process::{Pid, Signal, kill_process, test_kill_process};
-use serde_json::Value;
+use running::{Dev, PATIENCE, settled, wait_until};
+use rustix::process::{Signal, kill_process, test_kill_process};
 use vr::client::Client;
-use vr::endpoint::Endpoint;
 use vr_proto::etcdserverpb::{PutRequest, RangeRequest};
 use vr_replica::tls::{ClientFiles, Connector};
-
-const PATIENCE: Duration = Duration::from_secs(60);
-
-/// A running `vr dev`; killed when the test fails.
-struct Dev {
-    child: Child,
-    started: Value,
-}
-
-impl Dev {
-    fn start(dir: &Path, arguments: &[&str]) -> Dev {
-        let mut command = vr(["dev", "-o", "json", "--dir"]);
-        let mut child = command.arg(dir).args(arguments).stdout(Stdio::piped()).spawn().expect("vr starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("readable");
-        let started = serde_json::from_str(&line).unwrap_or_else(|error| panic!("{error}: {line:?}"));
-        Dev { child, started }
-    }
-
-    fn pids(&self) -> Vec<Pid> {
-        let replicas = self.started["replicas"].as_array().expect("a list");
-        replicas.iter().map(|replica| pid(replica["pid"].as_u64().expect("a number"))).collect()
-    }
-
-    fn client(&self) -> Client {
-        let endpoints = self.started["endpoints"].as_array().expect("a list");
-        let endpoints: Vec<Endpoint> = endpoints
-            .iter()
-            .map(|endpoint| endpoint.as_str().expect("a string").parse().expect("an endpoint"))
-            .collect();
-        Client::new(&endpoints, Duration::from_secs(5), &Connector::default())
-    }
-
-    fn interrupt(mut self) {
-        kill_process(pid(self.child.id().into()), Signal::INT).expect("it runs");
-        assert!(self.child.wait().expect("waited").success());
-    }
-}
-
-impl Drop for Dev {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
-    }
-}
-
-fn pid(number: u64) -> Pid {
-    Pid::from_raw(i32::try_from(number).expect("a process id")).expect("not 0")
-}
-
-fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    while !condition() {
-        assert!(Instant::now() < deadline, "not within {PATIENCE:?}: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
 
 /// Tries until it is served: after a start the first reservation may be under way.
 async fn put(client: &Client, key: &'static str) -> i64 {
@@ -240,35 +181,6 @@ fn what_cannot_be_is_said() {
     assert!(String::from_utf8_lossy(&output.stderr).contains("holds no cluster"));
 }
 
-fn admins(dev: &Dev) -> Vec<std::net::SocketAddr> {
-    let replicas = dev.started["replicas"].as_array().expect("a list");
-    let admin = |r: &Value| r["admin"].as_str().expect("a string").trim_start_matches("http://").to_owned();
-    replicas.iter().map(|r| admin(r).parse().expect("an address")).collect()
-}
-
-/// Waits until all replicas are ready and agree on a primary; its place and process.
-async fn settled(dev: &Dev) -> (usize, Pid) {
-    let admins = admins(dev);
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let mut reports = Vec::new();
-        for admin in &admins {
-            reports.extend(vr::dev::cluster::status(*admin).await.filter(|report| report.ready));
-        }
-        let primary = reports.first().and_then(|report| report.primary);
-        if reports.len() == admins.len()
-            && let Some(id) = primary
-            && reports.iter().all(|report| report.primary == primary)
-        {
-            let place = usize::try_from(id - 1).expect("small");
-            let process = pid(reports[place].process);
-            return (place, process);
-        }
-        assert!(Instant::now() < deadline, "the replicas did not settle");
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
-
 /// `VR_FAILOVERS` primaries (5 by default) are killed one after the other; each time it is measured how long the next
 /// write takes until it is acknowledged, through another replica.
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
@@ -284,8 +196,7 @@ async fn the_first_write_after_a_killed_primary_is_soon() {
             dev = Dev::start(dir.path(), &[]);
         }
         let (place, process) = settled(&dev).await;
-        let endpoints = dev.started["endpoints"].as_array().expect("a list");
-        let other = endpoints[(place + 1) % 3].as_str().expect("a string").parse().expect("an endpoint");
+        let other = dev.endpoints()[(place + 1) % 3].clone();
         let client = Client::new(&[other], Duration::from_secs(5), &Connector::default());
         put(&client, "before").await;
         let killed = Instant::now();

@@ -1,0 +1,158 @@
+//! A cluster of processes grows, loses a member for good, moves its primary and shrinks, and its clients only notice
+//! pauses: no acknowledged write is lost, none happens twice.
+//!
+//! `VR_PAUSE_MS` is the longest pause that passes; the default leaves room for a build without optimisation beside
+//! other tests. What is meant to hold on a quiet machine:
+//!
+//! ```sh
+//! VR_PAUSE_MS=300 cargo test --release -p vr --test grow -- --nocapture
+//! ```
+
+mod common;
+#[path = "common/load.rs"]
+mod load;
+#[path = "common/dev.rs"]
+mod running;
+
+use std::time::Duration;
+
+use common::{run, vr};
+use load::Load;
+use running::{Dev, settled, wait_until};
+use rustix::process::{Signal, kill_process, test_kill_process};
+use serde_json::Value;
+
+/// Sessions that write, each one write at a time.
+const WRITERS: usize = 8;
+
+fn longest_pause() -> Duration {
+    let millis = std::env::var("VR_PAUSE_MS").map_or(3000, |ms| ms.parse().expect("a number"));
+    Duration::from_millis(millis)
+}
+
+/// A cluster under load, and the commands that change it.
+struct Story {
+    dev: Dev,
+    dir: tempfile::TempDir,
+    load: Load,
+    controls: Vec<String>,
+}
+
+impl Story {
+    /// One command that must succeed; what it prints.
+    fn vr(&self, arguments: &[&str]) -> String {
+        let mut command = vr([]);
+        command.args(arguments).arg("--endpoints").arg(self.controls.join(","));
+        let done = run(&mut command);
+        assert!(done.status.success(), "{arguments:?}");
+        String::from_utf8(done.stdout).expect("text")
+    }
+
+    fn members(&self) -> Value {
+        serde_json::from_str(&self.vr(&["member", "list", "-o", "json"])).expect("JSON")
+    }
+
+    /// Who votes, in the order of preference.
+    fn voters(&self) -> Vec<u64> {
+        let members = self.members();
+        let all = members["members"].as_array().expect("a list");
+        let voters = all.iter().filter(|member| member["role"] == "voter");
+        voters.map(|member| member["id"].as_u64().expect("an id")).collect()
+    }
+
+    fn primary(&self) -> u64 {
+        let status: Value = serde_json::from_str(&self.vr(&["status", "-o", "json"])).expect("JSON");
+        status["primary"].as_u64().unwrap_or_else(|| panic!("no primary in {status}"))
+    }
+
+    /// `vr dev join`; the id of the new replica, which clients use from now on.
+    fn join(&mut self, arguments: &[&str]) -> u64 {
+        let mut command = vr(["dev", "join", "--dir"]);
+        let done = run(command.arg(self.dir.path()).args(arguments));
+        assert!(done.status.success(), "join {arguments:?}");
+        let text = String::from_utf8(done.stdout).expect("text");
+        let [id, client, control] = text.trim().split('\t').collect::<Vec<_>>()[..] else {
+            panic!("not id, client and control: {text:?}")
+        };
+        self.load.also_at(client.parse().expect("an endpoint"));
+        self.controls.push(control.to_owned());
+        id.parse().expect("an id")
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn members_and_primary_change_under_load() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dev = Dev::start(dir.path(), &["--no-restart"]);
+    settled(&dev).await;
+    let (load, controls) = (Load::start(&dev.endpoints(), WRITERS), dev.controls());
+    let mut story = Story { dev, dir, load, controls };
+    story.load.step("warm").await;
+
+    story.load.step("grow to four: learner, promoted").await;
+    let fourth = story.join(&["--learner"]);
+    story.vr(&["member", "promote", &fourth.to_string()]);
+    story.load.step("grow to five: in one go").await;
+    let fifth = story.join(&[]);
+    assert_eq!(story.voters(), [1, 2, 3, fourth, fifth]);
+
+    story.load.step("a backup is killed").await;
+    let leads = story.primary();
+    let victim = [1, 2, 3].into_iter().find(|id| *id != leads).expect("one of three leads at most");
+    let process = story.dev.pids()[usize::try_from(victim).expect("small") - 1];
+    kill_process(process, Signal::KILL).expect("it runs");
+    wait_until("it is dead", || test_kill_process(process).is_err());
+    for disk in ["nvme", "volume"] {
+        let path = story.dir.path().join(format!("r{victim}")).join(disk);
+        std::fs::remove_dir_all(path).expect("removed");
+    }
+    story.load.step("it is replaced by a new one").await;
+    let sixth = story.join(&["--replaces", &victim.to_string()]);
+    assert!(!story.voters().contains(&victim) && story.voters().contains(&sixth));
+
+    story.load.step("the primary moves to the new one").await;
+    story.vr(&["promote", &sixth.to_string()]);
+    assert_eq!(story.primary(), sixth);
+    story.load.step("the primary moves at once after a change of the members").await;
+    story.vr(&["member", "remove", &fifth.to_string()]);
+    story.vr(&["promote", &fourth.to_string()]);
+    assert_eq!(story.primary(), fourth);
+    story.load.step("the primary is removed").await;
+    story.vr(&["member", "remove", &fourth.to_string()]);
+    assert_eq!(story.voters().len(), 3);
+    story.load.step("three again").await;
+    story.load.step("end").await;
+
+    let cluster = std::fs::read(story.dir.path().join("cluster.json")).expect("its description");
+    let cluster: Value = serde_json::from_slice(&cluster).expect("JSON");
+    let known = cluster["replicas"].as_array().expect("a list").len();
+    assert_eq!(known, 3, "`vr dev` goes on with those who are members: {cluster}");
+
+    let slowest = story.load.finish().await;
+    assert!(slowest <= longest_pause(), "nobody's write was acknowledged for {slowest:?}");
+    story.dev.interrupt();
+}
+
+/// The order changes, and with it the epoch, and at once somebody else is to lead: nothing is written meanwhile that
+/// would tell the new primary how far the others are. Each replica is asked, leading or not.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn any_replica_moves_the_primary_at_any_time() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dev = Dev::start(dir.path(), &[]);
+    settled(&dev).await;
+    let controls = dev.controls();
+    for (round, order) in [[2, 3, 1], [3, 1, 2], [1, 2, 3], [3, 2, 1]].into_iter().enumerate() {
+        let control = &controls[round % 3];
+        let exactly = order.map(|id| id.to_string()).join(",");
+        assert!(run(vr(["order", "--exactly", &exactly, "--endpoints"]).arg(control)).status.success());
+        for to in [order[2], order[1], order[0]].map(|id| id.to_string()) {
+            let moved = run(vr(["promote", &to, "--endpoints"]).arg(control));
+            assert!(moved.status.success(), "replica {to}, asked of {control}");
+            let said = String::from_utf8_lossy(&moved.stdout).into_owned();
+            assert!(said.starts_with(&format!("replica {to} leads view ")), "{said}");
+        }
+    }
+    let nobody = run(vr(["promote", "9", "--endpoints"]).arg(&controls[1]));
+    assert!(String::from_utf8_lossy(&nobody.stderr).contains("replica 9 is no voter of this epoch"));
+    dev.interrupt();
+}
