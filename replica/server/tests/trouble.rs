@@ -233,9 +233,8 @@ async fn requests_that_are_too_much_or_too_little() {
     let large = rpc::put(&channel, "key", vec![0; 1536 * 1024 + 1]).await;
     assert_eq!(refused(large), invalid("request is too large"));
     let huge = rpc::put(&channel, "key", vec![0; 4 << 20]).await.expect_err("it is not even read");
-    // etcd's gRPC calls it ResourceExhausted; no client tells the two apart.
-    assert_eq!(huge.code(), Code::OutOfRange, "{huge:?}");
-    says(huge.message(), &["message length too large", "the limit is: 2097152 bytes"]);
+    assert_eq!(huge.code(), Code::ResourceExhausted, "{huge:?}");
+    says(huge.message(), &["received message larger than max", "vs. 2097152)"]);
 
     assert_eq!(refused(put(replica, "").await), invalid("key is not provided"));
     let empty = rpc::get(&channel, "").await.expect_err("it cannot be done");

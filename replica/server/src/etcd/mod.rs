@@ -9,6 +9,7 @@ mod lease;
 mod maintenance;
 mod members;
 mod shape;
+mod size;
 mod watch;
 mod watches;
 
@@ -16,6 +17,7 @@ pub use ids::{Ids, peer_url};
 pub use watches::Watches;
 
 use crate::node::{self, Failure};
+use size::Exhausting;
 use tonic::Status;
 use vr_core::Status as Standing;
 use vr_proto::etcdserverpb as pb;
@@ -30,15 +32,21 @@ const RESERVATION: std::time::Duration = std::time::Duration::from_secs(5);
 /// All services on one router.
 #[must_use]
 pub fn routes(max_request_bytes: usize) -> tonic::service::Routes {
-    // Above etcd's own limit, so that a request somewhat too large gets etcd's error instead of the transport's.
+    // As etcd's transport: above its own limit, so that a request somewhat too large gets a more telling error.
     let most = max_request_bytes + (512 << 10);
+    let kv = pb::kv_server::KvServer::new(kv::Kv).max_decoding_message_size(most);
+    let watch = pb::watch_server::WatchServer::new(watch::Watch).max_decoding_message_size(most);
+    let lease = pb::lease_server::LeaseServer::new(lease::Lease).max_decoding_message_size(most);
+    let cluster = pb::cluster_server::ClusterServer::new(cluster::Cluster).max_decoding_message_size(most);
+    let maintenance = pb::maintenance_server::MaintenanceServer::new(maintenance::Maintenance)
+        .max_decoding_message_size(most);
     let mut routes = tonic::service::RoutesBuilder::default();
     routes
-        .add_service(pb::kv_server::KvServer::new(kv::Kv).max_decoding_message_size(most))
-        .add_service(pb::watch_server::WatchServer::new(watch::Watch).max_decoding_message_size(most))
-        .add_service(pb::lease_server::LeaseServer::new(lease::Lease))
-        .add_service(pb::cluster_server::ClusterServer::new(cluster::Cluster))
-        .add_service(pb::maintenance_server::MaintenanceServer::new(maintenance::Maintenance));
+        .add_service(Exhausting(kv))
+        .add_service(Exhausting(watch))
+        .add_service(Exhausting(lease))
+        .add_service(Exhausting(cluster))
+        .add_service(Exhausting(maintenance));
     routes.routes()
 }
 

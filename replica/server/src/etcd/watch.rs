@@ -1,7 +1,7 @@
 //! `etcdserverpb.Watch`: the RPC of a stream. Who is told what stands in `watches.rs`.
 
-use super::convert;
 use super::watches::{PROGRESS_INTERVAL, StreamId};
+use super::{convert, size};
 use crate::node;
 use std::pin::Pin;
 use tokio::sync::mpsc;
@@ -46,6 +46,10 @@ impl pb::watch_server::Watch for Watch {
                             if handle(stream, &queue, message).await.is_none() {
                                 break;
                             }
+                        }
+                        Err(error) if let Some(refused) = size::exhausted(&error) => {
+                            let _ = queue.send(Err(refused)).await;
+                            break;
                         }
                         _ => more = false,
                     },
