@@ -2,7 +2,10 @@
 
 mod common;
 
-use std::process::Output;
+use std::io::{BufRead, BufReader};
+use std::path::{Path, PathBuf};
+use std::process::{Child, Output, Stdio};
+use std::time::{Duration, Instant};
 
 use common::{run, tree, vr};
 use serde_json::Value;
@@ -72,8 +75,129 @@ fn nothing_is_lost_with_the_primary() {
 
 #[test]
 fn a_drill_that_cannot_be_carried_out_is_neither_passed_nor_failed() {
-    let output = run(&mut vr(["drill", "-o", "json", "--input", "/nowhere"]));
-    let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object on stdout");
-    assert_eq!((output.status.code(), &report["result"]), (Some(2), &Value::from("Errored")));
-    assert!(report["reason"].as_str().expect("a reason").contains("/nowhere"));
+    let dir = tempfile::tempdir().expect("a directory");
+    let path = |name: &str, contents: &[u8]| {
+        std::fs::write(dir.path().join(name), contents).expect("written");
+        dir.path().join(name)
+    };
+    std::fs::create_dir(dir.path().join("empty")).expect("made");
+    for (input, expected) in [
+        (Path::new("/nowhere").to_owned(), "cannot read the input /nowhere"),
+        (dir.path().join("empty"), "nothing to load"),
+        (path("empty.jsonl", b""), "nothing to load"),
+        (path("program", b"x"), "neither a directory nor"),
+        (path("latin.jsonl", b"{\"key\": \"k\", \"value\": \"caf\xe9\"}\n"), "line 1: not UTF-8"),
+    ] {
+        let output = run(vr(["drill", "-o", "json", "--input"]).arg(&input));
+        let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object on stdout");
+        assert_eq!((output.status.code(), &report["result"]), (Some(2), &Value::from("Errored")));
+        let reason = report["reason"].as_str().expect("a reason");
+        assert!(reason.contains(expected), "{reason}");
+        assert_eq!(report["phases"], serde_json::json!([]), "nothing was started for it");
+    }
+}
+
+/// Everything below a directory that is a file.
+fn files(root: &Path) -> Vec<PathBuf> {
+    let (mut found, mut folders) = (Vec::new(), vec![root.to_owned()]);
+    while let Some(folder) = folders.pop() {
+        for path in std::fs::read_dir(folder).expect("readable").flatten().map(|entry| entry.path()) {
+            if path.is_dir() { folders.push(path) } else { found.push(path) }
+        }
+    }
+    found
+}
+
+/// An S3 server of its own, as somebody's would be.
+struct S3 {
+    child: Child,
+    endpoint: String,
+    dir: tempfile::TempDir,
+}
+
+impl S3 {
+    fn start() -> S3 {
+        let dir = tempfile::tempdir().expect("a directory");
+        let mut command =
+            vr(["s3-server", "--bucket", "drills", "--access-key", "somebody", "--secret-key", "secret"]);
+        let mut child =
+            command.arg("--dir").arg(dir.path()).stdout(Stdio::piped()).spawn().expect("vr starts");
+        let mut line = String::new();
+        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("readable");
+        let endpoint = line.trim().rsplit(' ').next().expect("an endpoint").to_owned();
+        S3 { child, endpoint, dir }
+    }
+
+    fn drill(&self, bucket: &str, secret: &str, arguments: &[&str]) -> (Option<i32>, Value) {
+        let input = tempfile::tempdir().expect("a directory");
+        tree(input.path());
+        let mut command = vr(["drill", "-o", "json", "--write-on", "500ms", "--s3-endpoint"]);
+        command
+            .args([&self.endpoint, "--s3-bucket", bucket])
+            .arg("--input")
+            .arg(input.path())
+            .args(arguments);
+        command.env("AWS_ACCESS_KEY_ID", "somebody").env("AWS_SECRET_ACCESS_KEY", secret);
+        let output = run(&mut command);
+        let report = serde_json::from_slice(&output.stdout).expect("one JSON object on stdout");
+        eprintln!("{report:#}");
+        (output.status.code(), report)
+    }
+}
+
+impl Drop for S3 {
+    fn drop(&mut self) {
+        let _ = self.child.kill();
+        let _ = self.child.wait();
+    }
+}
+
+#[test]
+fn somebodys_object_store_is_used_and_left_as_it_was() {
+    let s3 = S3::start();
+    let before = files(s3.dir.path());
+    let (status, report) = s3.drill("drills", "secret", &[]);
+    assert_eq!((status, &report["result"]), (Some(0), &Value::from("Passed")));
+    assert_eq!(report["restoredFrom"]["tier"], "objectStore");
+    assert_eq!(files(s3.dir.path()), before);
+
+    for (bucket, secret, expected) in [("nobodys", "secret", "nobodys"), ("drills", "guessed", "drills")] {
+        let (status, report) = s3.drill(bucket, secret, &[]);
+        assert_eq!((status, &report["result"]), (Some(2), &Value::from("Errored")), "{bucket}");
+        assert!(report["reason"].as_str().expect("a reason").contains(expected), "{report}");
+    }
+}
+
+#[test]
+fn what_a_killed_drill_has_left_is_removed_by_the_next() {
+    let place = tempfile::tempdir().expect("a directory");
+    let left =
+        || std::fs::read_dir(place.path()).expect("readable").flatten().map(|entry| entry.path()).collect();
+    let input = place.path().join("input");
+    tree(&input);
+    let mut command = vr(["drill", "--write-on", "60s", "--input"]);
+    let mut killed = command.arg(&input).env("TMPDIR", place.path()).spawn().expect("vr starts");
+    // Its replicas run.
+    let deadline = Instant::now() + Duration::from_secs(60);
+    let started = || files(place.path()).iter().any(|path| path.ends_with("r3/replica.log"));
+    while !started() {
+        assert!(Instant::now() < deadline, "the drill did not start its replicas");
+        std::thread::sleep(Duration::from_millis(20));
+    }
+    killed.kill().expect("it runs");
+    killed.wait().expect("waited");
+    let all: Vec<PathBuf> = left();
+    assert_eq!(all.len(), 2, "{all:?}");
+    // Until its last replica has stopped there may be something to write, and so something to remove again.
+    let said = loop {
+        let mut next = vr(["drill", "-o", "json", "--scenario", "lose-replica", "--input"]);
+        let output = run(next.arg(&input).env("TMPDIR", place.path()).args(["--write-on", "1ms"]));
+        assert_eq!(output.status.code(), Some(0));
+        let all: Vec<PathBuf> = left();
+        if all == [input.clone()] {
+            break String::from_utf8_lossy(&output.stderr).into_owned();
+        }
+        assert!(Instant::now() < deadline, "{all:?} stay");
+    };
+    assert!(said.contains("left by a drill that was killed"), "{said}");
 }

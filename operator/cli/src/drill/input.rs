@@ -156,6 +156,18 @@ impl Input {
         Ok(Reading { batches, reader })
     }
 
+    /// Reads its beginning, so that what cannot be loaded at all is said before anything is started for it.
+    ///
+    /// # Errors
+    /// When it cannot be read, makes no sense from the first line on, or holds nothing.
+    pub async fn look(&self) -> anyhow::Result<()> {
+        let mut reading = self.read()?;
+        if reading.batches.recv().await.is_none() {
+            reading.counted()?;
+        }
+        Ok(())
+    }
+
     fn read_into(&self, batcher: &mut Batcher) -> Result<(), InputError> {
         match self {
             Input::Directory { root, limit } => {
@@ -424,6 +436,17 @@ mod tests {
                 Input::at(&path).and_then(|input| read(&input).map(drop)).expect_err(name).to_string();
             assert!(error.contains(expected), "{name}: {error}");
         }
+        // A file by its name, but nothing that could be read to an end.
+        let (dir, _) = file("a", b"");
+        let device = dir.path().join("zero.tsv");
+        std::os::unix::fs::symlink("/dev/zero", &device).expect("linked");
+        let error = Input::at(&device).expect_err("no file").to_string();
+        assert!(error.contains("neither a directory nor"), "{error}");
+        let (dir, _) = file("large", &vec![0; MAX_ENTRY + 1]);
+        let error =
+            read(&Input::at(dir.path()).expect("a directory")).map(drop).expect_err("too large").to_string();
+        assert!(error.contains("nothing to load (1 skipped)"), "{error}");
+
         let empty = tempfile::tempdir().expect("a directory");
         let error =
             read(&Input::at(empty.path()).expect("a directory")).map(drop).expect_err("empty").to_string();

@@ -12,9 +12,10 @@ pub mod rehearsal;
 pub mod report;
 pub mod sabotage;
 pub mod scenario;
+pub mod workplace;
 pub mod zombie;
 
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::process::ExitCode;
 use std::time::Duration;
 
@@ -27,8 +28,9 @@ use self::progress::Progress;
 use self::rehearsal::Settings;
 use self::report::{Outcome, Report};
 use self::scenario::{Sabotage, Scenario};
+use self::workplace::Workplace;
 use crate::dev::cluster::Cluster;
-use crate::dev::layout::{Cadence, Cadences, Layout};
+use crate::dev::layout::{Cadence, Cadences};
 use crate::dev::object_store::ObjectStoreArgs;
 use crate::dev::process::last_lines;
 use crate::dev::signals::Signals;
@@ -129,15 +131,12 @@ impl Drill {
             input: self.input.as_deref().map_or_else(|| Ok(Input::of_every_machine()), Input::at)?,
             write_on: self.write_on,
         };
+        // Before anything is started for it.
+        settings.input.look().await?;
         let mut signals = Signals::new()?;
-        let temporary = match self.dir {
-            Some(_) => None,
-            None => Some(
-                tempfile::Builder::new().prefix("vr-drill-").tempdir().context("cannot make a directory")?,
-            ),
-        };
-        let directory = self.dir.as_deref().or(temporary.as_ref().map(tempfile::TempDir::path));
-        let mut cluster = self.cluster(directory.expect("one of the two"))?;
+        workplace::sweep().iter().for_each(|told| eprintln!("{told}"));
+        let workplace = Workplace::new(self.dir.as_deref())?;
+        let mut cluster = self.cluster(&workplace)?;
         let progress = Progress::on_terminal();
         let report = tokio::select! {
             report = rehearsal::rehearse(&mut cluster, &settings, &progress) => Ok(report),
@@ -150,17 +149,14 @@ impl Drill {
         }
         let report = report?;
         tidied?;
-        if let Some(temporary) = temporary {
-            let path = temporary.path().to_owned();
-            temporary.close().with_context(|| format!("cannot remove {}", path.display()))?;
-        }
+        workplace.leave()?;
         Ok(report)
     }
 
-    fn cluster(&self, directory: &Path) -> anyhow::Result<Cluster> {
-        let layout = Layout::take(directory)?;
+    fn cluster(&self, workplace: &Workplace) -> anyhow::Result<Cluster> {
+        let layout = workplace.take()?;
         if layout.description()?.is_some() {
-            bail!("{} holds a cluster: a drill needs a directory of its own", directory.display());
+            bail!("{} holds a cluster: a drill needs a directory of its own", layout.root().display());
         }
         // Beside whatever else is in somebody's bucket, and not to be taken for a lineage.
         let prefix = format!("drill/run-{}", uuid::Uuid::new_v4().simple());
