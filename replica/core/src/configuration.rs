@@ -13,6 +13,7 @@ pub const MAX_TEXT: usize = 255;
 
 /// One member. The protocol reads its id and its domain; the addresses travel with it for those who connect.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Member {
     /// Its membership entry, never given to another (R20).
     pub id: ReplicaId,
@@ -34,6 +35,7 @@ impl Member {
 
 /// Who takes part in an epoch: agreed, never recomputed locally.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Configuration {
     /// Its number.
     pub epoch: Epoch,

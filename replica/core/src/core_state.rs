@@ -12,6 +12,7 @@ const FORMAT: u8 = 2;
 
 /// The protocol's state at a cut.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct CoreState {
     /// The cut.
     pub op: Op,

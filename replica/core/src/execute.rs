@@ -10,6 +10,7 @@ use crate::state_machine::{Accepted, At, StateMachine};
 
 /// Where execution stands: everything a cut stores, kept up to date.
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(crate) struct Executor {
     pub(crate) core: CoreState,
 }

@@ -6,6 +6,7 @@ macro_rules! number {
     ($(#[$doc:meta])* $name:ident) => {
         $(#[$doc])*
         #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+        #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
         pub struct $name(pub u64);
 
         impl fmt::Display for $name {
@@ -58,6 +59,7 @@ impl RequestNumber {
 
 /// One logical database for its whole life (a UUID); it survives restores.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Lineage(pub [u8; 16]);
 
 impl fmt::Display for Lineage {
@@ -74,6 +76,7 @@ impl fmt::Display for Lineage {
 
 /// (epoch, view), compared as a pair everywhere (R8).
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Ballot {
     /// The configuration the view belongs to.
     pub epoch: Epoch,
@@ -89,6 +92,7 @@ impl fmt::Display for Ballot {
 
 /// Who asks: a replica's own gateway, or a client with a session of its own.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct SessionId {
     /// Of a replica's own gateway its replica id; of a client a random number with the bit [`SessionId::CLIENT`].
     pub client: u64,
@@ -116,6 +120,7 @@ impl SessionId {
 
 /// BLAKE3 of something; what, is said where it is used.
 #[derive(Clone, Copy, Default, PartialEq, Eq, PartialOrd, Ord, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Digest(pub [u8; 32]);
 
 impl Digest {

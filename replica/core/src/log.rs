@@ -9,6 +9,7 @@ use crate::mutants::{Mutant, on};
 use std::collections::VecDeque;
 
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Slot {
     entry: Entry,
     digest: Digest,
@@ -16,6 +17,7 @@ struct Slot {
 
 /// Entries `oldest()..=op()` and the digest of everything below.
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Log {
     base: Op,
     base_digest: Digest,

@@ -7,6 +7,7 @@ use bytes::Bytes;
 
 /// What an entry is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[repr(u8)]
 pub enum Kind {
     /// A batch of requests.
@@ -21,6 +22,7 @@ pub enum Kind {
 
 /// What a log entry says of itself; hash-chained by `parent` (R12).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Header {
     /// Its number.
     pub op: Op,
@@ -38,6 +40,7 @@ pub struct Header {
 
 /// A log entry: encoded once by the primary, kept and shared by everyone.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Entry {
     /// What it says of itself.
     pub header: Header,
@@ -48,6 +51,7 @@ pub struct Entry {
 /// A message with what every message carries (R20). Foreign lineage, generation, or an older incarnation of the
 /// sender: dropped and counted at the door.
 #[derive(Clone, Debug, PartialEq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Envelope {
     /// The database.
     pub lineage: Lineage,
@@ -63,6 +67,7 @@ pub struct Envelope {
 
 /// Everything a replica can say. `ballot` is the sender's unless said otherwise.
 #[derive(Clone, Debug, PartialEq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 #[allow(missing_docs, reason = "the fields are the protocol's own words; each variant says what it is for")]
 pub enum Message {
     /// A gateway's requests to the primary: an encoded batch (see `batch.rs`).

@@ -10,6 +10,7 @@ use crate::ids::*;
 
 /// What a Reconfigure entry says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Proposal {
     /// The id of the configuration that it replaces.
     pub replaces: Digest,
@@ -49,6 +50,7 @@ impl Proposal {
 
 /// Why a reconfiguration was not made. Nothing was changed unless it says so.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, thiserror::Error)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Refusal {
     /// The configuration is no longer the one to be replaced.
     #[error(

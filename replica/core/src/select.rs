@@ -9,6 +9,7 @@ use crate::mutants::{Mutant, on};
 
 /// What a replica says of its log when it votes for a new view.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Vote {
     /// Who.
     pub from: ReplicaId,

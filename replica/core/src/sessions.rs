@@ -28,6 +28,7 @@ const BITS: u64 = 64;
 
 /// Numbers seen of one session: all below `floor * 64`, and those whose bit is set.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Session {
     incarnation: Incarnation,
     floor: u64,
@@ -96,6 +97,7 @@ pub enum Verdict {
 
 /// The table.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Sessions {
     clients: BTreeMap<u64, Session>,
     /// How many of them are clients'.

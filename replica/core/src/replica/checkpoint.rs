@@ -14,6 +14,7 @@ const KEPT: usize = 2;
 const COMPARED: usize = 8;
 
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Kept<T> {
     op: Op,
     snapshot: T,
@@ -21,12 +22,14 @@ struct Kept<T> {
 }
 
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Roots {
     reported: BTreeMap<ReplicaId, Digest>,
     settled: bool,
 }
 
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Cuts<T> {
     kept: VecDeque<Kept<T>>,
     last: Op,
@@ -37,6 +40,17 @@ pub(super) struct Cuts<T> {
 impl<T> Cuts<T> {
     pub(super) fn new(base: Op) -> Cuts<T> {
         Cuts { kept: VecDeque::new(), last: base, bytes_since: 0, roots: BTreeMap::new() }
+    }
+
+    /// The same with each snapshot put into another form.
+    pub(super) fn with<U>(&self, mut form: impl FnMut(&T) -> U) -> Cuts<U> {
+        let Cuts { kept, last, bytes_since, roots } = self;
+        let kept = kept.iter().map(|Kept { op, snapshot, root }| Kept {
+            op: *op,
+            snapshot: form(snapshot),
+            root: *root,
+        });
+        Cuts { kept: kept.collect(), last: *last, bytes_since: *bytes_since, roots: roots.clone() }
     }
 
     pub(super) fn count_bytes(&mut self, bytes: usize) {

@@ -21,6 +21,7 @@ use std::collections::{BTreeMap, BTreeSet};
 
 /// What belongs to no single ballot.
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Epochs {
     /// Proposals that were handed in here and are not answered.
     pub(super) asked: BTreeMap<u64, Asked>,
@@ -42,6 +43,7 @@ pub(super) struct Epochs {
 
 /// The question that a new id must have answered before its first promise (R6).
 #[derive(Clone, Copy, Default, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Joining {
     /// Everything committed when the question was asked lies at or below this op.
     confirmed: Option<Op>,

@@ -26,6 +26,7 @@ const ATTACHED: usize = 1024;
 const PENDING: usize = 1 << 16;
 
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Pending {
     body: Bytes,
     /// When it was last sent to a primary; `None` if it waits to be.
@@ -34,6 +35,7 @@ struct Pending {
 
 /// Unanswered requests of one session.
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Window {
     session: SessionId,
     /// Number of the first slot.
@@ -195,6 +197,7 @@ impl Window {
 
 /// All sessions of one gateway.
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Gateway {
     own: Window,
     clients: BTreeMap<SessionId, Window>,

@@ -12,6 +12,7 @@ use crate::state_machine::StateMachine;
 
 /// A move that is under way.
 #[derive(Clone, Copy, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Moving {
     token: u64,
     to: ReplicaId,

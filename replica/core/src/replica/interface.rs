@@ -8,6 +8,7 @@ use crate::state_machine::StateMachine;
 
 /// The driver's clocks at an input.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Now {
     /// Monotonic, microseconds from any origin.
     pub mono: u64,
@@ -17,6 +18,7 @@ pub struct Now {
 
 /// Tunables. Every queue they bound refuses at its bound.
 #[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Options {
     /// A primary that has nothing to say says so this often. Microseconds.
     pub heartbeat: u64,
@@ -39,6 +41,7 @@ pub struct Options {
 
 /// 64 bytes on two devices: what this replica has promised (R1).
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct VoteRecord {
     /// The database.
     pub lineage: Lineage,
@@ -114,6 +117,7 @@ impl Default for Options {
 
 /// What a replica is doing.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Status {
     /// Takes part.
     Normal,
@@ -135,6 +139,8 @@ pub enum Status {
 }
 
 /// What a driver hands in.
+#[derive(Clone, Debug)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub enum Input {
     /// A peer said something. The driver has decoded it; everything else is checked here.
     Message(crate::message::Envelope),
@@ -476,6 +482,7 @@ pub enum BootError {
 
 /// What a replica has seen and done, for metrics. Counts since the start.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub struct Counters {
     /// Messages of another lineage or generation, or from a stranger.
     pub dropped_foreign: u64,

@@ -7,6 +7,7 @@ mod checkpoint;
 mod entries;
 mod epoch;
 mod fingerprint;
+mod freeze;
 mod gateway;
 mod hand_off;
 mod interface;
@@ -23,6 +24,7 @@ mod transfer;
 mod view_change;
 
 pub use checkpoint::Leaving;
+pub use freeze::{Apart, Frozen};
 pub use interface::*;
 
 use crate::configuration::Configuration;
@@ -41,6 +43,15 @@ const AHEAD: usize = 64;
 
 /// One member of the cluster. See the crate's documentation for what it promises.
 #[derive(Clone)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+#[cfg_attr(
+    feature = "serde",
+    serde(bound(
+        serialize = "S: serde::Serialize, S::Snapshot: serde::Serialize, S::Import: serde::Serialize",
+        deserialize = "S: serde::de::DeserializeOwned, S::Snapshot: serde::de::DeserializeOwned, \
+                       S::Import: serde::de::DeserializeOwned",
+    ))
+)]
 pub struct Replica<S: StateMachine> {
     id: ReplicaId,
     position: usize,

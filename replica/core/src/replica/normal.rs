@@ -15,6 +15,7 @@ use std::collections::{BTreeMap, VecDeque};
 const RESEND: u64 = 8;
 
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Queued {
     session: SessionId,
     number: RequestNumber,
@@ -23,6 +24,7 @@ struct Queued {
 
 /// What only a primary has.
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Lead {
     queue: VecDeque<Queued>,
     /// Requests that are queued here or stand in the log above the commit: tracked apart from the client table,

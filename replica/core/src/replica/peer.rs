@@ -9,6 +9,7 @@ use crate::select::Vote;
 
 /// What a peer has said of its memory.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) enum Memory {
     /// Nothing was heard of this start, or nothing that tells.
     Unknown,
@@ -20,6 +21,7 @@ pub(super) enum Memory {
 
 /// What a peer is in the epoch that this replica is in.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) enum Role {
     /// It counts.
     Voter,
@@ -30,6 +32,7 @@ pub(super) enum Role {
 }
 
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Peer {
     pub(super) id: ReplicaId,
     pub(super) role: Role,

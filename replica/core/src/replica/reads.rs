@@ -16,6 +16,7 @@ const PATIENCE: u64 = 5_000_000;
 const MAX_WAITING: usize = 1 << 16;
 
 #[derive(Clone, Copy, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Waiting {
     token: u64,
     since: u64,
@@ -23,6 +24,7 @@ struct Waiting {
 
 /// Reads that were sent on their way together.
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Asked {
     /// The round (at a primary) or the question's token (at a backup).
     id: u64,
@@ -34,6 +36,7 @@ struct Asked {
 }
 
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Reads {
     fresh: Vec<Waiting>,
     fresh_others: Vec<(ReplicaId, u64)>,

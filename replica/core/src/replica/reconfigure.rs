@@ -20,6 +20,7 @@ const PATIENCE: u64 = 5_000_000;
 
 /// A proposal that was handed in at this replica.
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Asked {
     replaces: Digest,
     next: Configuration,
@@ -28,6 +29,7 @@ pub(super) struct Asked {
 
 /// A proposal that this primary is making.
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Proposed {
     proposal: Proposal,
     /// Who is to be told, under which token.

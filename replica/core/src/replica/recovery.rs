@@ -14,6 +14,7 @@ use crate::state_machine::StateMachine;
 const GIVE_UP_AFTER: u32 = 5;
 
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Recovery {
     /// Echoed by answers to this start's questions; no answer to an earlier start can carry it (R2). Its last bits
     /// count the rounds of questions.

@@ -12,6 +12,7 @@ use crate::state_machine::StateMachine;
 
 /// What a peer answered to `GetView`.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) enum Answer {
     /// It is without memory.
     Amnesiac,
@@ -23,6 +24,7 @@ pub(super) enum Answer {
 
 /// What one start of a peer has answered in this round and in the one before.
 #[derive(Clone, Copy, Debug, Default, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Answers {
     now: Option<Answer>,
     before: Option<Answer>,

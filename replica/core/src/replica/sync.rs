@@ -14,6 +14,7 @@ use crate::state_machine::StateMachine;
 
 /// What it catches up for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) enum Purpose {
     /// A new primary gathers the log that was chosen.
     Lead,
@@ -26,6 +27,7 @@ pub(super) enum Purpose {
 }
 
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct CatchUp<I> {
     pub(super) purpose: Purpose,
     pub(super) ballot: Ballot,
@@ -65,6 +67,40 @@ impl<I> CatchUp<I> {
             asked: false,
             silent_retries: 0,
         }
+    }
+
+    /// The same without a state machine's part; `None` while a state is on its way in.
+    pub(super) fn apart<J>(&self) -> Option<CatchUp<J>> {
+        let CatchUp {
+            purpose,
+            ballot,
+            source,
+            target,
+            digest,
+            commit,
+            source_commit,
+            ref headers,
+            keep,
+            ref staged,
+            ref transfer,
+            asked,
+            silent_retries,
+        } = *self;
+        transfer.is_none().then(|| CatchUp {
+            purpose,
+            ballot,
+            source,
+            target,
+            digest,
+            commit,
+            source_commit,
+            headers: headers.clone(),
+            keep,
+            staged: staged.clone(),
+            transfer: None,
+            asked,
+            silent_retries,
+        })
     }
 
     pub(super) fn aim(&mut self, target: Op, commit: Op, headers: Vec<Header>) {

@@ -26,6 +26,7 @@ const MAX_FAULTS: u32 = 8;
 
 /// A state on its way in.
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Transfer<I> {
     /// Which one, once the source has said so.
     aim: Option<(Op, Digest)>,
@@ -36,6 +37,7 @@ pub(super) struct Transfer<I> {
 }
 
 #[derive(Clone, Debug, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 struct Asked {
     number: u64,
     want: Bytes,
@@ -45,6 +47,7 @@ struct Asked {
 
 /// What outlives a transfer.
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Transfers<I> {
     next_number: u64,
     kept: Option<Transfer<I>>,
@@ -54,6 +57,12 @@ impl<I> Transfers<I> {
     /// Numbers of one start of this replica are not those of another.
     pub(super) fn new(incarnation: Incarnation) -> Transfers<I> {
         Transfers { next_number: incarnation.0 << 40, kept: None }
+    }
+
+    /// The same without a state machine's part; `None` while what has arrived of a state is kept.
+    pub(super) fn apart<J>(&self) -> Option<Transfers<J>> {
+        let Transfers { next_number, ref kept } = *self;
+        kept.is_none().then_some(Transfers { next_number, kept: None })
     }
 
     fn number(&mut self) -> u64 {

@@ -16,6 +16,7 @@ use bytes::Bytes;
 const MAX_HEADERS: usize = 1 << 16;
 
 #[derive(Clone, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Views {
     /// The ballot this replica would rather be in (R9).
     pub(super) intent: Option<Ballot>,
