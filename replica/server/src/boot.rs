@@ -96,9 +96,9 @@ pub async fn boot(config: &Config) -> anyhow::Result<Booted> {
     let (start, kind) = match past {
         Past::Begins => {
             tracing::info!(lineage = %config.lineage, "the lineage begins here");
-            (complete(Store::new(options(config)), Vec::new(), Op(0), Ballot::default()), "bootstrap")
+            (complete(Store::new(state_options(config)), Vec::new(), Op(0), Ballot::default()), "bootstrap")
         }
-        Past::Joins => (Start::Joining { state: Store::new(options(config)) }, "joining"),
+        Past::Joins => (Start::Joining { state: Store::new(state_options(config)) }, "joining"),
         Past::Remembers(marker, tail) => (remembered(config, &marker, tail).await?, "clean stop"),
         Past::Amnesiac => (Start::Amnesiac { state: base(config).await }, "without memory"),
         Past::Restored(ref restore) => {
@@ -224,7 +224,8 @@ fn has_run(config: &Config, disks: &[PathBuf]) -> bool {
     disks.iter().any(|disk| DirStore::holds_head(&tier_directory(disk, &lineage)))
 }
 
-fn options(config: &Config) -> vr_store::Options {
+/// What every replica must be told alike.
+pub(crate) fn state_options(config: &Config) -> vr_store::Options {
     // Nothing may be written before a reservation is durable on the tiers.
     vr_store::Options {
         memory_limit: config.memory_limit,
@@ -248,7 +249,7 @@ async fn remembered(config: &Config, marker: &Marker, tail: Vec<Entry>) -> anyho
     for candidate in candidates {
         match restore::load(candidate, &sources, Some(marker.op)).await {
             Ok(loaded) => {
-                let state = Store::from_snapshot(loaded.snapshot, options(config))?;
+                let state = Store::from_snapshot(loaded.snapshot, state_options(config))?;
                 let last_normal =
                     Ballot { epoch: Epoch(marker.last_normal_epoch), view: View(marker.last_normal_view) };
                 return Ok(complete(state, tail, Op(marker.op), last_normal));
@@ -272,7 +273,7 @@ async fn base(config: &Config) -> Store {
         let loaded = restore::load(candidate, &sources, Some(candidate.checkpoint_op)).await;
         match loaded
             .map_err(anyhow::Error::from)
-            .and_then(|l| Ok(Store::from_snapshot(l.snapshot, options(config))?))
+            .and_then(|l| Ok(Store::from_snapshot(l.snapshot, state_options(config))?))
         {
             Ok(state) => {
                 tracing::info!(op = candidate.checkpoint_op, source = candidate.source, "base loaded");
@@ -281,7 +282,7 @@ async fn base(config: &Config) -> Store {
             Err(error) => tracing::warn!(%error, "a local checkpoint is of no use"),
         }
     }
-    Store::new(options(config))
+    Store::new(state_options(config))
 }
 
 /// The recovery point that this generation begins from, replayed to its end.
@@ -333,7 +334,7 @@ fn replayed(
 ) -> anyhow::Result<(Start<Store>, RestoredFrom)> {
     // Of what is in memory now, not what the plan or a manifest calls it.
     let root = vr_checkpoint::format::hex(&loaded.snapshot.root());
-    let mut state = Store::from_snapshot(loaded.snapshot, options(config))?;
+    let mut state = Store::from_snapshot(loaded.snapshot, state_options(config))?;
     let entries: Vec<Entry> =
         loaded.entries.iter().map(|e| Entry::decode(&e.bytes)).collect::<Result<_, _>>()?;
     let core = state.core_state();

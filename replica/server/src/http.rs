@@ -4,9 +4,16 @@ use crate::etcd::ETCD_VERSION;
 use crate::node::Failure;
 use crate::{metrics, node, status};
 use axum::Router;
+use axum::body::Body;
 use axum::http::{StatusCode, header};
-use axum::response::IntoResponse;
+use axum::response::{IntoResponse, Response};
 use axum::routing::get;
+use bytes::{Bytes, BytesMut};
+use futures_util::Stream;
+use tokio::io::AsyncReadExt;
+
+/// Bytes of a recording that are read and sent at a time.
+const PIECE: usize = 256 << 10;
 
 /// `/health`, `/version` and `/metrics` as etcd's clients and monitors expect them beside gRPC.
 pub(crate) fn client_routes() -> Router {
@@ -16,13 +23,14 @@ pub(crate) fn client_routes() -> Router {
         .route("/metrics", get(metrics))
 }
 
-/// `/livez`, `/readyz`, `/status` and `/metrics`.
+/// `/livez`, `/readyz`, `/status`, `/metrics` and `/debug/flight-recorder`.
 pub(crate) fn admin_routes() -> Router {
     Router::new()
         // The event loop answers, so it is alive. Never quorum: a partition must not restart everyone.
         .route("/livez", get(|| async { "ok\n" }))
         .route("/readyz", get(ready))
         .route("/status", get(report))
+        .route("/debug/flight-recorder", get(recording))
         .route("/metrics", get(metrics))
 }
 
@@ -57,6 +65,38 @@ async fn metrics() -> impl IntoResponse {
 
 async fn report() -> impl IntoResponse {
     axum::Json(node::with(|node| status::report(node)))
+}
+
+/// Writes a recording to the disk and hands it out, with the path in `x-recording-path`.
+async fn recording() -> Response {
+    let path = match node::record().await {
+        Ok(Some(path)) => path,
+        Ok(None) => {
+            let off = "there is no recording: the flight recorder is off (flightRecorderBytes)\n";
+            return (StatusCode::NOT_FOUND, off).into_response();
+        }
+        Err(error) => return (StatusCode::SERVICE_UNAVAILABLE, format!("{error:#}\n")).into_response(),
+    };
+    match tokio::fs::File::open(&path).await {
+        Ok(file) => {
+            let named = [("x-recording-path", path.display().to_string())];
+            (named, Body::from_stream(pieces(file))).into_response()
+        }
+        Err(error) => {
+            let why =
+                format!("the recording was written to {}, but cannot be read: {error}\n", path.display());
+            (StatusCode::INTERNAL_SERVER_ERROR, why).into_response()
+        }
+    }
+}
+
+/// A file, piece by piece: it may be as large as the state.
+fn pieces(file: tokio::fs::File) -> impl Stream<Item = std::io::Result<Bytes>> {
+    futures_util::stream::try_unfold(file, |mut file| async move {
+        let mut piece = BytesMut::with_capacity(PIECE);
+        let read = file.read_buf(&mut piece).await?;
+        Ok((read > 0).then(|| (piece.freeze(), file)))
+    })
 }
 
 async fn ready() -> impl IntoResponse {

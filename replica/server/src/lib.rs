@@ -13,6 +13,7 @@ pub mod config;
 mod control;
 pub mod etcd;
 pub mod export;
+pub mod flight;
 mod http;
 mod listen;
 mod marker;

@@ -7,7 +7,7 @@ use crate::boot::{self, Booted};
 use crate::config::Config;
 use crate::node::{self, Halt, Node, Parts, Promise};
 use crate::tls::{self, Port, Reloader};
-use crate::{control, etcd, http, listen, members, peer, vote};
+use crate::{control, etcd, flight, http, listen, members, peer, vote};
 use anyhow::Context;
 use std::net::SocketAddr;
 use std::rc::Rc;
@@ -116,6 +116,7 @@ async fn serve(config: Config) -> anyhow::Result<End> {
     tokio::task::spawn_local(listen::serve("clientAddress", client, routes, tls.client.clone()));
     let reloader = Reloader::start(tls, config.tls.reload)?;
     tokio::task::spawn_local(hang_ups(reloader));
+    tokio::task::spawn_local(recordings_wanted());
     tracing::info!(client = %config.client, peer = %config.peer, admin = %config.admin, "serving");
 
     tokio::select! {
@@ -145,12 +146,33 @@ async fn hang_ups(reloader: Reloader) {
     }
 }
 
+/// SIGUSR1: write out what this replica was told lately.
+async fn recordings_wanted() {
+    let Ok(mut wanted) = signal(SignalKind::user_defined1()) else { return };
+    while wanted.recv().await.is_some() {
+        match node::record().await {
+            Ok(Some(_)) => {}
+            Ok(None) => {
+                tracing::warn!("there is no recording: the flight recorder is off (flightRecorderBytes)")
+            }
+            Err(error) => tracing::error!(error = format!("{error:#}"), "no recording was written"),
+        }
+    }
+}
+
 /// Leaves a checkpoint of everything this replica has, and the marker that makes its next start remember.
 async fn stop() -> anyhow::Result<End> {
-    let node = node::uninstall().expect("installed before it could be stopped");
-    match node.halt() {
+    let mut node = node::uninstall().expect("installed before it could be stopped");
+    match node.halt().cloned() {
         Some(Halt::Fenced(_)) => return Ok(End::Fenced),
-        Some(Halt::Fatal(reason)) => anyhow::bail!("{reason}"),
+        Some(Halt::Fatal(reason)) => {
+            if let Some((name, tape)) = node.tape()
+                && let Err(error) = flight::write(&node.config, &name, &tape)
+            {
+                tracing::error!(error = format!("{error:#}"), "no recording was written");
+            }
+            anyhow::bail!("{reason}")
+        }
         Some(Halt::Retired(_)) => return Ok(End::Retired),
         None => {}
     }

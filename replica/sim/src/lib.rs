@@ -13,6 +13,7 @@ pub mod machine;
 pub mod mutants;
 pub mod oracle;
 pub mod plan;
+pub mod recording;
 pub mod report;
 pub mod rng;
 pub mod run;

@@ -2,11 +2,16 @@
 
 use anyhow::Context;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Serialize;
+use std::fmt::Display;
 use std::io::{self, BufWriter, Write};
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::time::Instant;
+use vr_recorder::Recording;
 use vr_sim::plan::knobs::Knob;
 use vr_sim::plan::{MachineKind, Plan, Sabotage};
+use vr_sim::recording::RecordingReport;
 use vr_sim::report::Report;
 use vr_sim::run::run;
 use vr_sim::search::{Bounds, search};
@@ -56,7 +61,11 @@ struct SwarmArgs {
 #[derive(Args)]
 struct ReplayArgs {
     /// Which seed.
-    seed: u64,
+    #[arg(required_unless_present = "recording")]
+    seed: Option<u64>,
+    /// Instead of a seed: what a replica's flight recorder has written (see /debug/flight-recorder of its admin port).
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["seed", "shrink", "set", "sabotage", "machine"])]
+    recording: Option<PathBuf>,
     /// Print every line of the trace to standard output (the report then goes to standard error).
     #[arg(long)]
     trace: bool,
@@ -215,7 +224,20 @@ fn carry_out(mode: Mode) -> anyhow::Result<bool> {
             "this build keeps every rule; build one that can break them: \
              cargo run --release -p vr-sim --features mutants -- mutants"
         ),
-        Mode::Replay(ReplayArgs { seed, trace: printed, shrink: small, set, sabotage, machine, output }) => {
+        Mode::Replay(ReplayArgs { recording: Some(path), trace, output, .. }) => {
+            return tell_again(&path, trace, output);
+        }
+        Mode::Replay(ReplayArgs {
+            seed,
+            recording: None,
+            trace: printed,
+            shrink: small,
+            set,
+            sabotage,
+            machine,
+            output,
+        }) => {
+            let seed = seed.expect("required where there is no recording");
             let mut plan = Plan { sabotage, ..with(Plan::of(seed).around(machine), &set)? };
             let shrunk = if small { shrink(plan.clone()) } else { None };
             if let Some(Shrunk { plan: small, set, tried, events }) = shrunk {
@@ -233,15 +255,34 @@ fn carry_out(mode: Mode) -> anyhow::Result<bool> {
             (Report::replay(run(plan, trace), began.elapsed()), output, printed)
         }
     };
+    print(&report, output, to_stderr)?;
+    Ok(report.is_good())
+}
+
+fn print(report: &(impl Display + Serialize), output: Output, to_stderr: bool) -> anyhow::Result<()> {
     let text = match output {
         Output::Table => report.to_string(),
-        Output::Json => serde_json::to_string(&report).context("the report cannot be written as JSON")?,
+        Output::Json => serde_json::to_string(report).context("the report cannot be written as JSON")?,
     };
     let mut to: Box<dyn Write> = if to_stderr { Box::new(io::stderr()) } else { Box::new(io::stdout()) };
     match writeln!(to, "{text}") {
         Err(error) if error.kind() != io::ErrorKind::BrokenPipe => {
             Err(error).context("the report cannot be printed")
         }
-        _ => Ok(report.is_good()),
+        _ => Ok(()),
     }
+}
+
+#[allow(clippy::disallowed_methods, reason = "how fast it was is told to people; no replica sees it")]
+fn tell_again(path: &Path, printed: bool, output: Output) -> anyhow::Result<bool> {
+    let bytes = std::fs::read(path).with_context(|| format!("{} cannot be read", path.display()))?;
+    let recording =
+        Recording::read(&bytes).with_context(|| format!("{} cannot be replayed", path.display()))?;
+    let mut lines = BufWriter::new(io::stdout());
+    let began = Instant::now();
+    let trace = printed.then_some(&mut lines as &mut dyn Write);
+    let report = RecordingReport::of(&recording, trace, || began.elapsed());
+    let _ = lines.flush();
+    print(&report, output, printed)?;
+    Ok(report.is_good())
 }

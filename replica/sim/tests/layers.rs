@@ -10,14 +10,19 @@ use serde_json::Value;
 
 /// Crate, its folder, and the crates of ours that it may use.
 const LAYERS: &[(&str, &str, &[&str])] = &[
-    ("vr", "operator/cli", &["vr-checkpoint", "vr-proto", "vr-replica"]),
-    ("vr-replica", "replica/server", &["vr-checkpoint", "vr-core", "vr-proto", "vr-store", "vr-tree"]),
+    ("vr", "operator/cli", &["vr-checkpoint", "vr-proto", "vr-recorder", "vr-replica"]),
+    (
+        "vr-replica",
+        "replica/server",
+        &["vr-checkpoint", "vr-core", "vr-proto", "vr-recorder", "vr-store", "vr-tree"],
+    ),
     (
         "vr-fuzz",
         "replica/fuzz",
         &["vr-checkpoint", "vr-core", "vr-proto", "vr-replica", "vr-store", "vr-tree"],
     ),
-    ("vr-sim", "replica/sim", &["vr-checkpoint", "vr-core", "vr-store", "vr-tree"]),
+    ("vr-sim", "replica/sim", &["vr-checkpoint", "vr-core", "vr-recorder", "vr-store", "vr-tree"]),
+    ("vr-recorder", "replica/recorder", &["vr-core", "vr-store", "vr-tree"]),
     ("vr-store", "replica/store", &["vr-core", "vr-tree"]),
     ("vr-checkpoint", "replica/checkpoint", &["vr-tree"]),
     ("vr-core", "replica/core", &[]),
@@ -29,7 +34,7 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
 /// The crates that compute and do nothing else, and the only crates of others that they may use outside of tests: none
 /// of them opens a file or a socket, reads a clock or starts a thread.
 const PURE: &[(&str, &[&str])] = &[
-    ("vr-core", &["blake3", "bytes", "thiserror"]),
+    ("vr-core", &["blake3", "bytes", "serde", "thiserror"]),
     ("vr-tree", &["blake3", "thiserror"]),
     ("vr-store", &["bytes", "crc32c", "thiserror"]),
 ];

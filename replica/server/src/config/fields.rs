@@ -30,7 +30,7 @@ pub const FIELDS: &[Field] = &[
     ),
     f("clientAddress", "Listen here for etcd v3 clients"),
     f("peerAddress", "Listen here for peers"),
-    f("adminAddress", "Listen here for /metrics, /livez, /readyz and /status"),
+    f("adminAddress", "Listen here for /metrics, /livez, /readyz, /status and /debug/flight-recorder"),
     f(
         "controlAddress",
         "Listen here for the operator and for vr status, member, order and promote; 2382 by custom. Without TLS it must \
@@ -80,6 +80,11 @@ pub const FIELDS: &[Field] = &[
     f(
         "memoryLimitBytes",
         "Refuse writes that grow the state beyond this many bytes; 0 is no limit [default: 0]",
+    ),
+    f(
+        "flightRecorderBytes",
+        "Keep about this many bytes of what this replica was told, to be written out by SIGUSR1, at \
+         /debug/flight-recorder of the admin port, and before it ends for a fault; 0 is off [default: 16777216]",
     ),
     f("logFormat", "plain or json, on stderr [default: plain]"),
     f("tiers.nvme.path", "Directory on a local NVMe disk"),
@@ -227,6 +232,7 @@ viewTimeout: 300ms
 heartbeat: 20ms
 maxRequestBytes: 1000
 memoryLimitBytes: 5
+flightRecorderBytes: 6
 logFormat: json
 tiers:
   nvme: {path: /n, checkpointInterval: 1s, logInterval: 1s, keep: 2}

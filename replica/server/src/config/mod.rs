@@ -85,7 +85,7 @@ pub struct Config {
     pub client: SocketAddr,
     /// Peers connect here.
     pub peer: SocketAddr,
-    /// `/metrics`, `/livez`, `/readyz`, `/status`.
+    /// `/metrics`, `/livez`, `/readyz`, `/status`, `/debug/flight-recorder`.
     pub admin: SocketAddr,
     /// The operator, and people with `vr`, ask here; without, nobody can.
     pub control: Option<SocketAddr>,
@@ -105,6 +105,8 @@ pub struct Config {
     pub max_request_bytes: usize,
     /// State limit, bytes; 0 is none.
     pub memory_limit: u64,
+    /// Bytes of inputs that the flight recorder keeps; 0 is off.
+    pub flight_recorder: usize,
     /// Lines for people or JSON for machines, on stderr.
     pub log_format: LogFormat,
 }

@@ -39,6 +39,8 @@ pub struct Raw {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub memory_limit_bytes: Option<u64>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub flight_recorder_bytes: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub log_format: Option<LogFormat>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub tiers: Option<RawTiers>,
@@ -200,6 +202,7 @@ impl Raw {
             heartbeat,
             max_request_bytes: self.max_request_bytes.unwrap_or(1536 * 1024),
             memory_limit: self.memory_limit_bytes.unwrap_or(0),
+            flight_recorder: self.flight_recorder_bytes.unwrap_or(16 << 20),
             log_format: self.log_format.unwrap_or_default(),
         })
     }

@@ -32,6 +32,7 @@ use gateway::Gateway;
 use leases::Leases;
 use std::cell::RefCell;
 use std::collections::BTreeMap;
+use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 use tokio::sync::Notify;
@@ -39,6 +40,7 @@ use vr_core::{
     Ballot, Configuration, Effect, Effects, Envelope, Incarnation, Input, Message, Now, Op, Replica,
     ReplicaId, Status, VoteRecord,
 };
+use vr_recorder::{Recorder, Tape};
 use vr_store::{Command, Event, LeaseChange, Store};
 
 thread_local! {
@@ -87,6 +89,19 @@ pub enum Promise {
     Members(Configuration),
 }
 
+/// Writes out what this thread's replica was told lately, on another thread; `None` if it records nothing.
+///
+/// # Errors
+/// See [`flight::write`](crate::flight::write).
+pub async fn record() -> anyhow::Result<Option<PathBuf>> {
+    let Some((config, (name, tape))) =
+        try_with(|node| node.tape().map(|tape| (node.config.clone(), tape))).flatten()
+    else {
+        return Ok(None);
+    };
+    tokio::task::spawn_blocking(move || crate::flight::write(&config, &name, &tape)).await?.map(Some)
+}
+
 /// A replica and everything that waits on it.
 pub struct Node {
     /// What it was told.
@@ -106,6 +121,7 @@ pub struct Node {
     pub(crate) restored_from: Option<RestoredFrom>,
     replica: Replica<Store>,
     effects: Effects<Store>,
+    recorder: Recorder,
     gateway: Gateway,
     leases: Leases,
     tiering: Tiering,
@@ -179,6 +195,7 @@ impl Node {
             counters: Counters::default(),
             gateway: Gateway::new(),
             leases: Leases::default(),
+            recorder: Recorder::new(config.flight_recorder),
             config,
             incarnation,
             tls,
@@ -315,8 +332,19 @@ impl Node {
             return;
         }
         let now = self.now();
+        self.recorder.told(now, &input);
         self.replica.step(now, input, &mut self.effects);
+        if let Some(let_go) = self.recorder.did(&mut self.replica, &self.effects) {
+            self.tiering.release(let_go);
+        }
         self.carry_out();
+    }
+
+    /// What this replica was told lately, and a name for it; `None` if its flight recorder is off, or has only begun.
+    #[must_use]
+    pub fn tape(&mut self) -> Option<(String, Tape)> {
+        let tape = self.recorder.tape(&mut self.replica)?;
+        Some((format!("{}-{}-{}", self.config.id, self.incarnation, self.executed()), tape))
     }
 
     /// A frame from a peer, over a connection that may speak for `names`.

@@ -12,13 +12,20 @@ const TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Status and body.
 pub(crate) async fn get(address: SocketAddr, path: &str) -> io::Result<(u16, String)> {
+    let (status, body) = get_bytes(address, path).await?;
+    Ok((status, String::from_utf8(body).map_err(io::Error::other)?))
+}
+
+/// The same for a page that is not text.
+pub(crate) async fn get_bytes(address: SocketAddr, path: &str) -> io::Result<(u16, Vec<u8>)> {
     // HTTP/1.0: the body ends with the connection.
     let request = format!("GET {path} HTTP/1.0\r\nHost: {address}\r\n\r\n");
-    let answer = exchange(address, request.as_bytes()).await?;
-    let answer = String::from_utf8(answer).map_err(io::Error::other)?;
-    let (head, body) = answer.split_once("\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    let mut answer = exchange(address, request.as_bytes()).await?;
+    let end = answer.windows(4).position(|four| four == b"\r\n\r\n").ok_or(io::ErrorKind::UnexpectedEof)?;
+    let body = answer.split_off(end + 4);
+    let head = String::from_utf8_lossy(&answer);
     let status = head.split(' ').nth(1).and_then(|code| code.parse().ok());
-    Ok((status.ok_or(io::ErrorKind::InvalidData)?, body.to_owned()))
+    Ok((status.ok_or(io::ErrorKind::InvalidData)?, body))
 }
 
 /// Sends these bytes and reads until the other side closes.
