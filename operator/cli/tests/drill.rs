@@ -71,6 +71,9 @@ fn nothing_is_lost_with_the_primary() {
     let (status, report) = drill(&["--scenario", "lose-primary"]);
     assert_eq!((status, &report["result"]), (Some(0), &Value::from("Passed")));
     assert_eq!((&report["lostOps"], &report["restoredFrom"]), (&Value::from(0), &Value::Null));
+    let checks = report["checks"].as_array().expect("a list");
+    let replayed = checks.iter().find(|check| check["name"] == "recordingReplays").expect("it was recorded");
+    assert!(replayed["detail"].as_str().expect("words").contains("came to the same effects"), "{replayed}");
 }
 
 #[test]

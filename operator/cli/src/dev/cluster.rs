@@ -343,6 +343,13 @@ impl Cluster {
             .and_then(|status| status.primary)
     }
 
+    /// Where a replica's admin port is.
+    #[must_use]
+    pub fn admin_address(&self, id: u64) -> Option<SocketAddr> {
+        let replica = self.replicas.iter().find(|replica| replica.ports.id == id)?;
+        Some(replica.ports.admin_address())
+    }
+
     /// All replica ids, in order.
     #[must_use]
     pub fn ids(&self) -> Vec<u64> {

@@ -8,6 +8,7 @@ pub mod progress;
 pub mod promise;
 pub mod proof;
 pub mod record;
+pub mod recording;
 pub mod rehearsal;
 pub mod report;
 pub mod sabotage;

@@ -15,6 +15,7 @@ use super::load::{self, CANARY, Writers};
 use super::progress::Progress;
 use super::promise::{self, Promises};
 use super::proof::{self, Findings};
+use super::recording;
 use super::report::{Check, LoadedInput, Outcome, Phase, Report, RestoredFrom, Revisions, TierBytes};
 use super::sabotage;
 use super::scenario::{Sabotage, Scenario};
@@ -251,6 +252,16 @@ impl<'a> Rehearsal<'a> {
         self.begin_phase("firstWrite");
         let after = self.first_write(&Writers::new(self.client.clone()), killed).await?;
         self.report.revision = Revisions { before, after: Some(after) };
+
+        if self.settings.scenario == Scenario::LosePrimary {
+            self.begin_phase("recording");
+            let outcome = match self.cluster.primary().await {
+                Some(leads) => recording::replay(self.cluster, leads).await,
+                None => Err("no replica names a primary".to_owned()),
+            };
+            let same = outcome.is_ok();
+            self.check("recordingReplays", same, outcome.unwrap_or_else(|reason| reason));
+        }
 
         self.begin_phase("recover");
         self.cluster.start_replica(victim).map_err(|e| errored(&e))?;
