@@ -147,7 +147,9 @@ fn a_pure_crate_that_wants_a_runtime_is_found() {
     let found = spoiled("vr-core", dependency("tokio", Value::Null));
     assert_eq!(
         found,
-        ["vr-core uses tokio; it only computes and may use [\"blake3\", \"bytes\", \"thiserror\"]"]
+        [
+            "vr-core uses tokio; it only computes and may use [\"blake3\", \"bytes\", \"serde\", \"thiserror\"]"
+        ]
     );
 }
 
