@@ -1,5 +1,6 @@
 //! Replicas talking to each other in memory: a deterministic world small enough to script single traces in.
 
+mod data;
 mod reconfigure;
 mod reconfigure_swarm;
 mod recovery;
