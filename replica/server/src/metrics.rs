@@ -36,8 +36,15 @@ pub fn page(node: &Node) -> String {
     page.one("vr_epoch", "gauge", "Epoch of this replica's configuration.", replica.ballot().epoch.0);
     page.one("vr_generation", "gauge", "Generation of the lineage.", node.config.generation.0);
     page.one("vr_primary", "gauge", "1 where this replica leads.", replica.is_primary());
-    let statuses =
-        [Status::Normal, Status::ViewChange, Status::Recovering, Status::Syncing, Status::QuorumLost];
+    let statuses = [
+        Status::Normal,
+        Status::ViewChange,
+        Status::Recovering,
+        Status::Syncing,
+        Status::Transitioning,
+        Status::Retiring,
+        Status::QuorumLost,
+    ];
     page.head("vr_status", "gauge", "1 for the status this replica is in.");
     for status in statuses {
         page.labelled("vr_status", "status", &format!("{status:?}"), u64::from(replica.status() == status));

@@ -100,7 +100,7 @@ async fn serve(config: Config) -> anyhow::Result<End> {
     tokio::task::spawn_local(roots_hashed(roots));
     tokio::task::spawn_local(housekeeping());
     let receive = |payload, names: &tls::Names| {
-        node::try_with(|node| node.receive(payload, names)).unwrap_or_else(|| Err("stopping".to_owned()))
+        node::try_with(|node| node.receive(payload, names)).unwrap_or(Err(peer::Refused::Stopping))
     };
     let refused = || {
         node::try_with(|node| node.counters.peer_connections_refused += 1);

@@ -37,8 +37,8 @@ use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 use tokio::sync::Notify;
 use vr_core::{
-    Ballot, Configuration, Effect, Effects, Envelope, Incarnation, Input, Message, Now, Op, Replica,
-    ReplicaId, Status, VoteRecord,
+    Ballot, Configuration, Effect, Effects, Envelope, Generation, Incarnation, Input, Lineage, Message, Now,
+    Op, Replica, ReplicaId, Status, VoteRecord,
 };
 use vr_recorder::{Recorder, Tape};
 use vr_store::{Command, Event, LeaseChange, Store};
@@ -350,16 +350,13 @@ impl Node {
     /// A frame from a peer, over a connection that may speak for `names`.
     ///
     /// # Errors
-    /// The frame is malformed: its connection should end.
-    pub fn receive(&mut self, payload: Bytes, names: &Names) -> Result<(), String> {
+    /// The sender is no peer of this replica, or the frame is malformed: its connection should end.
+    pub fn receive(&mut self, payload: Bytes, names: &Names) -> Result<(), peer::Refused> {
         self.counters.peer_bytes_received += payload.len() as u64;
         let incoming = peer::decode(payload)?;
-        let (Incoming::Protocol(Envelope { from, .. }) | Incoming::Driver { from, .. }) = &incoming;
-        if !names.allow(*from) {
-            return Err(format!(
-                "a message of replica {from}, but the certificate of the connection names {names}"
-            ));
-        }
+        let (Incoming::Protocol(Envelope { lineage, generation, from, .. })
+        | Incoming::Driver { lineage, generation, from, .. }) = &incoming;
+        self.admit(*lineage, *generation, *from, names)?;
         match incoming {
             Incoming::Protocol(envelope) => {
                 let from = envelope.from;
@@ -375,21 +372,39 @@ impl Node {
                 // What a message has set free (a pipeline slot, a queued request) leaves with the next turn.
                 self.turn_soon();
             }
-            Incoming::Driver { lineage, generation, from, message } => {
-                // The protocol checks its own; a driver of another time or database has nothing to say here.
-                if (lineage, generation) == (self.config.lineage, self.config.generation) {
-                    match message {
-                        DriverMessage::Lease(message) => self.lease_message(from, message),
-                        DriverMessage::CutWanted => self.step(Input::Cut),
-                        DriverMessage::ControlAsk { token, call } => self.control_ask(from, token, call)?,
-                        DriverMessage::ControlAnswer { token, answer } => {
-                            self.control_answer(from, token, answer)?;
-                        }
-                    }
-                }
-            }
+            Incoming::Driver { from, message, .. } => match message {
+                DriverMessage::Lease(message) => self.lease_message(from, message),
+                DriverMessage::CutWanted => self.step(Input::Cut),
+                DriverMessage::ControlAsk { token, call } => self.control_ask(from, token, call)?,
+                DriverMessage::ControlAnswer { token, answer } => self.control_answer(from, token, answer)?,
+            },
         }
         Ok(())
+    }
+
+    /// Whether a message of this sender may come over a connection that may speak for `names`. The protocol drops what is
+    /// foreign as well (R20); here its sender is told.
+    //= R20
+    fn admit(
+        &self,
+        theirs: Lineage,
+        generation: Generation,
+        from: ReplicaId,
+        names: &Names,
+    ) -> Result<(), peer::Refused> {
+        let (id, ours) = (self.config.id, self.config.lineage);
+        if !names.allow(from) {
+            return Err(peer::Refused::Name { from, names: names.clone() });
+        }
+        if theirs != ours {
+            return Err(peer::Refused::Lineage { from, theirs, id, ours });
+        }
+        match self.config.generation {
+            ours if ours != generation => {
+                Err(peer::Refused::Generation { from, theirs: generation, id, ours })
+            }
+            _ => Ok(()),
+        }
     }
 
     /// Makes sure that a turn ends soon: after everything that is runnable now has queued its work.

@@ -1,6 +1,6 @@
 //! The two halves of a connection between replicas: the outgoing one with its queue, and the incoming one.
 
-use super::{MAGIC, MAX_FRAME};
+use super::{MAGIC, MAX_FRAME, Refused};
 use crate::listen::{TLS_FIRST_BYTE, last_words};
 use crate::refusal::Refusals;
 use crate::tls::{self, Names, Port};
@@ -230,7 +230,7 @@ async fn write_gathered(
 pub async fn accept(
     listener: TcpListener,
     tls: Option<Arc<Port>>,
-    deliver: impl Fn(Bytes, &Names) -> Result<(), String> + Clone + 'static,
+    deliver: impl Fn(Bytes, &Names) -> Result<(), Refused> + Clone + 'static,
     refused: impl Fn() + Clone + 'static,
 ) {
     let refusals = Rc::new(Refusals::default());
@@ -241,7 +241,7 @@ pub async fn accept(
                 let refused = refused.clone();
                 tokio::task::spawn_local(async move {
                     if let Err(reason) = incoming(stream, tls, deliver).await {
-                        refusals.tell("peerAddress", from, &reason);
+                        refusals.tell("peerAddress", from, &reason.to_string());
                         refused();
                     }
                 });
@@ -258,8 +258,8 @@ pub async fn accept(
 async fn incoming(
     mut stream: TcpStream,
     tls: Option<Arc<Port>>,
-    deliver: impl Fn(Bytes, &Names) -> Result<(), String>,
-) -> Result<(), String> {
+    deliver: impl Fn(Bytes, &Names) -> Result<(), Refused>,
+) -> Result<(), Refused> {
     let mut first = [0];
     if !matches!(stream.peek(&mut first).await, Ok(1)) {
         return Ok(());
@@ -280,40 +280,44 @@ async fn incoming(
                     serve(stream, &names, deliver).await
                 }
                 // Gone by itself, where there is nothing to explain.
-                Ok(Err(error)) => tls::explain(&error).map_or(Ok(()), Err),
-                Err(_too_long) => Err(format!("no whole TLS handshake within {HANDSHAKE:?}")),
+                Ok(Err(error)) => tls::explain(&error).map_or(Ok(()), |why| Err(Refused::Tls(why))),
+                Err(_too_long) => Err(Refused::Tls(format!("no whole TLS handshake within {HANDSHAKE:?}"))),
             };
         }
     };
     last_words(&mut stream, reason.as_bytes()).await;
-    Err(reason.to_owned())
+    Err(Refused::Tls(reason.to_owned()))
 }
 
 async fn serve(
     mut stream: impl AsyncRead + AsyncWrite + Unpin,
     names: &Names,
-    deliver: impl Fn(Bytes, &Names) -> Result<(), String>,
-) -> Result<(), String> {
+    deliver: impl Fn(Bytes, &Names) -> Result<(), Refused>,
+) -> Result<(), Refused> {
     let end = receive(&mut stream, |payload| deliver(payload, names)).await;
     if let Err(reason) = &end {
-        last_words(&mut stream, reason.as_bytes()).await;
+        last_words(&mut stream, reason.to_string().as_bytes()).await;
     }
     end
 }
 
 async fn receive(
     stream: &mut (impl AsyncRead + Unpin),
-    deliver: impl Fn(Bytes) -> Result<(), String>,
-) -> Result<(), String> {
+    deliver: impl Fn(Bytes) -> Result<(), Refused>,
+) -> Result<(), Refused> {
     let mut magic = [0; MAGIC.len()];
     if stream.read_exact(&mut magic).await.is_err() {
         return Ok(());
     }
-    if &magic != MAGIC {
-        return Err(format!(
-            "not a peer of this version, it began with `{}`: only members connect here, clients have a port of their own",
-            magic.escape_ascii()
-        ));
+    let [start @ .., version] = magic;
+    match MAGIC {
+        [ours @ .., _] if *ours != start => {
+            return Err(Refused::NoPeer { began: magic.escape_ascii().to_string() });
+        }
+        [.., ours] if *ours != version => {
+            return Err(Refused::Version { theirs: version, ours: *ours });
+        }
+        _ => {}
     }
     let mut buffer = BytesMut::with_capacity(READ);
     loop {

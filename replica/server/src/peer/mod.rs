@@ -1,7 +1,8 @@
 //! Replicas among themselves: one TCP connection in each direction, an envelope to a frame.
 //!
 //! A connection carries messages one way only: the replica that dialled sends. Messages may be lost (a connection that
-//! breaks takes its queue with it); the protocol repeats what matters. Frames that are malformed end the connection.
+//! breaks takes its queue with it); the protocol repeats what matters. Frames that are malformed, or from a peer of another
+//! lineage or generation, end the connection; the one that is refused is told why in words before that.
 //!
 //! ```text
 //! connection: 8 bytes "VRPEER" 0 1, then frames
@@ -10,12 +11,14 @@
 
 pub mod codec;
 mod link;
+mod refused;
 
 pub use codec::{
     DriverMessage, Incoming, LeaseMessage, Sender, decode, encode, encode_control_answer, encode_control_ask,
     encode_cut_wanted, encode_lease,
 };
 pub use link::{Outbox, accept, dial};
+pub use refused::Refused;
 
 /// First on every connection; the last byte is the version.
 pub const MAGIC: &[u8; 8] = b"VRPEER\0\x01";

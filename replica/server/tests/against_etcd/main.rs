@@ -25,6 +25,7 @@ mod etcdctl;
 mod expiry;
 mod generate;
 mod large;
+mod members;
 mod server;
 mod tls;
 mod watch;
