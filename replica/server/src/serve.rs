@@ -10,7 +10,7 @@ use crate::tls::{self, Port, Reloader};
 use crate::{control, etcd, flight, http, listen, members, peer, vote};
 use anyhow::Context;
 use std::net::SocketAddr;
-use std::rc::Rc;
+use std::rc::{Rc, Weak};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
@@ -47,14 +47,14 @@ pub enum End {
 /// What kept it from starting, or from going on; the message is for a person.
 pub fn run(config: Config) -> anyhow::Result<End> {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
-    let local = LocalSet::new();
-    let end = local.block_on(&runtime, serve(config));
+    let local = Rc::new(LocalSet::new());
+    let end = local.block_on(&runtime, serve(config, Rc::downgrade(&local)));
     // Whatever still runs holds nothing that matters: connections of clients and peers.
     runtime.shutdown_background();
     end
 }
 
-async fn serve(config: Config) -> anyhow::Result<End> {
+async fn serve(config: Config, local: Weak<LocalSet>) -> anyhow::Result<End> {
     let mut terminate = signal(SignalKind::terminate())?;
     let mut interrupt = signal(SignalKind::interrupt())?;
     // Nothing is listened to before it is known whom to trust.
@@ -85,7 +85,7 @@ async fn serve(config: Config) -> anyhow::Result<End> {
         replica,
         effects,
         tiering,
-        links: node::Links::new(dial(tls.peer.clone())),
+        links: node::Links::new(dial(local, tls.peer.clone())),
         promises,
         tls: tls.clone(),
         started,
@@ -128,13 +128,15 @@ async fn serve(config: Config) -> anyhow::Result<End> {
     stop().await
 }
 
-/// Keeps a connection to a peer.
-fn dial(tls: Option<Arc<Port>>) -> node::Dial {
+/// Keeps a connection to a peer. A new member may come of a request whose task is none of `local`'s: where a replica is
+/// alone, a request is committed at once.
+fn dial(local: Weak<LocalSet>, tls: Option<Arc<Port>>) -> node::Dial {
     Rc::new(move |id, address, outbox| {
         let lost = move || {
             node::try_with(|node| node.step(Input::PeerLost(id)));
         };
-        tokio::task::spawn_local(peer::dial(id, address, tls.clone(), outbox, lost)).abort_handle()
+        let dialling = peer::dial(id, address, tls.clone(), outbox, lost);
+        local.upgrade().expect("all of this runs in it").spawn_local(dialling).abort_handle()
     })
 }
 

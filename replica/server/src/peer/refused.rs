@@ -11,7 +11,7 @@ use vr_core::{Generation, Lineage, ReplicaId};
 pub enum Refused {
     /// It did not begin as replicas do.
     #[error(
-        "not a peer, it began with `{began}`: only members connect to this port, clients have a port of their own"
+        "not a peer, it began with `{began}`: only members connect here, clients have a port of their own"
     )]
     NoPeer {
         /// The first bytes, printable.

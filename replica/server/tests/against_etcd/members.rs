@@ -2,7 +2,8 @@
 //!
 //! One member and one learner that nobody starts: what needs no second process is compared. Not compared, because it is
 //! meant to differ: a member added as a voter begins as a learner here, more than one learner may be there at a time, a
-//! member has one peer URL, and the last voter cannot be removed here.
+//! member has one peer URL, which must be one also in an update (etcd takes any text there), and the last voter cannot be
+//! removed here.
 
 use std::time::Duration;
 
@@ -111,15 +112,11 @@ impl Side {
         for wrong in ["", "127.0.0.1:1", "http://host", "http://host:1/path", "http://host:x", "ftp://host:1"]
         {
             self.add(&format!("add {wrong:?}"), wrong).await;
-            if !wrong.is_empty() {
-                self.update(&format!("update to {wrong:?}"), voter, wrong).await;
-            }
         }
         self.add("add the voter's URL", &url).await;
 
         let learner = self.add("add a learner", "http://127.0.0.1:1").await;
         self.promote("promote a learner that nobody started", learner).await;
-        self.add("add the learner's URL", "http://127.0.0.1:1").await;
         self.move_leader("move to a learner", learner).await;
         self.update("update to the voter's URL", learner, &url).await;
         self.update("update to its own URL", learner, "http://127.0.0.1:1").await;
