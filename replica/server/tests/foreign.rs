@@ -25,6 +25,9 @@ async fn refused_connections(replica: &Replica) -> u64 {
     line.expect("on the page").parse().expect("a number")
 }
 
+/// What is changed in a replica's configuration.
+type Change = fn(&mut Raw);
+
 /// Begins anew, with other disks and `change` made to its configuration.
 fn start_as_another(replica: &mut Replica, change: impl FnOnce(&mut Raw)) {
     replica.kill();
@@ -40,7 +43,7 @@ async fn a_peer_of_another_lineage_or_generation_is_told_so() {
     let mut cluster = Cluster::start(3).await;
     cluster.settled().await;
     rpc::put(&cluster.replicas[0].channel(), "a", "b").await.expect("it is ready");
-    let change: [(fn(&mut Raw), String); 2] = [
+    let changes: [(Change, String); 2] = [
         (
             |raw| raw.lineage = Some(OTHER_LINEAGE.parse().expect("a UUID")),
             format!(
@@ -58,7 +61,7 @@ async fn a_peer_of_another_lineage_or_generation_is_told_so() {
                 .to_owned(),
         ),
     ];
-    for (change, reason) in change {
+    for (change, reason) in changes {
         start_as_another(&mut cluster.replicas[2], change);
         logged(&cluster.replicas[0], &format!("connection refused: {reason}")).await;
         logged(&cluster.replicas[2], &format!("no connection to the peer: it says: {reason}")).await;
