@@ -17,10 +17,11 @@ mod running;
 use std::time::Duration;
 
 use common::{run, vr};
-use load::Load;
+use load::{Load, Step};
 use running::{Dev, settled, wait_until};
 use rustix::process::{Signal, kill_process, test_kill_process};
 use serde_json::Value;
+use vr::endpoint::Endpoint;
 
 /// Sessions that write, each one write at a time.
 const WRITERS: usize = 8;
@@ -65,8 +66,8 @@ impl Story {
         status["primary"].as_u64().unwrap_or_else(|| panic!("no primary in {status}"))
     }
 
-    /// `vr dev join`; the id of the new replica, which clients use from now on.
-    fn join(&mut self, arguments: &[&str]) -> u64 {
+    /// `vr dev join`; the id of the new replica, and where it serves clients once it is in sync.
+    fn join(&mut self, arguments: &[&str]) -> (u64, Endpoint) {
         let mut command = vr(["dev", "join", "--dir"]);
         let done = run(command.arg(self.dir.path()).args(arguments));
         assert!(done.status.success(), "join {arguments:?}");
@@ -74,9 +75,8 @@ impl Story {
         let [id, client, control] = text.trim().split('\t').collect::<Vec<_>>()[..] else {
             panic!("not id, client and control: {text:?}")
         };
-        self.load.also_at(client.parse().expect("an endpoint"));
         self.controls.push(control.to_owned());
-        id.parse().expect("an id")
+        (id.parse().expect("an id"), client.parse().expect("an endpoint"))
     }
 }
 
@@ -89,25 +89,34 @@ async fn members_and_primary_change_under_load() {
     let mut story = Story { dev, dir, load, controls };
     story.load.step("warm").await;
 
+    story.load.step("another order").await;
+    story.vr(&["order", "--exactly", "2,3,1"]);
+    story.load.step("and back").await;
+    story.vr(&["order", "--exactly", "1,2,3"]);
     story.load.step("grow to four: learner, promoted").await;
-    let fourth = story.join(&["--learner"]);
+    let (fourth, endpoint) = story.join(&["--learner"]);
     story.vr(&["member", "promote", &fourth.to_string()]);
+    story.load.also_at(endpoint);
     story.load.step("grow to five: in one go").await;
-    let fifth = story.join(&[]);
+    let (fifth, endpoint) = story.join(&[]);
+    story.load.also_at(endpoint);
     assert_eq!(story.voters(), [1, 2, 3, fourth, fifth]);
 
     story.load.step("a backup is killed").await;
     let leads = story.primary();
     let victim = [1, 2, 3].into_iter().find(|id| *id != leads).expect("one of three leads at most");
-    let process = story.dev.pids()[usize::try_from(victim).expect("small") - 1];
+    let place = usize::try_from(victim).expect("small") - 1;
+    let process = story.dev.pids()[place];
     kill_process(process, Signal::KILL).expect("it runs");
     wait_until("it is dead", || test_kill_process(process).is_err());
+    story.load.no_longer_at(place);
     for disk in ["nvme", "volume"] {
         let path = story.dir.path().join(format!("r{victim}")).join(disk);
         std::fs::remove_dir_all(path).expect("removed");
     }
     story.load.step("it is replaced by a new one").await;
-    let sixth = story.join(&["--replaces", &victim.to_string()]);
+    let (sixth, endpoint) = story.join(&["--replaces", &victim.to_string()]);
+    story.load.also_at(endpoint);
     assert!(!story.voters().contains(&victim) && story.voters().contains(&sixth));
 
     story.load.step("the primary moves to the new one").await;
@@ -128,8 +137,12 @@ async fn members_and_primary_change_under_load() {
     let known = cluster["replicas"].as_array().expect("a list").len();
     assert_eq!(known, 3, "`vr dev` goes on with those who are members: {cluster}");
 
-    let slowest = story.load.finish().await;
-    assert!(slowest <= longest_pause(), "nobody's write was acknowledged for {slowest:?}");
+    for Step { name, pause, untold } in story.load.finish().await {
+        assert!(pause <= longest_pause(), "{name}: nobody's write was acknowledged for {pause:?}");
+        // Only who was connected to a replica that ended has to try elsewhere.
+        let ends = name.contains("killed") || name.contains("remove") || name.contains("after a change");
+        assert!(ends || untold == 0, "{name}: {untold} writes were answered with an error");
+    }
     story.dev.interrupt();
 }
 

@@ -42,6 +42,15 @@ struct Shared {
     stop: std::sync::atomic::AtomicBool,
 }
 
+/// What one step meant to those who wrote.
+pub(crate) struct Step {
+    pub(crate) name: &'static str,
+    /// The longest time in which nobody's write was acknowledged.
+    pub(crate) pause: Duration,
+    /// Tries that ended with an error.
+    pub(crate) untold: u32,
+}
+
 /// Writers under way.
 pub(crate) struct Load {
     shared: Arc<Shared>,
@@ -61,6 +70,11 @@ impl Load {
         self.shared.endpoints.write().expect("not poisoned").push(endpoint);
     }
 
+    /// Clients do not try the `number`th replica any more.
+    pub(crate) fn no_longer_at(&self, number: usize) {
+        self.shared.endpoints.write().expect("not poisoned").remove(number);
+    }
+
     /// What happens from here on is told under this name. The step before is over when writes go on.
     pub(crate) async fn step(&mut self, name: &'static str) {
         tokio::time::sleep(STEP).await;
@@ -76,8 +90,8 @@ impl Load {
         self.shared.acknowledged.lock().expect("not poisoned").len()
     }
 
-    /// Stops the writers, checks every write, prints the pauses; the longest one.
-    pub(crate) async fn finish(self) -> Duration {
+    /// Stops the writers, checks every write, prints and returns what each step meant to them.
+    pub(crate) async fn finish(self) -> Vec<Step> {
         self.shared.stop.store(true, std::sync::atomic::Ordering::Relaxed);
         for writer in self.writers {
             writer.await.expect("no writer fails");
@@ -88,23 +102,24 @@ impl Load {
         all.sort_by_key(|write| write.at);
         let uncertain = all.iter().map(|write| write.uncertain).sum::<u32>();
         eprintln!("{} writes acknowledged, {uncertain} tries had no answer; per step, ms:", all.len());
-        eprintln!("{:>8} {:>8} {:>8}", "pause", "slowest", "writes");
-        let mut longest = Duration::ZERO;
+        eprintln!("{:>8} {:>8} {:>8} {:>8}", "pause", "slowest", "writes", "untold");
+        let mut steps = Vec::new();
         for pair in self.steps.windows(2) {
             let ((name, from), (_, to)) = (pair[0], pair[1]);
             let within: Vec<&Acknowledged> = all.iter().filter(|w| w.at >= from && w.at < to).collect();
             let pauses = within.windows(2).map(|pair| pair[1].at - pair[0].at);
             let pause = pauses.max().unwrap_or(to - from);
             let slowest = within.iter().map(|w| w.at - w.began).max().unwrap_or_default();
+            let untold = within.iter().map(|write| write.uncertain).sum();
             eprintln!(
-                "{:>8.1} {:>8.1} {:>8}  {name}",
+                "{:>8.1} {:>8.1} {:>8} {untold:>8}  {name}",
                 pause.as_secs_f64() * 1e3,
                 slowest.as_secs_f64() * 1e3,
                 within.len()
             );
-            longest = longest.max(pause);
+            steps.push(Step { name, pause, untold });
         }
-        longest
+        steps
     }
 }
 
@@ -118,7 +133,7 @@ async fn write(shared: Arc<Shared>, number: usize) {
             return;
         }
         let now = shared.endpoints.read().expect("not poisoned").clone();
-        if now.len() != known.len() {
+        if now != known {
             known = now;
             client = connect(&known);
         }
@@ -134,6 +149,7 @@ async fn write(shared: Arc<Shared>, number: usize) {
                 Ok(revision) => break revision,
                 Err(status) => {
                     assert!(began.elapsed() < PATIENCE, "{key} is not written: {status}");
+                    eprintln!("{key} is tried again: {:?}, {}", status.code(), status.message());
                     uncertain += 1;
                     client.go_on();
                     tokio::time::sleep(AGAIN).await;

@@ -108,10 +108,7 @@ async fn linearize() -> Result<(), Status> {
 
 /// What must hold before the local state may be shown to a reader that accepts an old one.
 fn has_memory() -> Result<(), Status> {
-    node::with(|node| match (node.halt(), node.replica().status()) {
-        (None, Standing::Normal | Standing::ViewChange) => Ok(()),
-        _ => Err(unavailable(node)),
-    })
+    node::with(|node| if node.serves() { Ok(()) } else { Err(unavailable(node)) })
 }
 
 fn failed(failure: Failure) -> Status {

@@ -243,10 +243,16 @@ impl Node {
         &self.tiering
     }
 
-    /// Whether this replica may answer anything at all.
+    /// Whether this replica may answer anything at all. Between two views or two epochs requests wait in it, where it has
+    /// its memory: that takes no longer than a promise takes to be durable.
     #[must_use]
     pub fn serves(&self) -> bool {
-        self.halt.is_none() && matches!(self.replica.status(), Status::Normal | Status::ViewChange)
+        let serves = match self.replica.status() {
+            Status::Normal | Status::ViewChange => true,
+            Status::Transitioning => !self.replica.is_amnesiac(),
+            _ => false,
+        };
+        serves && self.halt.is_none()
     }
 
     /// Why this replica must stop, once it must.
