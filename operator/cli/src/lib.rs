@@ -17,6 +17,7 @@ pub mod drill;
 pub mod endpoint;
 pub mod http;
 pub mod output;
+pub mod recovery_point;
 pub mod s3_server;
 pub mod trust;
 pub mod units;

@@ -16,6 +16,27 @@ pub struct Contents {
     op: Op,
 }
 
+/// The last op that leaves the store at `revision` or below, of a checkpoint that does and the log above it. An op may
+/// hand out several revisions; it comes back whole or not at all.
+///
+/// # Errors
+/// As [`Contents::open`]; and when the log ends below `revision`: it may have been handed out, and what it wrote lost.
+pub fn op_at_revision(loaded: &Loaded, revision: i64) -> anyhow::Result<u64> {
+    let mut state = Store::from_snapshot(loaded.snapshot.clone(), Options::default())?;
+    let mut core = state.core_state();
+    let mut op = loaded.manifest.op;
+    for entry in &loaded.entries {
+        let end = vr_core::replay(&mut state, &core, [Entry::decode(&entry.bytes)?])?;
+        if state.revision().0 > revision {
+            return Ok(op);
+        }
+        (op, core) = (end.op.0.max(op), end.core.encode());
+    }
+    let reached = state.revision().0;
+    anyhow::ensure!(reached >= revision, "the log leads to revision {reached} and not to {revision}");
+    Ok(op)
+}
+
 impl Contents {
     /// Opens what was loaded and executes the log on it.
     ///

@@ -6,15 +6,36 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde::Serialize;
-use vr_checkpoint::restore;
+use vr_checkpoint::restore::{self, Target};
 use vr_replica::export::Contents;
 
-use super::{Choice, Place};
+use super::{Location, Place};
+use crate::recovery_point::{self, Found};
 
-pub(super) async fn export(place: &Place, choice: &Choice, to: &Path) -> anyhow::Result<()> {
-    let (source, inventory) = super::inventory(place).await?;
-    let candidate = choice.candidate(&inventory)?;
-    let loaded = restore::load(candidate, std::slice::from_ref(&source), None).await?;
+pub(super) async fn export(
+    place: &Place,
+    also: &[Location],
+    target: &Target,
+    to: &Path,
+) -> anyhow::Result<()> {
+    let (first, lineage) = place.one().await?;
+    let mut sources = vec![first];
+    for other in also {
+        let other = place.at(other, lineage).await;
+        // The same place twice would be asked twice.
+        if sources.iter().all(|source| source.name != other.name) {
+            sources.push(other);
+        }
+    }
+    let inventory = restore::inventory(&sources, &lineage.to_string()).await;
+    for finding in &inventory.findings {
+        if let Some(problem) = &finding.problem {
+            eprintln!("warning: {}: {problem}", finding.source);
+        }
+    }
+    let Found { loaded, table, passed_over, .. } = recovery_point::find(&inventory, &sources, target).await?;
+    eprintln!("{}", recovery_point::show(&table));
+    passed_over.iter().for_each(|reason| eprintln!("warning: {reason}"));
     let contents = Contents::open(loaded)?;
     let failed = || format!("cannot write {}", to.display());
     let file = File::options().write(true).create_new(true).open(to).with_context(failed)?;

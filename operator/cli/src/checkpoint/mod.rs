@@ -18,6 +18,7 @@ use vr_checkpoint::restore::{self, Candidate, Inventory, Source};
 pub use self::place::Location;
 use self::place::Place;
 use crate::output::{self, Format};
+use crate::recovery_point::TargetArgs;
 use crate::units::show_bytes;
 
 /// Reads checkpoints of a tier directly, with no cluster alive
@@ -64,11 +65,17 @@ enum What {
     ///
     /// One line for each key, {"key": …, "value": …}, which `vr drill --input` reads as well. What is not UTF-8 is
     /// written as {"base64": …} instead of a string.
+    ///
+    /// Candidates are tried in order, the nearest to what is asked for first; what a candidate lacks is taken from the
+    /// other places.
     Restore {
         #[command(flatten)]
         place: Place,
+        /// Another tier of the same lineage, whose checkpoints, pages and log count as well; may be given several times
+        #[arg(long, value_name = "LOCATION")]
+        also: Vec<Location>,
         #[command(flatten)]
-        choice: Choice,
+        target: TargetArgs,
         /// The file to write; it must not exist
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
@@ -110,7 +117,9 @@ impl Checkpoint {
             match self.what {
                 What::Ls { place, output } => list(&place, output).await,
                 What::Show { place, choice, output } => show(&place, &choice, output).await,
-                What::Restore { place, choice, to } => export::export(&place, &choice, &to).await,
+                What::Restore { place, also, target, to } => {
+                    export::export(&place, &also, &target.target(), &to).await
+                }
                 What::Verify { place, extent, output } => verify::run(&place, &extent, output).await,
             }
         })
@@ -138,7 +147,16 @@ async fn list(place: &Place, format: Format) -> anyhow::Result<()> {
     if format == Format::Json {
         return output::json(&listings);
     }
-    let mut table = output::table(["LINEAGE", "GENERATION", "OP", "REACHES OP", "TIME", "STATE", "ROOT"]);
+    let mut table = output::table([
+        "LINEAGE",
+        "GENERATION",
+        "CHECKPOINT",
+        "OP",
+        "REACHES OP",
+        "REVISION",
+        "TIME",
+        "STATE",
+    ]);
     for listing in &listings {
         if let Some(problem) = &listing.problem {
             eprintln!("warning: lineage {}: {problem}", listing.lineage);
@@ -147,11 +165,12 @@ async fn list(place: &Place, format: Format) -> anyhow::Result<()> {
             table.add_row([
                 listing.lineage.clone(),
                 checkpoint.generation.to_string(),
+                checkpoint.name().to_owned(),
                 checkpoint.checkpoint_op.to_string(),
                 checkpoint.reachable_op.to_string(),
+                checkpoint.revision.to_string(),
                 output::time(checkpoint.time_micros),
                 show_bytes(checkpoint.bytes),
-                short(&checkpoint.root),
             ]);
         }
     }

@@ -69,7 +69,7 @@ impl Place {
         let found = match &self.location {
             Location::Directory(root) => below_directory(root)?,
             Location::S3 { .. } => {
-                let store = self.open_s3(None).await;
+                let store = self.open_s3(&self.location, None).await;
                 let listed = store.list("").await?;
                 let names = listed.iter().filter_map(|object| object.key.split('/').next()?.parse().ok());
                 names.collect::<std::collections::BTreeSet<Uuid>>().into_iter().collect()
@@ -92,25 +92,28 @@ impl Place {
     }
 
     pub(super) async fn source(&self, lineage: Uuid) -> Source {
+        self.at(&self.location, lineage).await
+    }
+
+    /// The lineage in another location, reached in the same way.
+    pub(super) async fn at(&self, location: &Location, lineage: Uuid) -> Source {
         // A prefix may look like a lineage and not be the one that is meant.
-        let own = self.location.lineage() == Some(lineage);
-        let (tier, store): (_, Arc<dyn ObjectStore>) = match &self.location {
+        let own = location.lineage() == Some(lineage);
+        let (tier, store): (_, Arc<dyn ObjectStore>) = match location {
             Location::Directory(root) if own => (TierKind::Volume, Arc::new(DirStore::read_only(root))),
             Location::Directory(root) => {
                 (TierKind::Volume, Arc::new(DirStore::read_only(&root.join(lineage.to_string()))))
             }
             Location::S3 { .. } => {
                 let below = (!own).then_some(lineage);
-                (TierKind::ObjectStore, Arc::new(self.open_s3(below).await))
+                (TierKind::ObjectStore, Arc::new(self.open_s3(location, below).await))
             }
         };
-        Source { name: self.location.to_string(), tier, store }
+        Source { name: location.to_string(), tier, store }
     }
 
-    async fn open_s3(&self, lineage: Option<Uuid>) -> S3Store {
-        let Location::S3 { bucket, prefix } = &self.location else {
-            unreachable!("only asked for S3 locations")
-        };
+    async fn open_s3(&self, location: &Location, lineage: Option<Uuid>) -> S3Store {
+        let Location::S3 { bucket, prefix } = location else { unreachable!("only asked for S3 locations") };
         let prefix = match lineage {
             Some(lineage) => format!("{prefix}/{lineage}").trim_matches('/').to_owned(),
             None => prefix.clone(),

@@ -27,6 +27,8 @@ use self::object_store::ObjectStoreArgs;
 use self::process::Ended;
 use self::signals::Signals;
 use crate::output::{self, Format};
+use crate::recovery_point::{self, TargetArgs};
+use vr_checkpoint::restore::Target;
 use vr_replica::tls::ClientFiles;
 
 /// How long a start may take: a restore of a large state is part of it.
@@ -65,9 +67,12 @@ pub struct Dev {
     #[arg(long)]
     tls: bool,
 
-    /// Begin a new generation from the newest recovery point that any tier still holds
+    /// Begin a new generation from the newest recovery point that any tier still holds, or from the one that is named
     #[arg(long, requires = "dir")]
     restore: bool,
+
+    #[command(flatten)]
+    target: TargetArgs,
 
     /// Leave a replica dead that was killed from outside
     #[arg(long)]
@@ -254,10 +259,13 @@ impl Dev {
     }
 
     async fn start(&self, cluster: &mut Cluster) -> anyhow::Result<()> {
+        if !self.restore && self.target.target() != Target::Newest {
+            bail!("a recovery point is named, but nothing is to be restored: give --restore as well");
+        }
         cluster.start_object_store().await?;
         if self.restore {
-            let plan = recovery::restore(cluster).await?;
-            eprintln!("{plan}");
+            let plan = recovery::restore(cluster, &self.target.target()).await?;
+            eprintln!("{}\n{plan}", recovery_point::show(&plan.candidates));
         } else if cluster.description().served {
             let gone = cluster.without_disks();
             if gone.len() > cluster.ids().len() / 2 {

@@ -1,15 +1,14 @@
 //! From where a cluster on this machine comes back: inventory, choice, fence, and the next generation's configuration.
 //!
-//! The choice is the best candidate that can be loaded whole; it is loaded here once to know that. Loading it into the
-//! replicas, and saying so on every tier, is the replicas' part.
+//! The choice is [`recovery_point`]'s, which loads it once. Loading it into the replicas, and saying so on every tier, is
+//! the replicas' part.
 
 use std::fmt;
 use std::path::PathBuf;
 
-use anyhow::bail;
 use uuid::Uuid;
 use vr_checkpoint::format::Parent;
-use vr_checkpoint::restore::{self, Candidate, Inventory, Source};
+use vr_checkpoint::restore::{self, Candidate, Inventory, Source, Target};
 use vr_checkpoint::store::StoreError;
 use vr_replica::config::RawRestore;
 use vr_replica::node::tier_name;
@@ -17,6 +16,7 @@ use vr_replica::node::tier_name;
 use super::cluster::Cluster;
 use super::tiers::{self, Access};
 use crate::output;
+use crate::recovery_point::{self, Found};
 
 /// Where a cluster comes back from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -41,6 +41,8 @@ pub struct Plan {
     pub reserved_revision: i64,
     /// Tells this restore from another that plans the same at the same time.
     pub token: String,
+    /// Every candidate, best first, and what became of it.
+    pub candidates: Vec<(Candidate, String)>,
     /// What would have been better and could not be loaded, and why.
     pub passed_over: Vec<String>,
 }
@@ -60,16 +62,15 @@ pub async fn inventory(cluster: &Cluster) -> Result<Inventory, StoreError> {
 /// # Errors
 /// When no candidate can be loaded, a tier that can be reached cannot be fenced, or the configuration cannot be
 /// written.
-pub async fn restore(cluster: &mut Cluster) -> anyhow::Result<Plan> {
+pub async fn restore(cluster: &mut Cluster, target: &Target) -> anyhow::Result<Plan> {
     let sources = tiers::all(cluster, Access::Write).await?;
     let description = cluster.description();
     let lineage = description.lineage.to_string();
     let inventory = restore::inventory(&sources, &lineage).await;
-    let mut passed_over = Vec::new();
-    let Some((best, op)) = loadable(&inventory, &sources, &mut passed_over).await else {
-        let why = passed_over.iter().map(|reason| format!("\n  {reason}")).collect::<String>();
-        bail!("no recovery point can be loaded:{why}\n{}", show(&inventory));
-    };
+    let Found { candidate: best, op, table, passed_over, loaded } =
+        recovery_point::find(&inventory, &sources, target).await?;
+    // Its replicas load it again; until then it would be there twice.
+    drop(loaded);
     let plan = Plan {
         tier: tier_name(best.tier).to_owned(),
         source: best.source.clone(),
@@ -81,10 +82,11 @@ pub async fn restore(cluster: &mut Cluster) -> anyhow::Result<Plan> {
         root: best.root.clone(),
         reserved_revision: inventory.reserved_revision,
         token: Uuid::new_v4().to_string(),
+        candidates: table,
         passed_over,
     };
     fence(&plan, &inventory, &sources).await?;
-    let sources = directories(cluster, best)?;
+    let sources = directories(cluster, &best)?;
     cluster.describe(|description| {
         description.generation = plan.next_generation;
         description.served = false;
@@ -101,35 +103,6 @@ pub async fn restore(cluster: &mut Cluster) -> anyhow::Result<Plan> {
         });
     })?;
     Ok(plan)
-}
-
-/// The best candidate that is whole, and the op that its log really leads to: a damaged segment costs what follows it,
-/// not the restore. Equal ones on other tiers are not tried after one that failed: a load takes what
-/// a tier lacks from the others already.
-async fn loadable<'a>(
-    inventory: &'a Inventory,
-    sources: &[Source],
-    passed_over: &mut Vec<String>,
-) -> Option<(&'a Candidate, u64)> {
-    let mut tried: Vec<(u64, &str)> = Vec::new();
-    for candidate in &inventory.candidates {
-        let same = (candidate.checkpoint_op, candidate.root.as_str());
-        if tried.contains(&same) {
-            continue;
-        }
-        match restore::load(candidate, sources, None).await {
-            Ok(loaded) => {
-                passed_over.extend(loaded.cut_short);
-                return Some((
-                    candidate,
-                    loaded.entries.last().map_or(candidate.checkpoint_op, |entry| entry.op),
-                ));
-            }
-            Err(error) => passed_over.push(error.to_string()),
-        }
-        tried.push(same);
-    }
-    None
 }
 
 /// Before anything else happens: whoever is of an older generation must find out wherever it can write.
@@ -216,6 +189,7 @@ mod tests {
             root: "r".to_owned(),
             reserved_revision: 7,
             token: "t".to_owned(),
+            candidates: Vec::new(),
             passed_over: vec!["checkpoint at op 95: gone".to_owned()],
         };
         let expected = "passed over: checkpoint at op 95: gone\ngeneration 2 begins from generation 1 at op 99 \

@@ -24,6 +24,7 @@ use crate::client::Client;
 use crate::dev::cluster::Cluster;
 use crate::dev::recovery;
 use crate::units::show_bytes;
+use vr_checkpoint::restore::Target;
 use vr_replica::status::RestoredFrom as Loaded;
 use vr_replica::tls::Connector;
 
@@ -310,7 +311,7 @@ impl<'a> Rehearsal<'a> {
         }
 
         self.begin_phase("restore");
-        let plan = recovery::restore(self.cluster).await;
+        let plan = recovery::restore(self.cluster, &Target::Newest).await;
         let plan = plan.map_err(|error| Stop::Failed("restore", format!("{error:#}")))?;
         self.report.expected_root = Some(plan.root.clone());
         // Before anything serves again on the same ports: a write that is still under way must not get there.

@@ -33,6 +33,13 @@ impl Names {
         format!("{}ckpt/{op:016x}-{}.json", self.prefix(), super::hex(&root[..8]))
     }
 
+    /// The name of a checkpoint in its manifest's key: `<op>-<root>`.
+    #[must_use]
+    pub fn checkpoint(manifest: &str) -> &str {
+        let file = manifest.rsplit('/').next().unwrap_or(manifest);
+        file.strip_suffix(".json").unwrap_or(file)
+    }
+
     /// The index of one upload.
     #[must_use]
     pub fn index(self, upload: Ulid) -> String {

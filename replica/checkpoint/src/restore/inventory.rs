@@ -144,6 +144,7 @@ async fn look(source: &Source, lineage: &str) -> Result<Option<Look>, String> {
                     checkpoint_op: manifest.op,
                     reachable_op: manifest.op,
                     time_micros: manifest.time_micros,
+                    revision: manifest.revision,
                     root: manifest.state.root.clone(),
                     manifest: retained.manifest.clone(),
                     bytes: manifest.state.bytes,

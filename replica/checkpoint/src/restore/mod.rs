@@ -8,10 +8,12 @@ mod elsewhere;
 mod fence;
 mod inventory;
 mod log;
+mod target;
 
 pub use fence::fence;
 pub use inventory::inventory;
 pub(crate) use inventory::reach;
+pub use target::{Target, TargetError};
 
 use crate::format::{Frame, LogEntry, Manifest, Pack, hex};
 use crate::store::ObjectStore;
@@ -53,7 +55,7 @@ pub struct Source {
 }
 
 /// A state that could be restored.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Candidate {
     /// Where its checkpoint stands.
@@ -68,6 +70,8 @@ pub struct Candidate {
     pub reachable_op: u64,
     /// Time of the checkpoint's entry, microseconds since the Unix epoch.
     pub time_micros: u64,
+    /// The store's revision there.
+    pub revision: i64,
     /// Root of its state, hexadecimal.
     pub root: String,
     /// Key of its manifest.
