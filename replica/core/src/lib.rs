@@ -93,7 +93,7 @@
 //! let start = Start::Complete { state: Counter::default(), log, commit, last_normal };
 //! let mut out = Effects::new();
 //! let mut now = Now { mono: 0, wall: 0 };
-//! let boot = Boot { id, vote, configuration, start, seed: 7 };
+//! let boot = Boot { id, vote, configuration, begun: None, start, seed: 7 };
 //! let mut replica = Replica::new(boot, Options::default(), now, &mut out)?;
 //!
 //! let body = Bytes::from_static(b"four");
@@ -164,8 +164,8 @@ pub use import::{Import, ImportError, import_from};
 pub use message::{Entry, Envelope, Header, Kind, Message};
 pub use proposal::{Proposal, Refusal};
 pub use replica::{
-    Apart, Boot, BootError, Counters, Effect, Effects, Fate, Frozen, HandOffRefusal, Input, Leaving, Now,
-    Options, PeerStanding, Replica, Start, Status, VoteRecord,
+    Apart, Begun, Boot, BootError, Counters, Effect, Effects, Fate, Frozen, HandOffRefusal, Input, Leaving,
+    Now, Options, PeerStanding, Replica, Start, Status, VoteRecord,
 };
 pub use sequence::Sequence;
 pub use sessions::WINDOW;

@@ -194,10 +194,12 @@ pub enum Message {
 
     /// A configuration in force, from one who holds the log through its entry: what it has executed goes through `op`,
     /// and the digest there is `digest`. The answer to whoever is still in a lower epoch (R18).
+    /// With `hearsay` the sender only repeats what it was told, and cannot show the log.
     NewEpoch {
         configuration: Configuration,
         op: Op,
         digest: Digest,
+        hearsay: bool,
     },
     /// The sender acts in this epoch: it holds the state and its vote record is durable (R18).
     EpochStarted {

@@ -136,7 +136,10 @@ fn peers(samples: &mut Samples) {
         ("valid-standing", Message::Standing { nonce: 77, promised: ballot, amnesiac: true }),
         ("valid-get-entries", Message::GetEntries { ballot, from: Op(1), to: Op(12) }),
         ("valid-entries", Message::Entries { ballot, oldest: Op(2), entries: vec![entry] }),
-        ("valid-new-epoch", Message::NewEpoch { configuration: members(), op: Op(12), digest }),
+        (
+            "valid-new-epoch",
+            Message::NewEpoch { configuration: members(), op: Op(12), digest, hearsay: false },
+        ),
         ("valid-epoch-started", Message::EpochStarted { epoch: Epoch(2) }),
         ("valid-reconfigure", Message::Reconfigure { token: 1, replaces: digest, next: members() }),
         ("valid-reconfigure-is", Message::ReconfigureIs { token: 1, outcome: Ok(Epoch(2)) }),

@@ -78,7 +78,7 @@ fn one(effect: &Effect<Store>, mix: &mut Mix) {
             token.hash(mix);
             outcome.is_ok().hash(mix);
         }
-        Effect::Configuration(configuration) => configuration.hash(mix),
+        Effect::Configuration(configuration, begun) => (configuration, begun).hash(mix),
         Effect::Retired(epoch) => epoch.hash(mix),
         Effect::Standing(status, ballot) => (status, ballot).hash(mix),
         Effect::StateReplaced(op) => op.hash(mix),

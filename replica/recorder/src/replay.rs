@@ -176,7 +176,7 @@ fn name(effect: &Effect<Store>) -> String {
         Effect::Diverged { op, .. } => format!("Diverged {op}"),
         Effect::Reconfigured { token, .. } => format!("Reconfigured {token}"),
         Effect::HandedOff { token, .. } => format!("HandedOff {token}"),
-        Effect::Configuration(configuration) => format!("Configuration {}", configuration.epoch),
+        Effect::Configuration(configuration, _) => format!("Configuration {}", configuration.epoch),
         Effect::Retired(epoch) => format!("Retired {epoch}"),
         Effect::Standing(status, ballot) => format!("Standing {status:?} {ballot}"),
         Effect::StateReplaced(op) => format!("StateReplaced {op}"),

@@ -36,7 +36,7 @@ impl Cluster {
             let (state, log) = (Store::new(StoreOptions::default()), Vec::new());
             let start = Start::Complete { state, log, commit: Op(0), last_normal: Ballot::default() };
             let configuration = Configuration::bare(Epoch(0), ids());
-            let boot = Boot { id, vote, configuration, start, seed: id.0 };
+            let boot = Boot { id, vote, configuration, begun: None, start, seed: id.0 };
             let mut effects = Effects::new();
             let now = Now { mono: cluster.now, wall: cluster.now };
             let replica = Replica::new(boot, Options::default(), now, &mut effects).expect("in order");

@@ -135,9 +135,9 @@ pub async fn boot(config: &Config) -> anyhow::Result<Booted> {
     let (tiering, roots) = Tiering::new(chain)?;
     tracing::info!(incarnation = incarnation.0, %ballot, start = kind, "starting");
     let known = members::read(&disks, config.lineage, config.generation);
-    let configuration = known.unwrap_or_else(|| told(config));
+    let (configuration, begun) = known.unwrap_or_else(|| (told(config), None));
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
-    let boot = Boot { id: config.id, vote, configuration, start, seed };
+    let boot = Boot { id: config.id, vote, configuration, begun, start, seed };
     Ok(Booted { boot, tiering, incarnation, roots, restored_from })
 }
 

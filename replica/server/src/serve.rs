@@ -269,7 +269,7 @@ fn promise_writer(
     let (disks, lineage, generation) = (config.tiers.disks(), config.lineage, config.generation);
     let write = move |promise: &Promise| match promise {
         Promise::Vote(record) => vote::write(&disks, *record).map_err(|error| error.to_string()),
-        Promise::Members(next) => members::write(&disks, lineage, generation, next)
+        Promise::Members(next, begun) => members::write(&disks, lineage, generation, next, *begun)
             .map_err(|error| format!("the members of epoch {}: {error}", next.epoch)),
     };
     std::thread::Builder::new().name("vote".to_owned()).spawn(move || {

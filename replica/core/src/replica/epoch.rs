@@ -11,7 +11,7 @@
 use super::peer::{Peer, Role};
 use super::reconfigure::Asked;
 use super::sync::{CatchUp, Purpose};
-use super::{Effect, Effects, Replica, Status, hand_off, reconfigure};
+use super::{Begun, Effect, Effects, Replica, Status, hand_off, reconfigure};
 use crate::configuration::Configuration;
 use crate::ids::*;
 use crate::message::Message;
@@ -36,6 +36,8 @@ pub(super) struct Epochs {
     retired: bool,
     /// The primary of an epoch just begun has not been heard: what was sent to it before may have come too early.
     pub(super) unheard: bool,
+    /// Where the epoch it is in begins, as somebody who holds that has told.
+    begun: Option<Begun>,
     /// When somebody was last asked for a newer epoch, and when a stranger was last answered.
     asked_at: u64,
     told_at: u64,
@@ -50,7 +52,7 @@ struct Joining {
 }
 
 impl Epochs {
-    pub(super) fn new(joining: bool) -> Epochs {
+    pub(super) fn new(joining: bool, begun: Option<Begun>) -> Epochs {
         Epochs {
             asked: BTreeMap::new(),
             proposed: None,
@@ -59,6 +61,7 @@ impl Epochs {
             started: BTreeSet::new(),
             retired: false,
             unheard: false,
+            begun,
             asked_at: 0,
             told_at: 0,
         }
@@ -169,7 +172,9 @@ impl<S: StateMachine> Replica<S> {
         }
         let asks = matches!(message, Message::GetView { .. });
         if epoch < ours && (self.amnesiac || !self.holds_epoch()) {
-            // It can show nothing newer itself; whoever counts answers still counts this one.
+            // It can show nothing newer itself, but what it was told is true of whoever holds it: that one may not have
+            // heard that its last entry is committed. Whoever counts answers still counts this one.
+            self.tell_epoch(from, out);
             self.counters.dropped_epoch += u64::from(!asks);
             return asks;
         }
@@ -185,8 +190,8 @@ impl<S: StateMachine> Replica<S> {
     /// Somebody that the configuration does not name, of this lineage and generation.
     pub(super) fn hear_stranger(&mut self, from: ReplicaId, message: Message, out: &mut Effects<S>) {
         match message {
-            Message::NewEpoch { configuration, op, digest } => {
-                self.on_new_epoch(from, configuration, op, digest, out);
+            Message::NewEpoch { configuration, op, digest, hearsay } => {
+                self.on_new_epoch(from, configuration, op, digest, hearsay, out);
             }
             message => {
                 self.counters.dropped_foreign += 1;
@@ -218,9 +223,7 @@ impl<S: StateMachine> Replica<S> {
     /// Answers a lower epoch; not more often than it makes sense to ask.
     //= R18
     fn tell_epoch(&mut self, to: ReplicaId, out: &mut Effects<S>) {
-        if self.amnesiac || !self.holds_epoch() {
-            return;
-        }
+        let Some(message) = self.new_epoch_message() else { return };
         let now = self.now.mono;
         let told = match self.peers.iter_mut().find(|peer| peer.id == to) {
             Some(peer) => &mut peer.told_at,
@@ -230,15 +233,15 @@ impl<S: StateMachine> Replica<S> {
             return;
         }
         *told = now.max(1);
-        out.push(Effect::Send(to, self.new_epoch_message()));
+        out.push(Effect::Send(to, message));
     }
 
-    pub(super) fn new_epoch_message(&self) -> Message {
-        Message::NewEpoch {
-            configuration: self.configuration.clone(),
-            op: self.commit(),
-            digest: self.digest(),
-        }
+    /// What it can say of the epoch it is in: how far it has executed that itself, or where it begins as it was told.
+    fn new_epoch_message(&self) -> Option<Message> {
+        let holds = !self.amnesiac && self.holds_epoch();
+        let own = Begun { op: self.commit(), digest: self.digest() };
+        let Begun { op, digest } = if holds { own } else { self.epochs.begun? };
+        Some(Message::NewEpoch { configuration: self.configuration.clone(), op, digest, hearsay: !holds })
     }
 
     fn ask_epoch(&mut self, to: ReplicaId, out: &mut Effects<S>) {
@@ -255,6 +258,7 @@ impl<S: StateMachine> Replica<S> {
         configuration: Configuration,
         op: Op,
         digest: Digest,
+        hearsay: bool,
         out: &mut Effects<S>,
     ) {
         if proposal::well_formed(&configuration).is_err() {
@@ -265,11 +269,17 @@ impl<S: StateMachine> Replica<S> {
             return self.tell_epoch(from, out);
         }
         if configuration.epoch > self.configuration.epoch {
-            self.enter_epoch(configuration, out);
+            self.enter_epoch(configuration, Begun { op, digest }, out);
         } else if self.acts() && self.durable() && self.is_voter() {
             return out.push(Effect::Send(from, Message::EpochStarted { epoch: self.configuration.epoch }));
         }
-        if self.status == Status::Transitioning && self.catch_up.is_none() && op > self.commit() {
+        if !self.holds_epoch() {
+            self.epochs.begun = Some(Begun { op, digest });
+        }
+        // Who has all of it, but did not know that it was committed, needs nobody to show it.
+        let helps = !hearsay || self.log.digest_at(op) == Some(digest);
+        let behind = self.status == Status::Transitioning && op > self.commit();
+        if behind && helps && self.catch_up.is_none() {
             let ballot = Ballot { epoch: self.configuration.epoch, view: View(0) };
             let mut catch_up = CatchUp::new(Purpose::Transition, ballot, from, self.commit());
             catch_up.aim(op, op, Vec::new());
@@ -287,7 +297,8 @@ impl<S: StateMachine> Replica<S> {
                 // The last word of this epoch.
                 self.send_commit(out);
             }
-            self.enter_epoch(self.executor.core.configuration.clone(), out);
+            let begun = Begun { op: self.commit(), digest: self.digest() };
+            self.enter_epoch(self.executor.core.configuration.clone(), begun, out);
         }
         if self.status == Status::Transitioning && self.holds_epoch() && self.catch_up.is_none() {
             self.begin_epoch(out);
@@ -295,12 +306,12 @@ impl<S: StateMachine> Replica<S> {
     }
 
     /// Another configuration is in force: the epoch it was in is over for it.
-    fn enter_epoch(&mut self, configuration: Configuration, out: &mut Effects<S>) {
+    fn enter_epoch(&mut self, configuration: Configuration, begun: Begun, out: &mut Effects<S>) {
         let epoch = configuration.epoch;
         assert!(epoch > self.configuration.epoch, "epochs only grow");
         self.abandon_catch_up(out);
         self.lose_the_lead();
-        out.push(Effect::Configuration(configuration.clone()));
+        out.push(Effect::Configuration(configuration.clone(), Some(begun)));
         let before = std::mem::take(&mut self.peers);
         self.peers = peers_of(&configuration, self.id, before);
         self.configuration = configuration;
@@ -317,6 +328,7 @@ impl<S: StateMachine> Replica<S> {
         self.shipper = None;
         self.commit_heard = self.commit();
         self.epochs.started.clear();
+        self.epochs.begun = Some(begun);
         self.epochs.retired = false;
         self.reads.primary_changed();
         if self.epochs.joining.is_some() && self.is_voter() {
@@ -434,8 +446,7 @@ impl<S: StateMachine> Replica<S> {
 
     /// Hands the new epoch to its voters, and hears from those that have begun it.
     fn tell_new_voters(&mut self, out: &mut Effects<S>) {
-        let message =
-            if self.amnesiac || !self.holds_epoch() { self.get_view() } else { self.new_epoch_message() };
+        let message = self.new_epoch_message().unwrap_or_else(|| self.get_view());
         for voter in self.configuration.voters().filter(|id| !self.epochs.started.contains(id)) {
             out.push(Effect::Send(voter, message.clone()));
         }

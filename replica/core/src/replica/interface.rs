@@ -55,6 +55,17 @@ pub struct VoteRecord {
     pub incarnation: Incarnation,
 }
 
+/// An op at or above the entry that began an epoch, committed, and the digest of the log through it. Whoever holds a log
+/// with that digest holds all of the epochs before, even if it has not heard that the last entry is committed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+pub struct Begun {
+    /// The op.
+    pub op: Op,
+    /// The digest.
+    pub digest: Digest,
+}
+
 /// How a replica comes to life.
 pub struct Boot<S> {
     /// Its own id.
@@ -64,6 +75,8 @@ pub struct Boot<S> {
     /// The newest configuration that was made durable ([`Effect::Configuration`]); before there is one, that of the
     /// bootstrap. A newer one in the state or the log wins over it.
     pub configuration: Configuration,
+    /// What came with that configuration in [`Effect::Configuration`].
+    pub begun: Option<Begun>,
     /// What it still has.
     pub start: Start<S>,
     /// Randomness for nonces and spreads; the driver's.
@@ -335,10 +348,10 @@ pub enum Effect<S: StateMachine> {
         /// What became of it.
         outcome: Result<Ballot, HandOffRefusal>,
     },
-    /// These are the members from here on: [`Effect::Broadcast`] means all of these. Keep it durable beside the vote
-    /// record before any later [`Effect::WriteVote`], hand it in as [`Boot::configuration`] at the next start, and
+    /// These are the members from here on: [`Effect::Broadcast`] means all of these. Keep both durable beside the vote
+    /// record before any later [`Effect::WriteVote`], hand them in with the [`Boot`] of the next start, and
     /// connect to those it names. Connections to the members before it are still needed for a while (R18).
-    Configuration(Configuration),
+    Configuration(Configuration, Option<Begun>),
     /// This replica is no member any more and nobody needs it: it may be stopped for good (R18).
     Retired(Epoch),
     /// The status, the ballot or the primary changed.

@@ -113,7 +113,7 @@ impl<S: StateMachine> Replica<S> {
         now: Now,
         out: &mut Effects<S>,
     ) -> Result<Replica<S>, BootError> {
-        let Boot { id, mut vote, mut configuration, start, seed } = boot;
+        let Boot { id, mut vote, mut configuration, begun, start, seed } = boot;
         if on(Mutant::PaperRecovery) && matches!(start, Start::Amnesiac { .. }) {
             vote.ballot.view = View(0);
         }
@@ -212,7 +212,7 @@ impl<S: StateMachine> Replica<S> {
             shipper: None,
             lead: normal::Lead::new(vote.incarnation),
             views: view_change::Views::new(),
-            epochs: epoch::Epochs::new(joining),
+            epochs: epoch::Epochs::new(joining, begun.filter(|_| epoch == told)),
             recovery: recovery::Recovery::new(seed, vote.incarnation, base),
             catch_up: None,
             transfers: transfer::Transfers::new(vote.incarnation),
@@ -227,7 +227,8 @@ impl<S: StateMachine> Replica<S> {
         };
         replica.place();
         if epoch > told {
-            out.push(Effect::Configuration(replica.configuration.clone()));
+            let begun = Begun { op: replica.commit(), digest: replica.digest() };
+            out.push(Effect::Configuration(replica.configuration.clone(), Some(begun)));
         }
         replica.suspect_at = now.mono + replica.patience();
         if base > Op(0) {
@@ -506,8 +507,8 @@ impl<S: StateMachine> Replica<S> {
                 self.on_state(from, ballot, cut, root, number, &portion, out);
             }
             Message::Root { op, root } => self.on_root(from, op, root, out),
-            Message::NewEpoch { configuration, op, digest } => {
-                self.on_new_epoch(from, configuration, op, digest, out);
+            Message::NewEpoch { configuration, op, digest, hearsay } => {
+                self.on_new_epoch(from, configuration, op, digest, hearsay, out);
             }
             Message::EpochStarted { epoch } => self.on_epoch_started(from, epoch, out),
             Message::Reconfigure { token, replaces, next } => {

@@ -463,3 +463,39 @@ fn the_primary_hands_over_although_an_acknowledgement_was_lost() {
     world.hand_off(1, 2).expect("it is ready");
     assert_eq!(world.leader(), Some(2));
 }
+
+/// Replica 1 holds the entry that ends the epoch, but nobody has told it that this is committed; replica 2 has been told of
+/// the new epoch, but not its log; and replica 0, which knew both, loses its memory. What 2 was told is all that 1 lacks,
+/// also if 2 has been started anew since.
+//= R18
+#[test]
+fn what_was_only_heard_of_an_epoch_is_passed_on() {
+    for restarted in [false, true] {
+        let mut world = World::new(3);
+        world.commit(0, "a");
+        world.until("quiet", 1_000_000, World::all_equal);
+        world.hold = |from, to, m| match (from, to) {
+            (0, 1) => matches!(m, Message::Commit { .. } | Message::NewEpoch { .. }),
+            (_, 2) => !matches!(m, Message::Commit { .. } | Message::NewEpoch { .. }),
+            _ => false,
+        };
+        world.propose(0, |next| next.order.rotate_left(1));
+        world.until("2 has heard", 1_000_000, |w| w.replica(2).status() == Status::Transitioning);
+        world.until("0 acts", 1_000_000, |w| w.votes[&0].ballot.epoch == Epoch(1));
+        assert_eq!((world.replica(1).op(), world.replica(1).commit()), (Op(2), Op(1)));
+        assert_eq!(world.replica(2).op(), Op(1));
+        world.crash(0);
+        world.mail.clear();
+        world.held.clear();
+        world.hold = |_, _, _| false;
+        if restarted {
+            let left = world.node(2).replica.leave().expect("it has its memory");
+            world.crash(2);
+            world.restart_clean(2, left.snapshot, left.tail, left.op, left.last_normal);
+        }
+        world.recover(0);
+        world.until("all act in the new epoch", 5_000_000, World::settled);
+        world.commit(2, "b");
+        assert_eq!(world.lines(1), ["a", "b"]);
+    }
+}

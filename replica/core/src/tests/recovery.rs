@@ -268,7 +268,7 @@ fn a_vote_record_of_somebody_else_is_refused() {
     let mut out = Effects::new();
     let mut start = |id: u64, vote: VoteRecord, configuration: Configuration| {
         let start = Start::Amnesiac { state: Ledger::default() };
-        let boot = Boot { id: ReplicaId(id), vote, configuration, start, seed: 1 };
+        let boot = Boot { id: ReplicaId(id), vote, configuration, begun: None, start, seed: 1 };
         Replica::new(boot, Options::default(), Now { mono: 0, wall: 0 }, &mut out).err()
     };
     assert!(matches!(start(0, vote, configuration.clone()), Some(BootError::Vote { .. })));
@@ -287,6 +287,7 @@ fn a_vote_record_of_somebody_else_is_refused() {
         id: ReplicaId(0),
         vote: later,
         configuration: configuration.clone(),
+        begun: None,
         start: complete,
         seed: 1,
     };

@@ -145,6 +145,8 @@ pub(super) struct World {
     pub(super) votes: BTreeMap<u64, VoteRecord>,
     /// Configurations, as they stand durably; a replica that has none here was told that of the bootstrap.
     pub(super) configurations: BTreeMap<u64, Configuration>,
+    /// What is durable beside them.
+    pub(super) begun: BTreeMap<u64, Begun>,
     /// The one configuration of each epoch, and the one primary of each ballot.
     pub(super) lineage: BTreeMap<Epoch, Configuration>,
     pub(super) primaries: BTreeMap<Ballot, (u64, Incarnation)>,
@@ -200,6 +202,7 @@ impl World {
                 })
                 .collect(),
             configurations: BTreeMap::new(),
+            begun: BTreeMap::new(),
             lineage: BTreeMap::new(),
             primaries: BTreeMap::new(),
             speaks: BTreeMap::new(),
@@ -250,7 +253,8 @@ impl World {
             },
         };
         self.speaks.insert(id, vote);
-        let boot = Boot { id: ReplicaId(id), vote, configuration, start, seed: 5 + self.now };
+        let begun = self.begun.get(&id).copied();
+        let boot = Boot { id: ReplicaId(id), vote, configuration, begun, start, seed: 5 + self.now };
         let mut out = Effects::new();
         let replica = Replica::new(boot, self.options.clone(), self.clock(), &mut out)?;
         let node = Node {
@@ -287,6 +291,10 @@ impl World {
         commit: Op,
         last_normal: Ballot,
     ) {
+        // It remembers all that the start before it said: it may go on leading where that one led.
+        let before = (id, self.votes[&id].incarnation);
+        let after = (id, Incarnation(before.1.0 + 1));
+        self.primaries.values_mut().filter(|led| **led == before).for_each(|led| *led = after);
         self.boot(id, Start::Complete { state, log, commit, last_normal }).expect("a clean stop is in order");
     }
 
@@ -306,6 +314,7 @@ impl World {
     pub(super) fn join(&mut self, id: u64, through: u64) {
         let known = self.configurations.get(&through).cloned().unwrap_or_else(|| self.configuration());
         self.configurations.insert(id, known);
+        self.begun.remove(&id);
         self.boot(id, Start::Joining { state: Ledger::default() }).expect("a joining start is in order");
     }
 
@@ -314,6 +323,7 @@ impl World {
         self.nodes.remove(&id);
         self.votes.remove(&id);
         self.configurations.remove(&id);
+        self.begun.remove(&id);
     }
 
     /// Proposes at a replica what `change` makes of the configuration it knows.
@@ -352,7 +362,9 @@ impl World {
 
     /// Whether all members of the newest epoch act in it and agree.
     pub(super) fn settled(&self) -> bool {
-        let Some((&epoch, newest)) = self.lineage.last_key_value() else { return self.all_equal() };
+        let newest =
+            self.lineage.last_key_value().map_or_else(|| self.configuration(), |(_, newest)| newest.clone());
+        let epoch = newest.epoch;
         let mut first = None;
         newest.members().all(|member| {
             self.nodes.get(&member.id.0).is_some_and(|node| {
@@ -445,7 +457,9 @@ impl World {
                 Effect::HandedOff { token, outcome } => {
                     self.node(id).handed_off.insert(token, outcome);
                 }
-                Effect::Configuration(configuration) => {
+                Effect::Configuration(configuration, begun) => {
+                    self.begun.remove(&id);
+                    self.begun.extend(begun.map(|begun| (id, begun)));
                     let one =
                         self.lineage.entry(configuration.epoch).or_insert_with(|| configuration.clone());
                     assert_eq!(*one, configuration, "two configurations of one epoch");
@@ -472,7 +486,7 @@ impl World {
         }
     }
 
-    fn node(&mut self, id: u64) -> &mut Node {
+    pub(super) fn node(&mut self, id: u64) -> &mut Node {
         self.nodes.get_mut(&id).expect("it is running")
     }
 

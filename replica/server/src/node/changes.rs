@@ -5,7 +5,7 @@ use super::{Node, Promise};
 use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 use tokio::sync::oneshot;
-use vr_core::{Ballot, Configuration, Digest, Epoch, HandOffRefusal, Input, Refusal, ReplicaId};
+use vr_core::{Ballot, Begun, Configuration, Digest, Epoch, HandOffRefusal, Input, Refusal, ReplicaId};
 
 /// How long members of the epoch before stay connected: they fetch what they lack, and are told that they left (R18).
 const LEAVING: Duration = Duration::from_secs(60);
@@ -73,13 +73,13 @@ impl Node {
     }
 
     /// Other members than before are in force.
-    pub(super) fn reconfigured(&mut self, next: Configuration) {
+    pub(super) fn reconfigured(&mut self, next: Configuration, begun: Option<Begun>) {
         let ids = |members: &[vr_core::Member]| members.iter().map(|m| m.id.0).collect::<Vec<_>>();
         tracing::info!(
             epoch = %next.epoch, order = ?ids(&next.order), learners = ?ids(&next.learners), "members"
         );
         // The writer outlives the node; if it is gone the process is stopping.
-        let _ = self.promises.send(Promise::Members(next.clone()));
+        let _ = self.promises.send(Promise::Members(next.clone(), begun));
         if let Some(before) = self.connected.replace(next) {
             self.left = Some((before, Instant::now() + LEAVING));
         }

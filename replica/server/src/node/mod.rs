@@ -37,8 +37,8 @@ use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 use tokio::sync::Notify;
 use vr_core::{
-    Ballot, Configuration, Effect, Effects, Envelope, Generation, Incarnation, Input, Lineage, Message, Now,
-    Op, Replica, ReplicaId, Status, VoteRecord,
+    Ballot, Begun, Configuration, Effect, Effects, Envelope, Generation, Incarnation, Input, Lineage,
+    Message, Now, Op, Replica, ReplicaId, Status, VoteRecord,
 };
 use vr_recorder::{Recorder, Tape};
 use vr_store::{Command, Event, LeaseChange, Store};
@@ -86,7 +86,7 @@ pub enum Promise {
     /// A vote record (R1).
     Vote(VoteRecord),
     /// The members of an epoch, before the first vote in it.
-    Members(Configuration),
+    Members(Configuration, Option<Begun>),
 }
 
 /// Writes out what this thread's replica was told lately, on another thread; `None` if it records nothing.
@@ -487,7 +487,7 @@ impl Node {
             ))),
             Effect::Reconfigured { token, outcome } => self.changes.reconfigured(token, outcome),
             Effect::HandedOff { token, outcome } => self.changes.handed_off(token, outcome),
-            Effect::Configuration(configuration) => self.reconfigured(configuration),
+            Effect::Configuration(configuration, begun) => self.reconfigured(configuration, begun),
             Effect::Retired(epoch) => self.stop(Halt::Retired(format!(
                 "replica {} is no member since epoch {epoch}, and the others no longer need it: its disks may be removed",
                 self.config.id

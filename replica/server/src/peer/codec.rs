@@ -251,10 +251,11 @@ fn to_pb(message: &Message) -> Pb {
             portion: portion.clone(),
         }),
         Message::Root { op, root } => Pb::Root(pb::Root { op: op.0, root: digest_to(root) }),
-        Message::NewEpoch { configuration, op, digest } => Pb::NewEpoch(pb::NewEpoch {
+        Message::NewEpoch { configuration, op, digest, hearsay } => Pb::NewEpoch(pb::NewEpoch {
             configuration: configuration.encode().into(),
             op: op.0,
             digest: digest_to(digest),
+            hearsay: *hearsay,
         }),
         Message::EpochStarted { epoch } => Pb::EpochStarted(pb::EpochStarted { epoch: epoch.0 }),
         Message::Reconfigure { token, replaces, next } => Pb::Reconfigure(pb::Reconfigure {
@@ -347,6 +348,7 @@ fn from_pb(message: Pb) -> Result<Message, String> {
             configuration: configuration(&m.configuration)?,
             op: Op(m.op),
             digest: digest(&m.digest)?,
+            hearsay: m.hearsay,
         },
         Pb::EpochStarted(m) => Message::EpochStarted { epoch: Epoch(m.epoch) },
         Pb::Reconfigure(m) => Message::Reconfigure {
@@ -521,7 +523,7 @@ mod tests {
             Message::GetState { ballot, cut: op, number: 2, want: Bytes::from_static(b"w") },
             Message::State { ballot, cut: op, root: digest, number: 2, portion: Bytes::from_static(b"p") },
             Message::Root { op, root: digest },
-            Message::NewEpoch { configuration: members(), op, digest },
+            Message::NewEpoch { configuration: members(), op, digest, hearsay: true },
             Message::EpochStarted { epoch: Epoch(4) },
             Message::Reconfigure { token: 5, replaces: digest, next: members() },
             Message::HandOff { ballot, view: View(9) },

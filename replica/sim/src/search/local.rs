@@ -207,7 +207,7 @@ impl Tables {
     fn boot(&self, index: usize, vote: VoteRecord, start: Start<Toy>) -> Outcome {
         let (id, configuration) = (vote.replica, self.configuration.clone());
         let mut effects = Effects::new();
-        let boot = Boot { id, vote, configuration, start, seed: id.0 };
+        let boot = Boot { id, vote, configuration, begun: None, start, seed: id.0 };
         let now = Now { mono: 0, wall: WALL };
         let replica =
             Replica::new(boot, Self::options(), now, &mut effects).expect("it is told nothing wrong");

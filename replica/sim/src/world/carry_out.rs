@@ -155,7 +155,7 @@ impl<M: Machine> World<M> {
             Effect::Release(_) | Effect::ReleaseState(_) | Effect::ReleaseImport(_) => Ok(()),
             Effect::Reconfigured { .. }
             | Effect::HandedOff { .. }
-            | Effect::Configuration(_)
+            | Effect::Configuration(..)
             | Effect::Retired(_) => {
                 Err(Broken::new("members-stay", format!("replica {id} reconfigures, but nobody asked")))
             }

@@ -87,6 +87,7 @@ impl<M: Machine> World<M> {
             id: node.id,
             vote,
             configuration: self.configuration.clone(),
+            begun: None,
             start,
             seed: self.process_rng.next(),
         };
