@@ -45,6 +45,7 @@ fn budget(name: &str) -> u64 {
     match name {
         _ if survives(name).is_some() => BUDGET_OF_SURVIVORS,
         "AnyNonce" | "LongestLog" | "AlwaysNormal" => 15_000,
+        "TruncateFirst" => 30_000,
         "InheritedReads" | "LateStart" => 5_000,
         _ => BUDGET,
     }
