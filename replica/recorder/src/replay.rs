@@ -83,7 +83,7 @@ impl Recording {
             replica.step(Now { mono, wall }, input.clone(), &mut effects);
             told(&Told { number, mono, input, effects: &effects });
             if check::of(&effects) != recorded {
-                let input = short(input);
+                let input = told_what(input);
                 return Err(Difference::Effects { step: number, input, did: describe(&effects) });
             }
             for effect in effects.0.drain(..) {
@@ -135,7 +135,7 @@ pub struct Told<'a> {
 impl std::fmt::Display for Told<'_> {
     /// One line: number, time, input, effects.
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        let (input, did) = (short(self.input), describe(self.effects));
+        let (input, did) = (told_what(self.input), describe(self.effects));
         write!(f, "{:>8} {:>12} {input} -> {did}", self.number, self.mono)
     }
 }
@@ -149,6 +149,14 @@ fn short(value: &impl std::fmt::Debug) -> String {
         text.push('…');
     }
     text
+}
+
+/// An input in a line's beginning; of a message what is said, not where it belongs.
+fn told_what(input: &Input) -> String {
+    match input {
+        Input::Message(envelope) => format!("{} says {}", envelope.from, short(&envelope.message)),
+        input => short(input),
+    }
 }
 
 fn describe(effects: &Effects<Store>) -> String {
