@@ -22,6 +22,11 @@ const KEPT: usize = 4;
 /// One at a time: each may take as much of the disk's time as there is.
 static WRITING: Mutex<()> = Mutex::new(());
 
+/// Whether one is being written: then there is no use in taking a tape for another.
+pub(crate) fn is_writing() -> bool {
+    WRITING.try_lock().is_err()
+}
+
 /// Writes a tape out. Takes as long as the state is large.
 ///
 /// # Errors

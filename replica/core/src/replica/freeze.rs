@@ -27,13 +27,12 @@ impl<S: StateMachine> Replica<S> {
     /// A copy of everything, with the state as a snapshot. `None` while a state of another replica is on its way in: it
     /// belongs to the state machine and cannot be copied.
     pub fn freeze(&mut self) -> Option<Frozen<S::Snapshot>> {
-        let core = self.executor.core.encode();
         let mut cuts = Vec::new();
         let apart = self.with(Absent, |snapshot: &S::Snapshot| {
             cuts.push(snapshot.clone());
             cuts.len() as u64 - 1
         })?;
-        let state = self.state.cut(self.executor.op(), &core);
+        let state = self.state.cut(self.executor.op(), &self.executor.core.encode());
         Some(Frozen { apart: Apart(apart), state, cuts })
     }
 
@@ -93,6 +92,8 @@ impl<S: StateMachine> Replica<S> {
             retry_at,
             counters,
         } = self;
+        // What cannot be copied is found out first: a recorder asks at every step until it can be.
+        let transfers = transfers.apart()?;
         let catch_up = match catch_up {
             Some(catch_up) => Some(catch_up.apart()?),
             None => None,
@@ -129,7 +130,7 @@ impl<S: StateMachine> Replica<S> {
             epochs: epochs.clone(),
             recovery: recovery.clone(),
             catch_up,
-            transfers: transfers.apart()?,
+            transfers,
             gateway: gateway.clone(),
             reads: reads.clone(),
             cuts: cuts.with(form),

@@ -94,6 +94,7 @@ pub enum Promise {
 /// # Errors
 /// See [`flight::write`](crate::flight::write).
 pub async fn record() -> anyhow::Result<Option<PathBuf>> {
+    anyhow::ensure!(!crate::flight::is_writing(), "another recording is being written");
     let Some((config, (name, tape))) =
         try_with(|node| node.tape().map(|tape| (node.config.clone(), tape))).flatten()
     else {
