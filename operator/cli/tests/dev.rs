@@ -8,29 +8,11 @@ use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 use common::{run, vr};
-use running::{Dev, PATIENCE, settled, wait_until};
+use running::{Dev, PATIENCE, put, settled, wait_until};
 use rustix::process::{Signal, kill_process, test_kill_process};
 use vr::client::Client;
-use vr_proto::etcdserverpb::{PutRequest, RangeRequest};
+use vr_proto::etcdserverpb::RangeRequest;
 use vr_replica::tls::{ClientFiles, Connector};
-
-/// Tries until it is served: after a start the first reservation may be under way.
-async fn put(client: &Client, key: &'static str) -> i64 {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let put = PutRequest {
-            key: Bytes::from_static(key.as_bytes()),
-            value: Bytes::from_static(b"value"),
-            ..PutRequest::default()
-        };
-        match client.kv().put(put).await {
-            Ok(answer) => break answer.into_inner().header.expect("a header").revision,
-            Err(status) => assert!(Instant::now() < deadline, "{status}"),
-        }
-        client.go_on();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
 
 async fn get(client: &Client, key: &'static str) -> bool {
     let range = RangeRequest { key: Bytes::from_static(key.as_bytes()), ..RangeRequest::default() };

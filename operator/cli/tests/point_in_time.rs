@@ -7,31 +7,12 @@ mod running;
 use std::path::Path;
 use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
 
-use bytes::Bytes;
 use common::{run, vr};
-use running::{Dev, PATIENCE, settled, wait_until};
+use running::{Dev, PATIENCE, put, settled, wait_until};
 use rustix::process::{Signal, kill_process, test_kill_process};
 use serde_json::Value;
-use vr::client::Client;
-use vr_proto::etcdserverpb::{PutRequest, RangeRequest};
+use vr_proto::etcdserverpb::RangeRequest;
 use vr_replica::status::{Report, TierReport};
-
-async fn put(client: &Client, key: &str) -> i64 {
-    let deadline = Instant::now() + PATIENCE;
-    loop {
-        let put = PutRequest {
-            key: Bytes::from(key.to_owned()),
-            value: Bytes::from_static(b"v"),
-            ..Default::default()
-        };
-        match client.kv().put(put).await {
-            Ok(answer) => break answer.into_inner().header.expect("a header").revision,
-            Err(status) => assert!(Instant::now() < deadline, "{status}"),
-        }
-        client.go_on();
-        tokio::time::sleep(Duration::from_millis(20)).await;
-    }
-}
 
 fn key(number: usize) -> String {
     format!("key/{number:02}")

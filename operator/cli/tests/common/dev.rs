@@ -6,10 +6,12 @@ use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
 
+use bytes::Bytes;
 use rustix::process::{Pid, Signal, kill_process};
 use serde_json::Value;
 use vr::client::Client;
 use vr::endpoint::Endpoint;
+use vr_proto::etcdserverpb::PutRequest;
 use vr_replica::tls::Connector;
 
 use crate::common::vr;
@@ -106,6 +108,25 @@ pub(crate) async fn settled(dev: &Dev) -> (usize, Pid) {
             return (place, process);
         }
         assert!(Instant::now() < deadline, "the replicas did not settle");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Tries until it is served: after a start the first reservation may be under way. The revision of the write.
+#[allow(dead_code, reason = "not every test writes by itself")]
+pub(crate) async fn put(client: &Client, key: &str) -> i64 {
+    let deadline = Instant::now() + PATIENCE;
+    loop {
+        let put = PutRequest {
+            key: Bytes::copy_from_slice(key.as_bytes()),
+            value: Bytes::from_static(b"value"),
+            ..PutRequest::default()
+        };
+        match client.kv().put(put).await {
+            Ok(answer) => break answer.into_inner().header.expect("a header").revision,
+            Err(status) => assert!(Instant::now() < deadline, "{status}"),
+        }
+        client.go_on();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
 }
