@@ -63,13 +63,13 @@ pub enum Refusal {
         /// Its epoch.
         epoch: Epoch,
     },
-    /// Another one is under way.
+    /// Another one is under way. Not the last word: a copy of this one that is held up on its way may still be made.
     #[error("another reconfiguration, to epoch {epoch}, is under way; propose again after it")]
     Pending {
         /// The epoch that it leads to.
         epoch: Epoch,
     },
-    /// A member that the next epoch needs has not shown that it is up to date (R17).
+    /// A member that the next epoch needs has not shown that it is up to date (R17). Not the last word either.
     #[error("replica {id} is not ready: {}; try again when it has caught up", lag_in_words(*lag))]
     NotReady {
         /// Which.

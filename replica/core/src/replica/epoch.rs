@@ -38,9 +38,11 @@ pub(super) struct Epochs {
     pub(super) unheard: bool,
     /// Where the epoch it is in begins, as somebody who holds that has told.
     begun: Option<Begun>,
-    /// When somebody was last asked for a newer epoch, and when a stranger was last answered.
+    /// When somebody was last asked for a newer epoch.
     asked_at: u64,
-    told_at: u64,
+    /// Which stranger was last told of this epoch, and when. Only one is remembered: two that ask in turns are both
+    /// answered, or one of them might never be.
+    told: (ReplicaId, u64),
 }
 
 /// The question that a new id must have answered before its first promise (R6).
@@ -63,7 +65,7 @@ impl Epochs {
             unheard: false,
             begun,
             asked_at: 0,
-            told_at: 0,
+            told: Default::default(),
         }
     }
 }
@@ -164,10 +166,18 @@ impl<S: StateMachine> Replica<S> {
 
     /// The door's second half: messages of another epoch. `true` if this one is to be looked at.
     pub(super) fn of_this_epoch(&mut self, from: ReplicaId, message: &Message, out: &mut Effects<S>) -> bool {
-        let Some(epoch) = epoch_of(message) else { return true };
+        let former = || self.peers.iter().any(|peer| peer.id == from && peer.role == Role::Former);
+        let Some(epoch) = epoch_of(message) else {
+            // A learner suspects nobody: it would never ask for the epoch in which it is no member any more.
+            let asks = matches!(message, Message::Forward { .. } | Message::ReadIndex { .. });
+            if asks && former() {
+                self.tell_epoch(from, out);
+            }
+            return true;
+        };
         let ours = self.configuration.epoch;
         if epoch == ours {
-            let former = self.peers.iter().any(|peer| peer.id == from && peer.role == Role::Former);
+            let former = former();
             return !former || !self.released(from, message, out);
         }
         let asks = matches!(message, Message::GetView { .. });
@@ -194,6 +204,15 @@ impl<S: StateMachine> Replica<S> {
                 self.on_new_epoch(from, configuration, op, digest, hearsay, out);
             }
             message => {
+            // Who is on its way to an epoch fetches the log of those before it from somebody who may be no member of this
+            // one; after a start it does not know them any more.
+            //= R18
+            Message::Entries { ballot, oldest, entries } if self.transits_by(from) => {
+                self.on_entries(from, ballot, oldest, entries, out);
+            }
+            Message::State { ballot, cut, root, number, portion } if self.transits_by(from) => {
+                self.on_state(from, ballot, cut, root, number, &portion, out);
+            }
                 self.counters.dropped_foreign += 1;
                 if self.released(from, &message, out) {
                     return;
@@ -207,6 +226,11 @@ impl<S: StateMachine> Replica<S> {
     }
 
     /// Whether it was the question of one who knows that it is no member any more; it waits to hear that the epoch goes
+    /// Whether it fetches from this replica what it lacks to act in its epoch.
+    fn transits_by(&self, source: ReplicaId) -> bool {
+        self.catch_up.as_ref().is_some_and(|it| it.purpose == Purpose::Transition && it.source == source)
+    }
+
     /// on without it.
     //= R18
     fn released(&mut self, from: ReplicaId, message: &Message, out: &mut Effects<S>) -> bool {
@@ -225,14 +249,16 @@ impl<S: StateMachine> Replica<S> {
     fn tell_epoch(&mut self, to: ReplicaId, out: &mut Effects<S>) {
         let Some(message) = self.new_epoch_message() else { return };
         let now = self.now.mono;
-        let told = match self.peers.iter_mut().find(|peer| peer.id == to) {
-            Some(peer) => &mut peer.told_at,
-            None => &mut self.epochs.told_at,
-        };
-        if *told > 0 && now < *told + self.options.heartbeat / 2 {
+        let told = self.peers.iter_mut().find(|peer| peer.id == to).map(|peer| &mut peer.told_at);
+        let (stranger, at) = self.epochs.told;
+        let last = told.as_ref().map_or(if stranger == to { at } else { 0 }, |at| **at);
+        if last > 0 && now < last + self.options.heartbeat / 2 {
             return;
         }
-        *told = now.max(1);
+        match told {
+            Some(told) => *told = now.max(1),
+            None => self.epochs.told = (to, now.max(1)),
+        }
         out.push(Effect::Send(to, message));
     }
 
@@ -444,11 +470,13 @@ impl<S: StateMachine> Replica<S> {
         self.tell_new_voters(out);
     }
 
-    /// Hands the new epoch to its voters, and hears from those that have begun it.
+    /// Hands the new epoch to its voters, and hears from those that have begun it. Everybody else is told as well, and
+    /// those that have begun it again and again: if its voters were replaced in turn before a quorum of them answered,
+    /// only somebody who has gone on since can say that it is over.
     fn tell_new_voters(&mut self, out: &mut Effects<S>) {
         let message = self.new_epoch_message().unwrap_or_else(|| self.get_view());
-        for voter in self.configuration.voters().filter(|id| !self.epochs.started.contains(id)) {
-            out.push(Effect::Send(voter, message.clone()));
+        for peer in &self.peers {
+            out.push(Effect::Send(peer.id, message.clone()));
         }
     }
 

@@ -451,9 +451,6 @@ impl<S: StateMachine> Replica<S> {
                 &mut opened,
             );
             self.counters.executed += 1;
-            if entry.header.kind == Kind::Reconfigure {
-                self.reconfiguration_agreed(out);
-            }
             if !opened.is_empty() {
                 opened.iter().for_each(|session| self.lead.in_flight.executed_register(*session));
                 self.gateway.opened(&opened, self.executor.sessions(), op, out);
@@ -478,6 +475,9 @@ impl<S: StateMachine> Replica<S> {
         }
     }
 
+            if header.kind == Kind::Reconfigure {
+                self.reconfiguration_agreed(out);
+            }
     /// The backup that ships to the object store: the named one while it is alive, else the one furthest ahead; the
     /// primary itself when it is alone.
     pub(super) fn choose_shipper(&mut self) {

@@ -153,6 +153,10 @@ impl<S: StateMachine> Replica<S> {
         }
         let highest = self.executor.core.highest_id.max(self.configuration.highest_id());
         if let Err(refusal) = proposal::check(&self.configuration, highest, replaces, &next) {
+        if next.epoch.0 > self.configuration.epoch.0 + 1 && replaces != self.configuration.id() {
+            // Of an epoch that this primary has not heard of, or of none: whoever leads there will be asked again.
+            return;
+        }
             return self.answer(from, token, Err(refusal), out);
         }
         let proposal = Proposal { replaces, highest_id: highest.max(next.highest_id()), next };

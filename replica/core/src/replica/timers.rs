@@ -97,6 +97,10 @@ impl<S: StateMachine> Replica<S> {
                 self.repeat_vote(out);
             }
             Status::Normal if self.is_primary() => self.resend_prepares(out),
+            // A learner suspects nobody, but may be no member any more, or of a view that is over, without having heard.
+            Status::Normal if !self.is_voter() && self.now.mono >= self.suspect_at => {
+                out.push(Effect::Broadcast(self.get_view()));
+            }
             Status::Normal if self.log.op() > self.commit() => self.ack_due = true,
             _ => {}
         }

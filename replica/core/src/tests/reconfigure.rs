@@ -499,3 +499,41 @@ fn what_was_only_heard_of_an_epoch_is_passed_on() {
         assert_eq!(world.lines(1), ["a", "b"]);
     }
 }
+
+/// Found by the simulator (seed 56072 of its day): who has started anew does not know the members of the epoch before,
+/// and one of those may be the only one that has the entry which began this epoch.
+#[test]
+fn one_on_its_way_to_an_epoch_is_served_by_one_who_has_left_it() {
+    //= R18
+    let mut w = World::new(1);
+    w.join(1, 0);
+    w.reconfigure(0, |next| next.learners.push(Member::bare(ReplicaId(1)))).expect("a learner is taken");
+    w.until("the learner follows", 2_000_000, World::settled);
+    w.hold =
+        |from, _, message| from == 0 && matches!(message, Message::Prepare { .. } | Message::Entries { .. });
+    w.reconfigure(0, |next| next.order = std::mem::take(&mut next.learners))
+        .expect("one takes the other's place");
+    w.run(200_000);
+    assert_eq!(w.replica(1).status(), Status::Transitioning);
+    let left = w.node(1).replica.leave().expect("it has its memory");
+    w.crash(1);
+    w.restart_clean(1, left.snapshot, left.tail, left.op, left.last_normal);
+    w.hold = |_, _, _| false;
+    w.held.clear();
+    w.until("the new epoch acts", 3_000_000, |w| w.replica(1).status() == Status::Normal);
+}
+
+/// Found by the simulator (seed 43738 of its day): a learner suspects nobody, and would never have asked.
+#[test]
+fn a_learner_that_did_not_hear_of_its_removal_asks() {
+    //= R18
+    let mut w = World::new(3);
+    w.join(3, 0);
+    w.reconfigure(0, |next| next.learners.push(Member::bare(ReplicaId(3)))).expect("a learner is taken");
+    w.until("the learner follows", 2_000_000, World::settled);
+    w.cut_off.insert(3);
+    w.reconfigure(0, |next| next.learners.clear()).expect("a learner can go at any time");
+    w.run(1_000_000);
+    w.cut_off.clear();
+    w.until("it is let go", 3_000_000, |w| w.nodes[&3].retired.is_some());
+}
