@@ -39,6 +39,7 @@ mutants! {
     AmnesiacVotes "R4" "changes views without having its memory";
     SyncingAcknowledges "R4" "acknowledges while it fetches what it lacks";
     CheckpointIsEvidence "R5" "takes a checkpoint for all it ever knew";
+    JoinerUnasked "R6" "starts as a new replica without asking whether it was a voter before its disk was lost";
     LossDenied "R7" "never says that a quorum is lost";
     LossGuessed "R7" "says that a quorum is lost after one round of questions";
     OwnOrder "R8" "one replica has another order than the rest";
@@ -56,6 +57,14 @@ mutants! {
     InheritedReads "R14" "serves reads before it has committed anything of its view";
     UnconfirmedReads "R14" "serves reads without asking whether it still leads";
     EarlierRound "R14" "lets a round that began before a read confirm it";
+    SwapUnchecked "R15" "proposes a configuration in the place of another than the one in force";
+    AfterTheEnd "R15" "proposes in an epoch after the entry that ends it";
+    ActsWithoutLog "R16" "acts in an epoch before it has the log of those before it";
+    LearnersCount "R17" "counts learners as voters";
+    UnreadyPromoted "R17" "proposes voters that have not shown that they are there and up to date";
+    ReleasedByOne "R18" "calls itself released once a single voter acts without it";
+    EpochUntold "R18" "tells nobody who is behind of the epoch it is in";
+    OrderKept "R19" "one replica goes by the old order after an order-only change";
     StaleIncarnation "R20" "listens to starts that are over";
     ForeignLineage "R20" "listens to other lineages and generations";
     RestartUnnoticed "R20" "counts what an earlier start of a peer said";

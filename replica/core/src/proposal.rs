@@ -7,6 +7,7 @@
 use crate::codec::{DecodeError, Reader};
 use crate::configuration::{Configuration, MAX_MEMBERS, MAX_TEXT};
 use crate::ids::*;
+use crate::mutants::{Mutant, on};
 
 /// What a Reconfigure entry says.
 #[derive(Clone, Debug, PartialEq, Eq, Hash)]
@@ -104,7 +105,7 @@ pub fn check(
 ) -> Result<(), Refusal> {
     //= R15
     let now = current.id();
-    if replaces != now {
+    if replaces != now && !on(Mutant::SwapUnchecked) {
         return Err(Refusal::Stale { now, epoch: current.epoch });
     }
     if next.epoch.0 != current.epoch.0 + 1 {

@@ -71,6 +71,18 @@ counted!(
         PeerLostTrue = "peerLostTrue",
         /// A broken connection to a process that is well.
         PeerLostFalse = "peerLostFalse",
+        /// Another configuration was proposed.
+        Propose = "propose",
+        /// The very same proposal was made once more.
+        ProposeAgain = "proposeAgain",
+        /// A primary was asked to let another lead.
+        HandOff = "handOff",
+        /// A disk was lost, and the vote record with it.
+        DiskLost = "diskLost",
+        /// A crash that lost which members a replica had been told of.
+        MembersLost = "membersLost",
+        /// A replica whose disk is lost was started as a new one.
+        StartedAsNew = "startedAsNew",
     }
 );
 
@@ -121,6 +133,42 @@ counted!(
         Linearizable = "linearizable",
         /// A key whose history has too many orders to try.
         Undecided = "undecided",
+        /// A new replica was started.
+        Joining = "joining",
+        /// It acts, for the first time.
+        Joined = "joined",
+        /// A replica was named a voter for the first time after it had been a learner.
+        Promoted = "promoted",
+        /// An epoch was agreed on.
+        EpochAgreed = "epochAgreed",
+        /// An epoch without its primary was.
+        PrimaryRemoved = "primaryRemoved",
+        /// One with the same voters in another order.
+        OrderChanged = "orderChanged",
+        /// A replica took an epoch for the one in force.
+        EpochTaken = "epochTaken",
+        /// A proposer was told of its epoch.
+        Reconfigured = "reconfigured",
+        /// A proposal was refused because the configuration it would replace is not in force.
+        RefusedStale = "refusedStale",
+        /// Because another one is under way.
+        RefusedPending = "refusedPending",
+        /// Because somebody it needs is not ready.
+        RefusedNotReady = "refusedNotReady",
+        /// Because it uses an id again.
+        RefusedReusedId = "refusedReusedId",
+        /// Because it contradicts itself.
+        RefusedInvalid = "refusedInvalid",
+        /// No primary answered it.
+        RefusedUnanswered = "refusedUnanswered",
+        /// The primary moved where it was asked to.
+        HandedOff = "handedOff",
+        /// It did not.
+        HandOffRefused = "handOffRefused",
+        /// A replica that is no member any more was let go.
+        Released = "released",
+        /// A replica whose disk is lost found that it must not act, and stopped.
+        RefusedToForget = "refusedToForget",
         /// The store set a key.
         StorePut = "storePut",
         /// The store deleted a range.
@@ -376,13 +424,14 @@ const UNREACHED: &[(&str, &str)] = &[
         "a gateway forwards while its replica takes part; only one held up for long finds this",
     ),
     ("Refused.Recovering", "as above"),
-    (".Transitioning", "the members of these worlds stay"),
-    (".Retiring", "as above"),
-    (".NewEpoch.", "as above"),
-    (".EpochStarted.", "as above"),
-    (".Reconfigure.", "as above"),
-    (".ReconfigureIs.", "as above"),
-    (".HandOff.", "as above"),
+    ("EpochStarted.QuorumLost", "worlds whose members change lose no majority"),
+    ("HandOff.QuorumLost", "as above"),
+    ("Reconfigure.QuorumLost", "as above"),
+    ("ReconfigureIs.QuorumLost", "as above"),
+    ("Refused.Retiring", "only a message held up for long finds one that is leaving, or coming"),
+    ("Refused.Transitioning", "as above"),
+    ("StartView.Retiring", "as above"),
+    ("State.Retiring", "as above"),
 ];
 
 #[cfg(test)]

@@ -4,7 +4,7 @@
 //! [`survives`] or is a hole in what the oracles see.
 
 use crate::oracle::Broken;
-use crate::plan::{MS, Plan, Sabotage};
+use crate::plan::{MS, MembersPlan, Mode, Plan, Sabotage};
 use crate::rng::Ppm;
 use crate::run::run;
 use crate::search::{Bounds, search};
@@ -47,6 +47,7 @@ fn budget(name: &str) -> u64 {
         "AnyNonce" | "LongestLog" | "AlwaysNormal" => 15_000,
         "TruncateFirst" => 30_000,
         "InheritedReads" | "LateStart" => 5_000,
+        "LearnersCount" => 10_000,
         _ => BUDGET,
     }
 }
@@ -71,6 +72,19 @@ fn survives(name: &str) -> Option<&'static str> {
     ];
     SURVIVORS.iter().find(|(survivor, _)| *survivor == name).map(|(_, why)| *why)
 }
+
+/// Those that only show where the members change.
+const CHANGING: &[&str] = &[
+    "JoinerUnasked",
+    "SwapUnchecked",
+    "AfterTheEnd",
+    "ActsWithoutLog",
+    "LearnersCount",
+    "UnreadyPromoted",
+    "ReleasedByOne",
+    "EpochUntold",
+    "OrderKept",
+];
 
 /// What became of a mutant.
 #[derive(Clone, Debug, Serialize)]
@@ -137,6 +151,17 @@ fn suited(name: &str, seed: u64) -> Plan {
         plan.faults.down_for = 30 * MS;
         plan.network.hold = Ppm(50_000);
         plan.network.hold_for = 300 * MS;
+    }
+    if CHANGING.contains(&name) {
+        // Members that change in every world, disks that are lost in every other.
+        plan.mode = Mode::Safety;
+        plan.faults.majority_at = 0;
+        plan.members = MembersPlan {
+            spares: 3,
+            propose: plan.faulty / 16,
+            hand_off: 0,
+            lose_disk: plan.faulty / 6 * (seed % 2),
+        };
     }
     plan
 }

@@ -19,6 +19,10 @@ pub enum Stream {
     Disks = 5,
     /// Loop turns and timer lateness of processes, and the randomness handed to the core.
     Processes = 6,
+    /// How often members change in the worlds where they do.
+    Members = 7,
+    /// What operators ask for, and where.
+    Operators = 8,
 }
 
 /// Parts per million.

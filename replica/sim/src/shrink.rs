@@ -44,7 +44,9 @@ pub fn shrink(plan: Plan) -> Option<Shrunk> {
                 let changed = knob.set(&small, smaller);
                 tried += 1;
                 let outcome = run(changed.clone(), Trace::quiet());
-                let same = outcome.broken.is_some_and(|broken| broken.oracle == oracle);
+                // A shorter time between two faults makes a longer story.
+                let same =
+                    outcome.broken.is_some_and(|broken| broken.oracle == oracle) && outcome.events <= events;
                 if same {
                     (small, value, events) = (changed, smaller, outcome.events);
                 } else if smaller > knob.least {

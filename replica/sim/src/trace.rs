@@ -42,6 +42,13 @@ pub enum What {
     Heal,
     Converged,
     End,
+    Propose,
+    Decided,
+    HandOff,
+    Handed,
+    Epoch,
+    Released,
+    Wipe,
 }
 
 /// One line: when, where, what, and three numbers whose meaning depends on what.

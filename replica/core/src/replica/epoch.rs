@@ -15,6 +15,7 @@ use super::{Begun, Effect, Effects, Replica, Status, hand_off, reconfigure};
 use crate::configuration::Configuration;
 use crate::ids::*;
 use crate::message::Message;
+use crate::mutants::{Mutant, on};
 use crate::proposal;
 use crate::state_machine::StateMachine;
 use std::collections::{BTreeMap, BTreeSet};
@@ -203,7 +204,6 @@ impl<S: StateMachine> Replica<S> {
             Message::NewEpoch { configuration, op, digest, hearsay } => {
                 self.on_new_epoch(from, configuration, op, digest, hearsay, out);
             }
-            message => {
             // Who is on its way to an epoch fetches the log of those before it from somebody who may be no member of this
             // one; after a start it does not know them any more.
             //= R18
@@ -213,6 +213,7 @@ impl<S: StateMachine> Replica<S> {
             Message::State { ballot, cut, root, number, portion } if self.transits_by(from) => {
                 self.on_state(from, ballot, cut, root, number, &portion, out);
             }
+            message => {
                 self.counters.dropped_foreign += 1;
                 if self.released(from, &message, out) {
                     return;
@@ -225,12 +226,12 @@ impl<S: StateMachine> Replica<S> {
         }
     }
 
-    /// Whether it was the question of one who knows that it is no member any more; it waits to hear that the epoch goes
     /// Whether it fetches from this replica what it lacks to act in its epoch.
     fn transits_by(&self, source: ReplicaId) -> bool {
         self.catch_up.as_ref().is_some_and(|it| it.purpose == Purpose::Transition && it.source == source)
     }
 
+    /// Whether it was the question of one who knows that it is no member any more; it waits to hear that the epoch goes
     /// on without it.
     //= R18
     fn released(&mut self, from: ReplicaId, message: &Message, out: &mut Effects<S>) -> bool {
@@ -247,6 +248,9 @@ impl<S: StateMachine> Replica<S> {
     /// Answers a lower epoch; not more often than it makes sense to ask.
     //= R18
     fn tell_epoch(&mut self, to: ReplicaId, out: &mut Effects<S>) {
+        if on(Mutant::EpochUntold) {
+            return;
+        }
         let Some(message) = self.new_epoch_message() else { return };
         let now = self.now.mono;
         let told = self.peers.iter_mut().find(|peer| peer.id == to).map(|peer| &mut peer.told_at);
@@ -326,7 +330,8 @@ impl<S: StateMachine> Replica<S> {
             let begun = Begun { op: self.commit(), digest: self.digest() };
             self.enter_epoch(self.executor.core.configuration.clone(), begun, out);
         }
-        if self.status == Status::Transitioning && self.holds_epoch() && self.catch_up.is_none() {
+        let holds = self.holds_epoch() || on(Mutant::ActsWithoutLog);
+        if self.status == Status::Transitioning && holds && self.catch_up.is_none() {
             self.begin_epoch(out);
         }
     }
@@ -340,7 +345,12 @@ impl<S: StateMachine> Replica<S> {
         out.push(Effect::Configuration(configuration.clone(), Some(begun)));
         let before = std::mem::take(&mut self.peers);
         self.peers = peers_of(&configuration, self.id, before);
-        self.configuration = configuration;
+        let same = configuration.voters().all(|id| self.configuration.is_voter(id));
+        if on(Mutant::OrderKept) && self.id == ReplicaId(1) && same {
+            self.configuration.epoch = epoch;
+        } else {
+            self.configuration = configuration;
+        }
         self.place();
         self.ballot = Ballot { epoch, view: View(0) }.max(if self.vote.ballot.epoch == epoch {
             self.vote.ballot
@@ -357,7 +367,7 @@ impl<S: StateMachine> Replica<S> {
         self.epochs.begun = Some(begun);
         self.epochs.retired = false;
         self.reads.primary_changed();
-        if self.epochs.joining.is_some() && self.is_voter() {
+        if self.epochs.joining.is_some() && self.is_voter() && !on(Mutant::JoinerUnasked) {
             return self.refuse_to_forget(out);
         }
         if self.configuration.member(self.id).is_none() {
@@ -415,7 +425,10 @@ impl<S: StateMachine> Replica<S> {
     /// ever have voted, because none had become a voter before it died.
     //= R6
     fn may_promise(&mut self, out: &mut Effects<S>) -> bool {
-        let Some(joining) = self.epochs.joining else { return true };
+        let Some(joining) = self.epochs.joining.filter(|_| !on(Mutant::JoinerUnasked)) else {
+            self.epochs.joining = None;
+            return true;
+        };
         if self.is_voter() {
             self.refuse_to_forget(out);
             return false;
@@ -458,7 +471,7 @@ impl<S: StateMachine> Replica<S> {
                     self.ask_for_view(out);
                 }
             }
-            Status::Retiring if !self.epochs.retired => self.tell_new_voters(out),
+            Status::Retiring if !self.epochs.retired => self.tell_everybody(out),
             _ => {}
         }
     }
@@ -467,13 +480,13 @@ impl<S: StateMachine> Replica<S> {
     fn retire(&mut self, out: &mut Effects<S>) {
         self.status = Status::Retiring;
         self.gateway.abandon(out);
-        self.tell_new_voters(out);
+        self.tell_everybody(out);
     }
 
     /// Hands the new epoch to its voters, and hears from those that have begun it. Everybody else is told as well, and
     /// those that have begun it again and again: if its voters were replaced in turn before a quorum of them answered,
     /// only somebody who has gone on since can say that it is over.
-    fn tell_new_voters(&mut self, out: &mut Effects<S>) {
+    fn tell_everybody(&mut self, out: &mut Effects<S>) {
         let message = self.new_epoch_message().unwrap_or_else(|| self.get_view());
         for peer in &self.peers {
             out.push(Effect::Send(peer.id, message.clone()));
@@ -492,7 +505,8 @@ impl<S: StateMachine> Replica<S> {
         if self.configuration.is_voter(from) {
             self.epochs.started.insert(from);
         }
-        if self.epochs.started.len() >= self.configuration.quorum() && !self.epochs.retired {
+        let quorum = if on(Mutant::ReleasedByOne) { 1 } else { self.configuration.quorum() };
+        if self.epochs.started.len() >= quorum && !self.epochs.retired {
             self.epochs.retired = true;
             out.push(Effect::Retired(epoch));
         }

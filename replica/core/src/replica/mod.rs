@@ -147,7 +147,7 @@ impl<S: StateMachine> Replica<S> {
             }
         }
         //= R6
-        if joining && configuration.is_voter(id) {
+        if joining && configuration.is_voter(id) && !on(Mutant::JoinerUnasked) {
             return Err(BootError::Forgotten(id));
         }
         if !joining && configuration.member(id).is_none() {

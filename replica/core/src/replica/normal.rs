@@ -369,7 +369,7 @@ impl<S: StateMachine> Replica<S> {
         let peer = self.peer(from);
         if op > peer.acked {
             peer.acked = op;
-            if peer.is_voter() {
+            if peer.is_voter() || on(Mutant::LearnersCount) {
                 self.advance_commit(out);
             }
             self.go_on_moving(out);
@@ -381,6 +381,12 @@ impl<S: StateMachine> Replica<S> {
         held.clear();
         held.extend(self.peers.iter().filter(|peer| peer.is_voter()).map(|peer| (peer.acked, peer.domain)));
         held.push((self.log.op(), self.domain));
+        if on(Mutant::LearnersCount) {
+            let learners = self.peers.iter().filter(|peer| peer.role == Role::Learner);
+            held.extend(learners.map(|peer| (peer.acked, peer.domain)));
+            held.sort_unstable_by(|a, b| b.cmp(a));
+            held.truncate(self.configuration.order.len());
+        }
         if on(Mutant::MinorityCommits) && held.len() > 2 {
             held.sort_unstable();
             held.drain(..2);
@@ -469,15 +475,15 @@ impl<S: StateMachine> Replica<S> {
             }
             let header = entry.header;
             out.push(Effect::Committed(entry));
+            if header.kind == Kind::Reconfigure {
+                self.reconfiguration_agreed(out);
+            }
             if let Some(snapshot) = snapshot {
                 self.cut_taken(&header, digest, snapshot, out);
             }
         }
     }
 
-            if header.kind == Kind::Reconfigure {
-                self.reconfiguration_agreed(out);
-            }
     /// The backup that ships to the object store: the named one while it is alive, else the one furthest ahead; the
     /// primary itself when it is alone.
     pub(super) fn choose_shipper(&mut self) {

@@ -9,6 +9,7 @@ use super::{Effect, Effects, Replica, Status};
 use crate::configuration::Configuration;
 use crate::ids::*;
 use crate::message::{Kind, Message};
+use crate::mutants::{Mutant, on};
 use crate::proposal::{self, Proposal, Refusal};
 use crate::quorum;
 use crate::state_machine::StateMachine;
@@ -48,6 +49,7 @@ impl<S: StateMachine> Replica<S> {
         let last = self.log.entry(self.log.op()).map(|entry| &entry.header);
         self.executor.core.configuration.epoch != self.configuration.epoch
             || last.is_some_and(|last| last.kind == Kind::Reconfigure && last.op > self.commit())
+                && !on(Mutant::AfterTheEnd)
     }
 
     pub(super) fn reconfigure(
@@ -151,12 +153,12 @@ impl<S: StateMachine> Replica<S> {
         if next == self.configuration {
             return self.answer(from, token, Ok(next.epoch), out);
         }
-        let highest = self.executor.core.highest_id.max(self.configuration.highest_id());
-        if let Err(refusal) = proposal::check(&self.configuration, highest, replaces, &next) {
         if next.epoch.0 > self.configuration.epoch.0 + 1 && replaces != self.configuration.id() {
             // Of an epoch that this primary has not heard of, or of none: whoever leads there will be asked again.
             return;
         }
+        let highest = self.executor.core.highest_id.max(self.configuration.highest_id());
+        if let Err(refusal) = proposal::check(&self.configuration, highest, replaces, &next) {
             return self.answer(from, token, Err(refusal), out);
         }
         let proposal = Proposal { replaces, highest_id: highest.max(next.highest_id()), next };
@@ -183,7 +185,9 @@ impl<S: StateMachine> Replica<S> {
             return;
         }
         let ready = |id: ReplicaId| {
-            id == self.id || self.peers.iter().any(|peer| peer.id == id && proposed.has(peer))
+            id == self.id
+                || on(Mutant::UnreadyPromoted)
+                || self.peers.iter().any(|peer| peer.id == id && proposed.has(peer))
         };
         //= R19
         // Where nobody is promoted, nobody has anything to fetch: a quorum that answers is all there is to wait for.

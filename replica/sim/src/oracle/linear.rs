@@ -201,27 +201,27 @@ pub struct Cells {
 
 /// A call that was begun.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Begun {
+pub struct Call {
     key: u64,
     at: usize,
 }
 
 impl Cells {
     /// A client appends to a key, or reads it.
-    pub fn begin(&mut self, key: u64, appends: Option<u64>) -> Begun {
+    pub fn begin(&mut self, key: u64, appends: Option<u64>) -> Call {
         self.moment += 1;
         let history = self.histories.entry(key).or_default();
         history.push(Span { asked: self.moment, answered: None, call: CellCall { appends, saw: None } });
-        Begun { key, at: history.len() - 1 }
+        Call { key, at: history.len() - 1 }
     }
 
-    fn span(&mut self, begun: Begun) -> &mut Span<CellCall> {
+    fn span(&mut self, begun: Call) -> &mut Span<CellCall> {
         let history = self.histories.get_mut(&begun.key).expect("what was begun has a history");
         &mut history[begun.at]
     }
 
     /// It was answered.
-    pub fn saw(&mut self, begun: Begun, saw: (u64, u64)) {
+    pub fn saw(&mut self, begun: Call, saw: (u64, u64)) {
         self.moment += 1;
         let moment = self.moment;
         let span = self.span(begun);
@@ -229,7 +229,7 @@ impl Cells {
     }
 
     /// It was surely not executed, and never will be: as if it had only looked, and nobody knows at what.
-    pub fn rejected(&mut self, begun: Begun) {
+    pub fn rejected(&mut self, begun: Call) {
         self.span(begun).call.appends = None;
     }
 

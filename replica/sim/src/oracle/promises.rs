@@ -1,11 +1,11 @@
 //! Promises: durable before they are spoken (R1), never taken back, made only by those who may (R4), one vote and one
 //! primary per ballot (R8, R11).
 
-use super::{Check, require};
+use super::{Broken, Check, Epochs, require};
 use crate::machine::digest;
 use crate::rng::mix;
-use std::collections::BTreeMap;
-use vr_core::{Ballot, Digest, Header, Incarnation, Message, ReplicaId, Status, VoteRecord};
+use std::collections::{BTreeMap, BTreeSet};
+use vr_core::{Ballot, Digest, Epoch, Header, Incarnation, Message, ReplicaId, Status, View, VoteRecord};
 
 /// What has been promised, by whom.
 #[derive(Debug, Default)]
@@ -13,7 +13,10 @@ pub struct Promises {
     durable: BTreeMap<ReplicaId, VoteRecord>,
     votes: BTreeMap<(ReplicaId, Ballot), u64>,
     primaries: BTreeMap<Ballot, (ReplicaId, Incarnation)>,
-    intents: BTreeMap<ReplicaId, Ballot>,
+    /// The highest view that each has asked for, by epoch.
+    intents: BTreeMap<(Epoch, ReplicaId), View>,
+    /// Views to which a primary has sent everybody.
+    handed: BTreeSet<Ballot>,
 }
 
 fn header_digest(h: &Header) -> u64 {
@@ -50,21 +53,29 @@ impl Promises {
         self.durable.get(&replica).map_or_else(Ballot::default, |record| record.ballot)
     }
 
-    /// A replica says something in a step that began and ended in these statuses; `quorum` members make one.
+    /// A replica says something in a step that began and ended in these statuses.
     ///
     /// # Errors
     /// It promises what is not durable, votes although it may not, votes differently than before, or in a view that
-    /// too few have asked for.
+    /// too few have asked for and no primary has sent it to; or it speaks in an epoch that is not agreed.
     pub fn says(
         &mut self,
         replica: ReplicaId,
-        quorum: usize,
+        epochs: &Epochs,
         statuses: [Status; 2],
         message: &Message,
     ) -> Check {
         if let Message::StartViewChange { ballot } = message {
-            let newest = self.intents.entry(replica).or_default();
-            *newest = (*newest).max(*ballot);
+            let newest = self.intents.entry((ballot.epoch, replica)).or_default();
+            *newest = (*newest).max(ballot.view);
+        }
+        if let Message::HandOff { ballot, view } = message {
+            require!(
+                epochs.primary(*ballot) == Some(replica),
+                "entered-by-quorum",
+                "replica {replica} sends everybody from {ballot} to view {view}, but leads nobody"
+            );
+            self.handed.insert(Ballot { view: *view, ..*ballot });
         }
         let (ballot, vote) = match message {
             Message::DoViewChange { ballot, .. } | Message::PrepareOk { ballot, .. } => (*ballot, true),
@@ -80,21 +91,40 @@ impl Promises {
             self.of(replica)
         );
         // QuorumLost is a judgement, not a loss of memory: whoever has its memory may go on voting in vain.
-        let votes = |status| !matches!(status, Status::Recovering | Status::Syncing | Status::Halted);
-        let invisible = !statuses.into_iter().any(votes);
+        let forbidden = |status| {
+            matches!(
+                status,
+                Status::Recovering
+                    | Status::Syncing
+                    | Status::Transitioning
+                    | Status::Retiring
+                    | Status::Halted
+            )
+        };
+        let invisible = statuses.into_iter().all(forbidden);
         require!(
             !(vote && invisible),
             "invisible-never-votes",
             "replica {replica} is {statuses:?} and voted: {message:?}"
         );
         if let Message::DoViewChange { .. } = message {
-            let intents = self.intents.values().filter(|intent| **intent >= ballot).count();
+            let voters = epochs.of(ballot.epoch).ok_or_else(|| {
+                let detail = format!("replica {replica} votes in {ballot}, whose epoch nobody agreed on");
+                Broken::new("one-configuration-per-epoch", detail)
+            })?;
+            let wants = |id: &ReplicaId| {
+                self.intents.get(&(ballot.epoch, *id)).is_some_and(|view| *view >= ballot.view)
+            };
+            let intents = voters.voters().filter(wants).count();
             require!(
-                intents >= quorum,
+                intents >= voters.quorum() || self.handed.contains(&ballot),
                 "entered-by-quorum",
                 "replica {replica} votes in {ballot}, which {intents} have asked for: {:?}",
                 self.intents
             );
+            // Whoever votes in a view would also go to any before it.
+            let newest = self.intents.entry((ballot.epoch, replica)).or_default();
+            *newest = (*newest).max(ballot.view);
         }
         if let Message::DoViewChange { last_normal, commit, op, headers, .. } = message {
             let numbers = [last_normal.epoch.0, last_normal.view.0, commit.0, op.0];
@@ -136,7 +166,7 @@ impl Promises {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use vr_core::{Epoch, Op, View};
+    use vr_core::{Configuration, Op};
 
     fn ballot(view: u64) -> Ballot {
         Ballot { epoch: Epoch(1), view: View(view) }
@@ -165,7 +195,8 @@ mod tests {
             "promises-never-regress"
         );
         assert!(promises.durable(&record(2)).is_ok());
-        let says = |p: &mut Promises, status, message| p.says(one, 1, [status; 2], &message);
+        let epochs = Epochs::new(Configuration::bare(Epoch(1), [one]));
+        let says = |p: &mut Promises, status, message| p.says(one, &epochs, [status; 2], &message);
         let intent = Message::StartViewChange { ballot: ballot(2) };
         assert!(says(&mut promises, Status::Normal, intent).is_ok());
         assert_eq!(
@@ -185,6 +216,13 @@ mod tests {
         assert!(promises.durable(&record(3)).is_ok());
         let broken = says(&mut promises, Status::ViewChange, vote(3, 0)).expect_err("nobody asked for it");
         assert_eq!(broken.oracle, "entered-by-quorum");
+        let sends = Message::HandOff { ballot: ballot(2), view: View(3) };
+        assert!(says(&mut promises, Status::Normal, sends).is_ok());
+        assert!(says(&mut promises, Status::ViewChange, vote(3, 0)).is_ok());
+        assert_eq!(
+            says(&mut promises, Status::Transitioning, vote(3, 0)).expect_err("this breaks a rule").oracle,
+            "invisible-never-votes"
+        );
         let again = promises.leads(ballot(2), one, Incarnation(2), false);
         assert_eq!(again.expect_err("this breaks a rule").oracle, "one-primary-per-ballot");
     }

@@ -74,6 +74,10 @@ knobs! {
     "crash-recovering" 0 ppm faults.crash_recovering;
     "peers-notice" 0 ppm faults.peers_notice;
     "majority-at" 0 number faults.majority_at;
+    "spares" 0 count members.spares;
+    "propose" 0 number members.propose;
+    "hand-off" 0 number members.hand_off;
+    "lose-disk" 0 number members.lose_disk;
     "drop" 0 ppm network.drop;
     "duplicate" 0 ppm network.duplicate;
     "hold" 0 ppm network.hold;

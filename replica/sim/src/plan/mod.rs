@@ -5,13 +5,16 @@
 
 pub mod knobs;
 
-use crate::rng::{Ppm, Rng, Stream};
+use crate::rng::{Ppm, Rng, Stream, mix};
 use vr_core::Options;
 
 /// A millisecond, in the simulator's microseconds.
 pub const MS: u64 = 1_000;
 /// A second, in the simulator's microseconds.
 pub const SECOND: u64 = 1_000 * MS;
+
+/// Tells the seeds in whose worlds the members change.
+const MOVING: u64 = 0x6d65_6d62_6572_7321;
 
 /// How much the world may take away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -104,6 +107,19 @@ pub struct DiskPlan {
     pub root_delay: u64,
 }
 
+/// How the members change. Mean times in microseconds; 0: never.
+#[derive(Clone, Debug, Default)]
+pub struct MembersPlan {
+    /// New replicas that may join, one after the other.
+    pub spares: usize,
+    /// Another configuration is proposed.
+    pub propose: u64,
+    /// The primary is asked to let another lead.
+    pub hand_off: u64,
+    /// A replica loses its disk, and its vote record with it.
+    pub lose_disk: u64,
+}
+
 /// What clients do. Times in microseconds.
 #[derive(Clone, Debug)]
 pub struct LoadPlan {
@@ -165,6 +181,8 @@ pub struct Plan {
     pub disks: DiskPlan,
     /// Load.
     pub load: LoadPlan,
+    /// Members.
+    pub members: MembersPlan,
     /// At most this much drift of each monotonic clock.
     pub drift: Ppm,
     /// Up to this long until a process ends its loop turn.
@@ -180,7 +198,9 @@ impl Plan {
     #[must_use]
     pub fn of(seed: u64) -> Plan {
         let rng = &mut Rng::new(seed, Stream::Plan);
-        let mode = if rng.chance(Ppm(150_000)) { Mode::Loss } else { Mode::Safety };
+        let moving = mix(seed ^ MOVING).is_multiple_of(3);
+        let lossy = rng.chance(Ppm(150_000)) && !moving;
+        let mode = if lossy { Mode::Loss } else { Mode::Safety };
         let replicas = rng.pick(&[1, 3, 3, 3, 3, 3, 3, 5, 5]);
         let heartbeat = rng.pick(&[10, 20, 50]) * MS;
         let view_timeout = heartbeat * rng.between(4, 10);
@@ -223,6 +243,7 @@ impl Plan {
                 keys: rng.pick(&[1, 8, 64]),
                 padding: rng.pick(&[0, 100, 1_000]),
             },
+            members: if moving { members(seed, faulty) } else { MembersPlan::default() },
             drift: Ppm(rng.pick(&[0, 1_000, 50_000])),
             turn: rng.pick(&[0, 100, 2 * MS]),
             narrow_first: rng.chance(Ppm(100_000)),
@@ -294,6 +315,7 @@ impl Plan {
             from_checkpoint: Ppm(0),
             root_delay: MS,
         };
+        plan.members = MembersPlan::default();
         plan.load = LoadPlan { clients: 0, think: MS, patience: SECOND, reads: Ppm(0), keys: 8, padding: 0 };
         plan.drift = Ppm(0);
         plan.turn = 0;
@@ -315,6 +337,17 @@ fn every(rng: &mut Rng, faulty: u64) -> u64 {
     match rng.below(2) {
         0 => 0,
         _ => faulty / rng.between(1, 16),
+    }
+}
+
+/// Members that change, in streams of their own: worlds whose members stay do not depend on them.
+fn members(seed: u64, faulty: u64) -> MembersPlan {
+    let rng = &mut Rng::new(seed, Stream::Members);
+    MembersPlan {
+        spares: rng.pick(&[0, 1, 2, 3]),
+        propose: faulty / rng.between(2, 24),
+        hand_off: every(rng, faulty),
+        lose_disk: every(rng, faulty),
     }
 }
 

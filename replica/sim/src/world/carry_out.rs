@@ -59,7 +59,7 @@ impl<M: Machine> World<M> {
         let session = self.nodes[index].session();
         match effect {
             Effect::Send(to, message) => {
-                let to = self.configuration.position(to);
+                let to = self.index_of(to);
                 let to = to.ok_or_else(|| Broken::new("known-peers", format!("{id} sends to a stranger")))?;
                 require!(to != index, "known-peers", "replica {id} sends to itself: {message:?}");
                 self.post(index, to, message)
@@ -115,7 +115,7 @@ impl<M: Machine> World<M> {
             Effect::Certified { op, root, by } => {
                 self.coverage.seen(Seen::Certified);
                 require!(
-                    by.len() >= self.configuration.quorum(),
+                    by.len() >= self.nodes[index].members.configuration.quorum(),
                     "certified-by-quorum",
                     "replica {id} calls the root at {op} certified, reported by {by:?} only"
                 );
@@ -153,13 +153,11 @@ impl<M: Machine> World<M> {
                 Ok(())
             }
             Effect::Release(_) | Effect::ReleaseState(_) | Effect::ReleaseImport(_) => Ok(()),
-            Effect::Reconfigured { .. }
-            | Effect::HandedOff { .. }
-            | Effect::Configuration(..)
-            | Effect::Retired(_) => {
-                Err(Broken::new("members-stay", format!("replica {id} reconfigures, but nobody asked")))
-            }
-            Effect::Fatal(reason) => Err(Broken::new("nothing-fatal", format!("replica {id}: {reason}"))),
+            Effect::Reconfigured { token, outcome } => self.decided(index, token, &outcome),
+            Effect::HandedOff { token, outcome } => self.handed_off(index, token, &outcome),
+            Effect::Configuration(configuration, begun) => self.told_of(index, configuration, begun),
+            Effect::Retired(epoch) => self.released(index, epoch),
+            Effect::Fatal(reason) => self.stopped_for_good(index, &reason),
         }
     }
 
@@ -185,6 +183,7 @@ impl<M: Machine> World<M> {
                 "body-fits-header",
                 "the body of entry {op} is not the one its header names"
             );
+            self.agreed(entry)?;
             self.revives(index)?;
         }
         let digest = u64::from_le_bytes(entry.header.body.0[..8].try_into().expect("eight of thirty-two"));
@@ -275,8 +274,11 @@ impl<M: Machine> World<M> {
                 );
                 if node.forgetful {
                     node.forgetful = false;
-                    self.coverage.seen(Seen::Recovered);
+                    self.coverage.seen(if node.acted { Seen::Recovered } else { Seen::Joined });
                 }
+                (node.acted, node.lost_disk) = (true, false);
+                let executed = node.executed;
+                self.epochs.acts(id, ballot, executed)?;
                 if self.leads(index) {
                     let node = &self.nodes[index];
                     let (incarnation, continued) = (node.incarnation, node.continued);
@@ -285,11 +287,17 @@ impl<M: Machine> World<M> {
                     self.has_all(index)?;
                 }
             }
+            // Who was away when its epoch ended says of that what is true: nobody brings it back.
+            Status::QuorumLost if !self.epochs.is_in_force(ballot.epoch) => {}
             Status::QuorumLost => {
                 self.coverage.seen(Seen::QuorumLost);
                 // What it says was true between two rounds of its questions; an answer may have come long after.
                 // Who is alone asks nobody.
-                let asked = if self.nodes.len() == 1 { self.time } else { self.nodes[index].asks_since.0 };
+                let asked = if self.epochs.newest().order.len() == 1 {
+                    self.time
+                } else {
+                    self.nodes[index].asks_since.0
+                };
                 let lost_at = self.lost_at;
                 require!(
                     lost_at.is_some_and(|at| at >= asked),
@@ -300,14 +308,15 @@ impl<M: Machine> World<M> {
                 );
                 self.without_memory_when_lost = self.nodes.iter().map(|node| node.forgetful).collect();
             }
-            Status::Halted => {
+            Status::Halted if !self.nodes[index].lost_disk => {
                 return Err(Broken::new("nothing-fatal", format!("replica {id} has halted")));
             }
             Status::ViewChange
             | Status::Recovering
             | Status::Syncing
             | Status::Transitioning
-            | Status::Retiring => {}
+            | Status::Retiring
+            | Status::Halted => {}
         }
         Ok(())
     }
@@ -315,10 +324,7 @@ impl<M: Machine> World<M> {
     /// Whether this process is the Normal primary of its ballot.
     pub(super) fn leads(&self, index: usize) -> bool {
         let node = &self.nodes[index];
-        let order = &self.configuration.order;
-        node.is_up()
-            && node.status == Status::Normal
-            && order[(node.ballot.view.0 % order.len() as u64) as usize].id == node.id
+        node.is_up() && node.status == Status::Normal && self.epochs.primary(node.ballot) == Some(node.id)
     }
 
     /// A primary's log holds what was committed in any ballot up to its own. The chain makes one comparison enough.

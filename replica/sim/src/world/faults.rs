@@ -21,9 +21,12 @@ pub(super) enum Kind {
     WallJump,
     PeerLost,
     Cut,
+    Propose,
+    HandOff,
+    LoseDisk,
 }
 
-const REPEATED: [Kind; 9] = [
+const REPEATED: [Kind; 12] = [
     Kind::Crash,
     Kind::CleanStop,
     Kind::Pause,
@@ -33,6 +36,9 @@ const REPEATED: [Kind; 9] = [
     Kind::WallJump,
     Kind::PeerLost,
     Kind::Cut,
+    Kind::Propose,
+    Kind::HandOff,
+    Kind::LoseDisk,
 ];
 
 impl<M: Machine> World<M> {
@@ -49,6 +55,9 @@ impl<M: Machine> World<M> {
             Kind::WallJump => faults.wall_jump,
             Kind::PeerLost => faults.peer_lost,
             Kind::Cut => faults.cut,
+            Kind::Propose => self.plan.members.propose,
+            Kind::HandOff => self.plan.members.hand_off,
+            Kind::LoseDisk => self.plan.members.lose_disk,
         }
     }
 
@@ -124,6 +133,9 @@ impl<M: Machine> World<M> {
                 }
             }
             Kind::Cut => return self.want_cut(),
+            Kind::Propose => return self.propose(),
+            Kind::HandOff => return self.hand_off(),
+            Kind::LoseDisk => self.lose_disk(index),
         }
         Ok(())
     }

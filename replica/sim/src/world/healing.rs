@@ -72,6 +72,9 @@ impl<M: Machine> World<M> {
 
     /// Is all well?
     pub(super) fn look(&mut self) -> Check {
+        if self.phase != Phase::Done {
+            self.replace_those_gone()?;
+        }
         let well = self.is_well();
         let lost = self.nodes.iter().all(|node| node.is_up() && node.status == Status::QuorumLost);
         let (until, next) = match self.phase.clone() {
@@ -119,22 +122,34 @@ impl<M: Machine> World<M> {
         Ok(())
     }
 
-    /// Everyone up, Normal in one ballot, with the same history executed, and nobody waiting.
+    /// All members up, Normal in one ballot of the newest epoch, with the same history executed, and nobody waiting;
+    /// and all who are no members any more let go, unless all whom they know have gone as well.
     fn is_well(&self) -> bool {
         let newest = self.history.newest();
-        let ballot = self.nodes[0].ballot;
+        let members = self.epochs.newest();
+        let mut ballot = None;
         self.nodes.iter().all(|node| {
+            let waits = !node.reads.is_empty() || self.gateways.pending(node.session()) > 0;
+            if members.member(node.id).is_none() {
+                let asks = members.members().any(|member| node.knows(member.id));
+                let joins = node.votes.durable.is_none();
+                return !node.is_up() || node.released || joins || !asks;
+            }
             node.status == Status::Normal
                 && node.is_up()
-                && node.ballot == ballot
+                && node.ballot.epoch == members.epoch
+                && node.ballot == *ballot.get_or_insert(node.ballot)
                 && node.executed == newest
-                && node.reads.is_empty()
-                && self.gateways.pending(node.session()) == 0
-        })
+                && !waits
+        }) && self.nobody_waits_for_a_decision()
     }
 
     fn probe(&mut self, probes: &mut [Probe]) -> Check {
         for (index, probe) in probes.iter_mut().enumerate() {
+            if self.epochs.newest().member(self.nodes[index].id).is_none() {
+                (probe.written, probe.was_read) = (true, true);
+                continue;
+            }
             let session = self.nodes[index].session();
             match probe.write.map(|number| self.gateways.outcome(session, number)) {
                 Some(Some(Outcome::Pending)) => {}
@@ -153,7 +168,11 @@ impl<M: Machine> World<M> {
     fn describe(&self) -> String {
         let nodes = self.nodes.iter().map(|node| {
             let lost = if node.forgetful { ", without memory" } else { "" };
-            let up = if node.is_up() { "" } else { ", down" };
+            let up = match (node.is_up(), node.gone) {
+                (true, _) => "",
+                (false, false) => ", down",
+                (false, true) => ", gone",
+            };
             let log = node.replica.as_ref().map_or(0, |replica| replica.op().0);
             format!(
                 "replica {} {:?} in {} (durable {}), log {log}, executed {}, {} requests and {} reads wait{lost}{up}",
@@ -170,6 +189,8 @@ impl<M: Machine> World<M> {
             Mode::Loss => format!("; majority lost: {}", self.majority_was_lost),
             Mode::Safety => String::new(),
         };
+        let voters: Vec<_> = self.epochs.newest().voters().map(|id| id.0).collect();
+        let lost = format!("{lost}; voters of epoch {}: {voters:?}", self.epochs.newest().epoch);
         let lost = format!("{lost}; crashes: {}", self.coverage.faults(Fault::Crash));
         format!("{}; newest op {}{lost}", nodes.collect::<Vec<_>>().join("; "), self.history.newest())
     }

@@ -10,6 +10,7 @@ mod clients;
 mod clock;
 mod faults;
 mod healing;
+mod members;
 mod network;
 mod node;
 mod process;
@@ -19,14 +20,15 @@ pub mod script;
 use crate::coverage::{Coverage, Fault, MessageKind, Seen};
 use crate::machine::{Machine, Tap, Tapped};
 use crate::oracle::linear::{Cells, Verdict};
-use crate::oracle::{Broken, Check, Gateways, History, Promises, require};
+use crate::oracle::{Broken, Check, Epochs, Gateways, History, Promises, require};
 use crate::plan::{Plan, Sabotage};
 use crate::rng::{Rng, Stream};
 use crate::trace::{Line, Trace, What};
 use clients::Client;
 use clock::Clock;
-use node::{NEVER, Node};
+use node::{Members, NEVER, Node};
 use queue::Queue;
+use std::rc::Rc;
 use vr_core::{
     Ballot, Configuration, Digest, Effects, Envelope, Epoch, Generation, Lineage, Op, ReplicaId, View,
     VoteRecord,
@@ -97,7 +99,8 @@ pub struct World<M: Machine> {
     lost_at: Option<u64>,
     /// Who had no memory when QuorumLost was last reported; empty if it was not, or if the cluster lives again.
     without_memory_when_lost: Vec<bool>,
-    configuration: Configuration,
+    epochs: Epochs,
+    operators: members::Operators,
     effects: Effects<Tapped<M>>,
     history: History<M>,
     gateways: Gateways,
@@ -116,12 +119,15 @@ impl<M: Machine> World<M> {
     #[must_use]
     pub fn new(plan: Plan, trace: Trace) -> World<M> {
         let seed = plan.seed;
-        let ids: Vec<_> = (1..=plan.replicas as u64).map(ReplicaId).collect();
+        let first = Configuration::bare(EPOCH, (1..=plan.replicas as u64).map(ReplicaId));
+        let members = Rc::new(Members { configuration: first.clone(), begun: None });
+        let ids = (1..=(plan.replicas + plan.members.spares) as u64).map(ReplicaId);
         let mut process_rng = Rng::new(seed, Stream::Processes);
-        let nodes = ids.iter().map(|&id| {
+        let nodes = ids.map(|id| {
             let drift = process_rng.between(0, 2 * u64::from(plan.drift.0)) as i64 - i64::from(plan.drift.0);
             let skew = process_rng.below(2_000_000) as i64 - 1_000_000;
-            let mut node = Node::new(id, Clock::new(process_rng.below(1 << 40), drift, skew));
+            let clock = Clock::new(process_rng.below(1 << 40), drift, skew);
+            let mut node = Node::new(id, clock, members.clone());
             node.ballot = Ballot { epoch: EPOCH, view: View(0) };
             node
         });
@@ -141,7 +147,8 @@ impl<M: Machine> World<M> {
             majority_was_lost: false,
             lost_at: None,
             without_memory_when_lost: Vec::new(),
-            configuration: Configuration::bare(EPOCH, ids),
+            epochs: Epochs::new(first),
+            operators: members::Operators::new(seed),
             effects: Effects(Vec::new()),
             history: History::new(),
             gateways: Gateways::default(),
@@ -160,7 +167,7 @@ impl<M: Machine> World<M> {
     }
 
     fn begin(&mut self) {
-        for node in 0..self.nodes.len() {
+        for node in 0..self.plan.replicas {
             let at = self.process_rng.below(self.plan.options.view_timeout);
             self.queue.push(at, Event::Start { node, life: 0 });
         }
@@ -278,8 +285,7 @@ impl<M: Machine> World<M> {
             return Ok(());
         }
         let kind = MessageKind::of(&envelope.message);
-        let sender = self.configuration.position(envelope.from);
-        let sender = sender.expect("only members send");
+        let sender = self.index_of(envelope.from).expect("only replicas send");
         if envelope.incarnation < self.nodes[sender].incarnation {
             self.coverage.fault(Fault::Stale);
         }
@@ -287,6 +293,7 @@ impl<M: Machine> World<M> {
         let line = (What::Receive, kind.name(), sender as u64, network::ballot_of(&envelope.message));
         self.note(to, line.0, line.1, line.2, line.3, network::op_of(&envelope.message));
         if self.nodes[to].forgetful
+            && self.nodes[to].votes.durable.is_some()
             && self.faults_rng.chance(self.plan.faults.crash_recovering)
             && self.phase == healing::Phase::Faults
         {
@@ -306,6 +313,11 @@ impl<M: Machine> World<M> {
             kind.name()
         );
         Ok(())
+    }
+
+    /// Where the replica of an id is.
+    fn index_of(&self, id: ReplicaId) -> Option<usize> {
+        self.nodes.iter().position(|node| node.id == id)
     }
 
     /// Adds a line to the trace.

@@ -92,12 +92,7 @@ impl<M: Machine> World<M> {
     pub(super) fn post(&mut self, from: usize, to: usize, message: Message) -> Check {
         let kind = MessageKind::of(&message);
         let node = &self.nodes[from];
-        self.promises.says(
-            node.id,
-            self.configuration.quorum(),
-            [node.status, node.status_after],
-            &message,
-        )?;
+        self.promises.says(node.id, &self.epochs, [node.status, node.status_after], &message)?;
         self.note(from, What::Send, kind.name(), to as u64, ballot_of(&message), op_of(&message));
         if let Message::GetView { nonce, .. } = message
             && self.nodes[from].nonce != nonce
@@ -150,10 +145,13 @@ impl<M: Machine> World<M> {
         Ok(())
     }
 
-    /// A process sends the same to all others.
+    /// A process sends the same to all other members it was told of.
     pub(super) fn post_to_all(&mut self, from: usize, message: &Message) -> Check {
+        let members = self.nodes[from].members.clone();
         for to in (0..self.nodes.len()).filter(|&to| to != from) {
-            self.post(from, to, message.clone())?;
+            if members.configuration.member(self.nodes[to].id).is_some() {
+                self.post(from, to, message.clone())?;
+            }
         }
         Ok(())
     }

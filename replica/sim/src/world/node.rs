@@ -2,21 +2,36 @@
 
 use super::clock::Clock;
 use crate::machine::{Machine, Tap, Tapped};
-use crate::oracle::linear::Begun;
+use crate::oracle::linear::Call;
 use std::collections::{BTreeMap, VecDeque};
+use std::rc::Rc;
 use vr_core::{
-    Ballot, Digest, Entry, Incarnation, Op, Replica, ReplicaId, RequestNumber, SessionId, Status, VoteRecord,
+    Ballot, Begun, Configuration, Digest, Entry, Incarnation, Op, Replica, ReplicaId, RequestNumber,
+    SessionId, Status, VoteRecord,
 };
 
 /// The end of time: never.
 pub(super) const NEVER: u64 = u64::MAX;
 
-/// The device that holds the vote record. One write at a time; a crash loses those that wait and, perhaps, the one
+/// Which members a replica was told of, and where their epoch begins.
+#[derive(Debug)]
+pub(super) struct Members {
+    pub(super) configuration: Configuration,
+    pub(super) begun: Option<Begun>,
+}
+
+/// A vote record on its way to the disk, and the members that must be durable before it.
+pub(super) struct Writing {
+    pub(super) vote: VoteRecord,
+    pub(super) members: Rc<Members>,
+}
+
+/// The device that holds the vote record and the members. One write at a time; a crash loses those that wait and, perhaps, the one
 /// in flight. A torn write cannot be told from a lost one, since the other of the two files still holds.
-#[derive(Debug, Default)]
 pub(super) struct VoteDevice {
     pub(super) durable: Option<VoteRecord>,
-    pub(super) in_flight: VecDeque<VoteRecord>,
+    pub(super) members: Rc<Members>,
+    pub(super) in_flight: VecDeque<Writing>,
 }
 
 /// A cut as kept in memory or on disk.
@@ -50,7 +65,7 @@ impl<M: Machine> Clone for Marker<M> {
 pub(super) struct Reading {
     pub(super) floor: Op,
     /// The cell it looks at, and its call in the clients' history.
-    pub(super) cell: Option<(u64, Begun)>,
+    pub(super) cell: Option<(u64, Call)>,
 }
 
 /// One machine.
@@ -76,6 +91,20 @@ pub(super) struct Node<M: Machine> {
     pub(super) nonce: u64,
     pub(super) clock: Clock,
     pub(super) votes: VoteDevice,
+    /// Those that this process was told of last.
+    pub(super) members: Rc<Members>,
+    /// Those before them, if this process was there.
+    pub(super) former: Option<Rc<Members>>,
+    /// It is one of the first members and has never been started: its first start is the bootstrap.
+    pub(super) bootstraps: bool,
+    /// Its disk was lost, and it has not acted since.
+    pub(super) lost_disk: bool,
+    /// It has acted at some time.
+    pub(super) acted: bool,
+    /// It was let go (R18).
+    pub(super) released: bool,
+    /// Nobody starts it, or not again.
+    pub(super) gone: bool,
     pub(super) checkpoint: Option<Kept<M>>,
     pub(super) marker: Option<Marker<M>>,
     pub(super) paused_until: u64,
@@ -89,7 +118,7 @@ pub(super) struct Node<M: Machine> {
     /// Who waits for which request.
     pub(super) asked: BTreeMap<RequestNumber, Asker>,
     /// The calls of its requests in the clients' history.
-    pub(super) calls: BTreeMap<RequestNumber, Begun>,
+    pub(super) calls: BTreeMap<RequestNumber, Call>,
     /// Who waits for which read.
     pub(super) asked_reads: BTreeMap<u64, Asker>,
 }
@@ -102,7 +131,8 @@ pub(super) struct Asker {
 }
 
 impl<M: Machine> Node<M> {
-    pub(super) fn new(id: ReplicaId, clock: Clock) -> Node<M> {
+    pub(super) fn new(id: ReplicaId, clock: Clock, members: Rc<Members>) -> Node<M> {
+        let bootstraps = members.configuration.member(id).is_some();
         Node {
             id,
             replica: None,
@@ -113,12 +143,19 @@ impl<M: Machine> Node<M> {
             status_after: Status::Recovering,
             ballot: Ballot::default(),
             executed: Op(0),
-            forgetful: false,
+            forgetful: !bootstraps,
             continued: true,
             asks_since: (0, 0),
             nonce: 0,
             clock,
-            votes: VoteDevice::default(),
+            votes: VoteDevice { durable: None, members: members.clone(), in_flight: VecDeque::new() },
+            members,
+            former: None,
+            bootstraps,
+            lost_disk: false,
+            acted: bootstraps,
+            released: false,
+            gone: !bootstraps,
             checkpoint: None,
             marker: None,
             paused_until: 0,
@@ -135,6 +172,17 @@ impl<M: Machine> Node<M> {
 
     pub(super) fn is_up(&self) -> bool {
         self.replica.is_some()
+    }
+
+    /// Whether it knows of a replica: whoever it does not know cannot be asked by it.
+    pub(super) fn knows(&self, id: ReplicaId) -> bool {
+        let names = |members: &Rc<Members>| members.configuration.member(id).is_some();
+        names(&self.members) || self.former.as_ref().is_some_and(names)
+    }
+
+    /// Whether the configuration that it was told of last names it.
+    pub(super) fn is_member(&self) -> bool {
+        self.members.configuration.member(self.id).is_some()
     }
 
     pub(super) fn session(&self) -> SessionId {

@@ -1,34 +1,44 @@
 //! Processes: how they start, take a step, lose their memory, stop cleanly; and their vote records.
 
 use super::healing::Phase;
-use super::node::{Kept, Marker, NEVER};
+use super::node::{Kept, Marker, NEVER, Writing};
 use super::{EPOCH, Event, GENERATION, LINEAGE, World, packed};
 use crate::coverage::{Fault, Seen};
 use crate::machine::{Machine, Tap, Tapped};
 use crate::oracle::{Broken, Check, require};
 use crate::plan::Sabotage;
 use crate::trace::What;
+use std::rc::Rc;
 use vr_core::{
-    Ballot, Boot, Digest, Incarnation, Input, Leaving, Op, Replica, Start, Status, View, VoteRecord,
+    Ballot, Boot, BootError, Digest, Incarnation, Input, Leaving, Op, Replica, ReplicaId, Start, Status,
+    View, VoteRecord,
 };
 
 impl<M: Machine> World<M> {
-    /// How many memories may be lost at once without losing anything.
-    pub(super) fn tolerated(&self) -> usize {
-        (self.nodes.len() - 1) / 2
-    }
-
     /// Whether this process may lose its memory now.
     pub(super) fn may_forget(&self, node: usize) -> bool {
-        let others = self.nodes.iter().enumerate().filter(|(i, n)| *i != node && n.forgetful).count();
         self.phase == Phase::Faults
-            && (self.plan.mode == crate::plan::Mode::Loss || others < self.tolerated())
+            && (self.plan.mode == crate::plan::Mode::Loss
+                || self.epochs.bear_the_loss_of(self.nodes[node].id, |id| self.is_forgetful(id)))
+    }
+
+    fn is_forgetful(&self, id: ReplicaId) -> bool {
+        self.index_of(id).is_some_and(|index| self.nodes[index].forgetful)
     }
 
     /// A start begins: the incarnation is written before anything else.
     pub(super) fn start(&mut self, index: usize, life: u32) -> Check {
         let node = &mut self.nodes[index];
-        if node.life != life || node.is_up() || !node.votes.in_flight.is_empty() {
+        if node.life != life || node.is_up() || node.gone || !node.votes.in_flight.is_empty() {
+            return Ok(());
+        }
+        (node.members, node.former) = (node.votes.members.clone(), None);
+        if node.votes.durable.is_none() && !node.bootstraps {
+            return self.join(index);
+        }
+        if !node.is_member() {
+            // Whoever runs it is told so, and does not try again (R18).
+            node.gone = true;
             return Ok(());
         }
         let first = VoteRecord {
@@ -41,7 +51,8 @@ impl<M: Machine> World<M> {
         let record = node.votes.durable.unwrap_or(first);
         let again = self.plan.breaks(Sabotage::SameIncarnation) && record.incarnation > Incarnation(0);
         let incarnation = Incarnation(record.incarnation.0 + u64::from(!again));
-        node.votes.in_flight.push_back(VoteRecord { incarnation, ..record });
+        let (vote, members) = (VoteRecord { incarnation, ..record }, node.members.clone());
+        node.votes.in_flight.push_back(Writing { vote, members });
         let at = self.time + self.vote_delay();
         self.queue.push(at, Event::Booted { node: index, life });
         Ok(())
@@ -53,8 +64,9 @@ impl<M: Machine> World<M> {
         if node.life != life {
             return Ok(());
         }
-        let vote = node.votes.in_flight.pop_front().expect("a start writes its incarnation");
+        let Writing { vote, .. } = node.votes.in_flight.pop_front().expect("a start writes its incarnation");
         node.votes.durable = Some(vote);
+        node.bootstraps = false;
         self.promises.durable(&vote)?;
         let kept = node.marker.clone().filter(|_| self.plan.breaks(Sabotage::MarkerKept));
         let marker = node.marker.take();
@@ -78,16 +90,44 @@ impl<M: Machine> World<M> {
             let (state, base) = load(kept, node.tap.clone())?;
             (Start::Amnesiac { state }, base)
         };
+        self.boot(index, vote, start, base)
+    }
+
+    /// A new replica starts, which has made no promise yet and has nothing (R6).
+    fn join(&mut self, index: usize) -> Check {
+        let node = &mut self.nodes[index];
+        let vote = VoteRecord {
+            lineage: LINEAGE,
+            generation: GENERATION,
+            ballot: Ballot::default(),
+            replica: node.id,
+            incarnation: Incarnation(node.incarnation.0 + 1),
+        };
+        node.continued = false;
+        node.marker = None;
+        let state = Tapped::empty(node.tap.clone());
+        self.coverage.seen(Seen::Joining);
+        self.boot(index, vote, Start::Joining { state }, Op(0))
+    }
+
+    /// A replica comes to life.
+    fn boot(&mut self, index: usize, vote: VoteRecord, start: Start<Tapped<M>>, base: Op) -> Check {
+        let node = &mut self.nodes[index];
         node.incarnation = vote.incarnation;
+        node.released = false;
         node.executed = base;
         node.ballot = vote.ballot;
         node.status = if node.forgetful { Status::Recovering } else { Status::ViewChange };
-        let complete = matches!(start, Start::Complete { .. });
+        let name = match start {
+            Start::Complete { .. } => "complete",
+            Start::Amnesiac { .. } => "amnesiac",
+            Start::Joining { .. } => "joining",
+        };
         let boot = Boot {
             id: node.id,
             vote,
-            configuration: self.configuration.clone(),
-            begun: None,
+            configuration: node.members.configuration.clone(),
+            begun: node.members.begun,
             start,
             seed: self.process_rng.next(),
         };
@@ -96,10 +136,14 @@ impl<M: Machine> World<M> {
         if self.plan.narrow_first && index == 0 {
             options.window = 1;
         }
-        let replica = Replica::new(boot, options, now, &mut self.effects);
-        node.replica = Some(replica.map_err(|e| Broken::new("boots", format!("replica {}: {e}", node.id)))?);
+        match Replica::new(boot, options, now, &mut self.effects) {
+            Ok(replica) => node.replica = Some(replica),
+            Err(error @ (BootError::Forgotten(_) | BootError::NotAMember(_))) => {
+                return self.may_not_start(index, &error);
+            }
+            Err(e) => return Err(Broken::new("boots", format!("replica {}: {e}", node.id))),
+        }
         self.coverage.seen(Seen::Boot);
-        let name = if complete { "complete" } else { "amnesiac" };
         self.note(index, What::Boot, name, vote.incarnation.0, packed(vote.ballot), base.0);
         self.carry_out(index)
     }
@@ -138,7 +182,9 @@ impl<M: Machine> World<M> {
         if let Some(writing) = node.votes.in_flight.pop_front() {
             if self.disks_rng.chance(self.plan.disks.landed) {
                 self.coverage.fault(Fault::VoteLanded);
-                node.votes.durable = Some(writing);
+                let Writing { vote: writing, members } = writing;
+                (node.votes.durable, node.votes.members) = (Some(writing), members);
+                node.bootstraps = false;
                 // It can only be newer than what was durable; the next start reports a regression if not.
                 let _ = self.promises.durable(&writing);
             } else {
@@ -146,6 +192,13 @@ impl<M: Machine> World<M> {
             }
         }
         node.votes.in_flight.clear();
+        if !Rc::ptr_eq(&node.members, &node.votes.members) {
+            if self.disks_rng.chance(self.plan.disks.landed) {
+                node.votes.members = node.members.clone();
+            } else {
+                self.coverage.fault(Fault::MembersLost);
+            }
+        }
         // A clean stop's marker is erased before the first message; a crash before that leaves it.
         if node.is_up() || node.marker.is_none() {
             node.forgetful = true;
@@ -172,8 +225,16 @@ impl<M: Machine> World<M> {
         if !node.votes.in_flight.is_empty() || node.paused_until > self.time {
             return;
         }
+        // What belongs to no member is not started again, so that its memory is lost all the same.
+        if !node.is_member() {
+            if node.is_up() && !node.released && self.may_forget(index) {
+                self.crash(index);
+            }
+            return;
+        }
         let Some(left) = node.replica.as_mut().and_then(Replica::leave) else { return };
         let Leaving { op: commit, snapshot, tail, last_normal, .. } = left;
+        node.votes.members = node.members.clone();
         let state = Kept { op: commit, root: M::root(&snapshot), snapshot };
         node.marker = Some(Marker { state, log: tail, last_normal });
         node.die();
@@ -203,7 +264,7 @@ impl<M: Machine> World<M> {
 
     /// Whether more memories are gone than may be.
     pub(super) fn majority_is_lost(&self) -> bool {
-        self.nodes.iter().filter(|node| node.forgetful).count() > self.tolerated()
+        self.epochs.is_lost(|id| self.is_forgetful(id))
     }
 
     fn watch_for_majority_loss(&mut self) {
@@ -227,7 +288,8 @@ impl<M: Machine> World<M> {
     pub(super) fn write_vote(&mut self, index: usize, record: VoteRecord) {
         self.note(index, What::WriteVote, "", 0, packed(record.ballot), 0);
         let node = &mut self.nodes[index];
-        node.votes.in_flight.push_back(record);
+        let members = node.members.clone();
+        node.votes.in_flight.push_back(Writing { vote: record, members });
         let (life, alone) = (node.life, node.votes.in_flight.len() == 1);
         if self.plan.breaks(Sabotage::EarlyVotes) {
             self.queue.push(self.time, Event::VoteClaimed { node: index, life, record });
@@ -249,8 +311,9 @@ impl<M: Machine> World<M> {
             self.queue.push(at, Event::VoteDone { node: index, life });
             return Ok(());
         }
-        let record = node.votes.in_flight.pop_front().expect("a write that ends was begun");
-        node.votes.durable = Some(record);
+        let Writing { vote: record, members } =
+            node.votes.in_flight.pop_front().expect("a write that ends was begun");
+        (node.votes.durable, node.votes.members) = (Some(record), members);
         let more = !node.votes.in_flight.is_empty();
         self.promises.durable(&record)?;
         self.note(index, What::VoteWritten, "", 0, packed(record.ballot), 0);
