@@ -133,6 +133,16 @@ counted!(
         Linearizable = "linearizable",
         /// A key whose history has too many orders to try.
         Undecided = "undecided",
+        /// A client got a session of its own.
+        SessionOpened = "sessionOpened",
+        /// A client got an answer in it.
+        SessionAnswer = "sessionAnswer",
+        /// A client sent the same request again, to whichever replica.
+        SessionRetry = "sessionRetry",
+        /// A client was told that a replica does not take its request.
+        SessionDeclined = "sessionDeclined",
+        /// A client was told that its answer is lost.
+        SessionUnknown = "sessionUnknown",
         /// A new replica was started.
         Joining = "joining",
         /// It acts, for the first time.
@@ -428,7 +438,8 @@ const UNREACHED: &[(&str, &str)] = &[
     ("HandOff.QuorumLost", "as above"),
     ("Reconfigure.QuorumLost", "as above"),
     ("ReconfigureIs.QuorumLost", "as above"),
-    ("Refused.Retiring", "only a message held up for long finds one that is leaving, or coming"),
+    ("HandOff.Retiring", "only a message held up for long finds one that is leaving, or coming"),
+    ("Refused.Retiring", "as above"),
     ("Refused.Transitioning", "as above"),
     ("StartView.Retiring", "as above"),
     ("State.Retiring", "as above"),

@@ -49,6 +49,7 @@ pub enum What {
     Epoch,
     Released,
     Wipe,
+    Session,
 }
 
 /// One line: when, where, what, and three numbers whose meaning depends on what.

@@ -134,6 +134,31 @@ impl Gateways {
         Ok(())
     }
 
+    /// A replica tells a client's answer that it was not asked for, or that the client has already.
+    ///
+    /// # Errors
+    /// The answer is not the reference's, or the op is another.
+    pub fn told(&mut self, session: SessionId, number: RequestNumber, op: Op, reply: u64) -> Check {
+        let request = self.request(session, number)?;
+        require!(
+            request.executed == Some((op, reply)),
+            "right-answer",
+            "request {number} of {session:?} was answered at op {op} with {reply:016x}; executed: {:x?}",
+            request.executed
+        );
+        Ok(())
+    }
+
+    /// A client's session is over: what it has no answer to was executed before, or never will be.
+    ///
+    /// # Errors
+    /// It has an answer.
+    pub fn forgotten(&mut self, session: SessionId, number: RequestNumber) -> Check {
+        let executed = self.request(session, number)?.executed.is_some();
+        let outcome = if executed { Outcome::Unknown } else { Outcome::Rejected };
+        self.given_up(session, number, outcome)
+    }
+
     /// A gateway gave a request up.
     ///
     /// # Errors
@@ -213,6 +238,18 @@ mod tests {
         assert!(g.body_of(SESSION, n, digest).is_ok());
         assert!(g.executed(SESSION, n, Op(1), 7).is_ok());
         assert_eq!(g.executed(SESSION, n, Op(2), 7).expect_err("this breaks a rule").oracle, "exactly-once");
+    }
+
+    #[test]
+    fn what_a_session_had_no_answer_to_is_executed_before_its_end_or_never() {
+        let (mut g, n, _) = asked();
+        assert_eq!(g.told(SESSION, n, Op(1), 7).expect_err("this breaks a rule").oracle, "right-answer");
+        assert!(g.forgotten(SESSION, n).is_ok());
+        let after = g.executed(SESSION, n, Op(2), 7).expect_err("this breaks a rule");
+        assert_eq!(after.oracle, "rejected-never-executed");
+        let (mut g, n, _) = asked();
+        assert!(g.executed(SESSION, n, Op(1), 7).is_ok() && g.forgotten(SESSION, n).is_ok());
+        assert!(g.told(SESSION, n, Op(1), 7).is_ok());
     }
 
     #[test]

@@ -60,6 +60,7 @@ knobs! {
     "faulty" 1 number faulty;
     "replicas" 1 count replicas;
     "clients" 0 count load.clients;
+    "sessions" 0 count load.sessions;
     "crash" 0 number faults.crash;
     "clean-stop" 0 number faults.clean_stop;
     "pause" 0 number faults.pause;

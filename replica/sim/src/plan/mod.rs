@@ -16,6 +16,9 @@ pub const SECOND: u64 = 1_000 * MS;
 /// Tells the seeds in whose worlds the members change.
 const MOVING: u64 = 0x6d65_6d62_6572_7321;
 
+/// Tells the seeds in whose worlds clients have sessions of their own.
+const SESSIONS: u64 = 0x7365_7373_696f_6e73;
+
 /// How much the world may take away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -125,6 +128,8 @@ pub struct MembersPlan {
 pub struct LoadPlan {
     /// How many there are; each waits for its answer.
     pub clients: usize,
+    /// How many have sessions of their own, and ask again until they are answered.
+    pub sessions: usize,
     /// Up to this long between an answer and the next question.
     pub think: u64,
     /// After this they turn to another replica.
@@ -237,6 +242,8 @@ impl Plan {
             },
             load: LoadPlan {
                 clients: rng.pick(&[1, 3, 8, 24]),
+                // By the number alone, too.
+                sessions: (mix(seed ^ SESSIONS) % 12).saturating_sub(8) as usize,
                 think: rng.pick(&[2, 20, 100]) * MS,
                 patience: view_timeout * rng.between(1, 20),
                 reads: Ppm(rng.pick(&[0, 300_000, 600_000])),
@@ -316,7 +323,15 @@ impl Plan {
             root_delay: MS,
         };
         plan.members = MembersPlan::default();
-        plan.load = LoadPlan { clients: 0, think: MS, patience: SECOND, reads: Ppm(0), keys: 8, padding: 0 };
+        plan.load = LoadPlan {
+            clients: 0,
+            sessions: 0,
+            think: MS,
+            patience: SECOND,
+            reads: Ppm(0),
+            keys: 8,
+            padding: 0,
+        };
         plan.drift = Ppm(0);
         plan.turn = 0;
         plan.narrow_first = false;

@@ -101,13 +101,12 @@ impl<M: Machine> World<M> {
                 self.gateways.given_up(session, number, Outcome::Unknown)?;
                 self.answered(index, number)
             }
-            Effect::Answers { .. }
-            | Effect::Declined { .. }
-            | Effect::Registered { .. }
-            | Effect::Forgotten { .. } => Err(Broken::new(
-                "no-invented-clients",
-                format!("replica {id} answers a client; there is none"),
-            )),
+            Effect::Answers { op, answers } => answers.iter().try_for_each(|(session, number, reply)| {
+                self.session_answer(index, *session, *number, op, reply)
+            }),
+            Effect::Declined { session, number, fate } => self.declined(index, session, number, fate),
+            Effect::Registered { session } => self.registered(index, session),
+            Effect::Forgotten { session } => self.forgotten(index, session),
             Effect::ReadReady { token } => self.read_over(index, token, true),
             Effect::ReadFailed { token } => self.read_over(index, token, false),
             Effect::Committed(entry) => self.committed(index, &entry),

@@ -16,6 +16,7 @@ mod node;
 mod process;
 mod queue;
 pub mod script;
+mod sessions;
 
 use crate::coverage::{Coverage, Fault, MessageKind, Seen};
 use crate::machine::{Machine, Tap, Tapped};
@@ -58,6 +59,7 @@ enum Event {
     PeerLost { node: usize, peer: usize },
     Ask { client: usize, serial: u64 },
     Patience { client: usize, serial: u64 },
+    Session { client: usize, serial: u64 },
     Fault(faults::Kind),
     Reopen { from: usize, to: usize },
     Heal,
@@ -90,6 +92,7 @@ pub struct World<M: Machine> {
     nodes: Vec<Node<M>>,
     network: network::Network,
     clients: Vec<Client>,
+    sessions: Vec<sessions::Native>,
     asked_ever: u64,
     /// Until all faults end.
     phase: healing::Phase,
@@ -142,6 +145,7 @@ impl<M: Machine> World<M> {
             network: network::Network::new(seed, nodes.len()),
             nodes,
             clients: Vec::new(),
+            sessions: Vec::new(),
             asked_ever: 0,
             phase: healing::Phase::Faults,
             majority_was_lost: false,
@@ -172,6 +176,7 @@ impl<M: Machine> World<M> {
             self.queue.push(at, Event::Start { node, life: 0 });
         }
         self.begin_clients();
+        self.begin_sessions();
         self.begin_faults();
         self.queue.push(self.plan.faulty, Event::Heal);
     }
@@ -264,6 +269,7 @@ impl<M: Machine> World<M> {
             Event::PeerLost { node, peer } => self.peer_lost(node, peer),
             Event::Ask { client, serial } => self.ask(client, serial),
             Event::Patience { client, serial } => self.lose_patience(client, serial),
+            Event::Session { client, serial } => self.go_on_asking(client, serial),
             Event::Fault(kind) => self.strike(kind),
             Event::Reopen { from, to } => {
                 self.network.reopen(from, to);
