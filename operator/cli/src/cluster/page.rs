@@ -36,7 +36,7 @@ pub struct Page {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Health {
-    /// `Healthy`, `Degraded`, `AtMinimum`, `NoPrimary`, `QuorumUnavailable` or `QuorumLost`.
+    /// `Healthy`, `Degraded`, `AtMinimum`, `EpochBegins`, `NoPrimary`, `QuorumUnavailable` or `QuorumLost`.
     pub state: &'static str,
     /// How many more voters may fail.
     pub tolerates: i64,
@@ -236,9 +236,16 @@ fn health(newest: &pb::ReplicaStatus, replicas: &[Row]) -> Health {
     let quorum = all / 2 + 1;
     let tolerates = good - quorum;
     let of = format!("{good} of {all} voters take part");
+    let comes = |row: &&Row| row.role == "voter" && row.status == "Transitioning";
+    let coming = replicas.iter().filter(comes).count() as i64;
     let (state, says) = if replicas.iter().any(|row| row.status == "QuorumLost") {
         let says = "a majority has lost its memory and nobody leads: nothing is served until a restore";
         ("QuorumLost", says.to_owned())
+    } else if tolerates < 0 && tolerates + coming >= 0 {
+        (
+            "EpochBegins",
+            format!("{of} in an epoch that has just begun, {coming} are on their way: requests wait"),
+        )
     } else if tolerates < 0 {
         ("QuorumUnavailable", format!("{of}, {quorum} are needed: nothing is served until more come back"))
     } else if newest.primary == 0 {
@@ -316,5 +323,9 @@ mod tests {
         assert_eq!(verdict(&[true, true, false], 1), "AtMinimum");
         assert_eq!(verdict(&[true, false, false], 1), "QuorumUnavailable");
         assert_eq!(verdict(&[true, true, true], 0), "NoPrimary");
+        let between = |id| pb::ReplicaStatus { status: "Transitioning".to_owned(), ..status(id, false, 0) };
+        let (asked, others) = (Some(between(1)), vec![between(2)]);
+        let page = Page::new(&pb::StatusResponse { asked, others, silent: vec![3] });
+        assert_eq!(page.health.state, "EpochBegins");
     }
 }

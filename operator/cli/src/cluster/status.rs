@@ -42,7 +42,7 @@ fn show(page: &Page, wide: bool) -> String {
     });
     let recovery = recovery.collect::<Vec<_>>().join(", ");
     let mut lines = vec![
-        format!("{:<16}{}", page.health.state, page.health.says),
+        format!("{:<15} {}", page.health.state, page.health.says),
         format!("{:<16}{primary} (epoch {}, view {})", "primary", page.epoch, page.view),
         format!("{:<16}{}", "recovery point", if recovery.is_empty() { "none" } else { &recovery }),
         format!("{:<16}{}, generation {}", "lineage", page.lineage, page.generation),
