@@ -345,8 +345,10 @@ impl<S: StateMachine> Replica<S> {
         out.push(Effect::Configuration(configuration.clone(), Some(begun)));
         let before = std::mem::take(&mut self.peers);
         self.peers = peers_of(&configuration, self.id, before);
-        let same = configuration.voters().all(|id| self.configuration.is_voter(id));
-        if on(Mutant::OrderKept) && self.id == ReplicaId(1) && same {
+        if on(Mutant::OrderKept)
+            && self.id == ReplicaId(1)
+            && configuration.voters().all(|id| self.configuration.is_voter(id))
+        {
             self.configuration.epoch = epoch;
         } else {
             self.configuration = configuration;
@@ -425,10 +427,11 @@ impl<S: StateMachine> Replica<S> {
     /// ever have voted, because none had become a voter before it died.
     //= R6
     fn may_promise(&mut self, out: &mut Effects<S>) -> bool {
-        let Some(joining) = self.epochs.joining.filter(|_| !on(Mutant::JoinerUnasked)) else {
+        let Some(joining) = self.epochs.joining else { return true };
+        if on(Mutant::JoinerUnasked) {
             self.epochs.joining = None;
             return true;
-        };
+        }
         if self.is_voter() {
             self.refuse_to_forget(out);
             return false;

@@ -507,7 +507,7 @@ fn one_on_its_way_to_an_epoch_is_served_by_one_who_has_left_it() {
     //= R18
     let mut w = World::new(1);
     w.join(1, 0);
-    w.reconfigure(0, |next| next.learners.push(Member::bare(ReplicaId(1)))).expect("a learner is taken");
+    w.reconfigure(0, learner(1)).expect("a learner is taken");
     w.until("the learner follows", 2_000_000, World::settled);
     w.hold =
         |from, _, message| from == 0 && matches!(message, Message::Prepare { .. } | Message::Entries { .. });
@@ -527,10 +527,7 @@ fn one_on_its_way_to_an_epoch_is_served_by_one_who_has_left_it() {
 #[test]
 fn a_learner_that_did_not_hear_of_its_removal_asks() {
     //= R18
-    let mut w = World::new(3);
-    w.join(3, 0);
-    w.reconfigure(0, |next| next.learners.push(Member::bare(ReplicaId(3)))).expect("a learner is taken");
-    w.until("the learner follows", 2_000_000, World::settled);
+    let mut w = with_a_learner(3);
     w.cut_off.insert(3);
     w.reconfigure(0, |next| next.learners.clear()).expect("a learner can go at any time");
     w.run(1_000_000);

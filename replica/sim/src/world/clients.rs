@@ -6,8 +6,10 @@ use super::{Event, World, packed};
 use crate::coverage::Seen;
 use crate::machine::Machine;
 use crate::oracle::Check;
+use crate::oracle::linear::Call;
 use crate::trace::What;
-use vr_core::{Input, RequestNumber};
+use bytes::Bytes;
+use vr_core::{Input, RequestNumber, SessionId};
 
 /// One client.
 #[derive(Debug)]
@@ -38,8 +40,7 @@ impl<M: Machine> World<M> {
         let home = self.clients[client].home;
         let patience = self.time + self.plan.load.patience;
         self.queue.push(patience, Event::Patience { client, serial });
-        let node = &self.nodes[home];
-        if !node.is_up() || node.paused_until > self.time {
+        if !self.is_awake(home) {
             return Ok(());
         }
         let asker = Asker { client, serial };
@@ -50,21 +51,25 @@ impl<M: Machine> World<M> {
         }
     }
 
+    /// Something to ask in a session that nobody has asked before, and its call in the clients' history.
+    pub(super) fn new_request(&mut self, session: SessionId) -> (RequestNumber, Bytes, Option<Call>) {
+        self.asked_ever += 1;
+        let load = &self.plan.load;
+        let padding = self.clients_rng.below(load.padding + 1) as usize;
+        let body = M::request(&mut self.clients_rng, self.asked_ever, load.keys, padding);
+        let number = self.gateways.asked(session, body.clone());
+        let call = M::appends(&body).map(|(key, value)| self.cells.begin(key, Some(value)));
+        (number, body, call)
+    }
+
     /// A gateway gets a write.
     pub(super) fn begin_write(
         &mut self,
         index: usize,
         asker: Option<Asker>,
     ) -> Result<RequestNumber, crate::oracle::Broken> {
-        self.asked_ever += 1;
-        let load = &self.plan.load;
-        let padding = self.clients_rng.below(load.padding + 1) as usize;
-        let body = M::request(&mut self.clients_rng, self.asked_ever, load.keys, padding);
-        let session = self.nodes[index].session();
-        let number = self.gateways.asked(session, body.clone());
-        if let Some((key, value)) = M::appends(&body) {
-            self.nodes[index].calls.insert(number, self.cells.begin(key, Some(value)));
-        }
+        let (number, body, call) = self.new_request(self.nodes[index].session());
+        self.nodes[index].calls.extend(call.map(|call| (number, call)));
         if let Some(asker) = asker {
             self.nodes[index].asked.insert(number, asker);
         }

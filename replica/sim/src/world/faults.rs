@@ -143,7 +143,7 @@ impl<M: Machine> World<M> {
     /// Every replica's tiers want a cut; only the primary's core listens.
     pub(super) fn want_cut(&mut self) -> Check {
         for index in 0..self.nodes.len() {
-            if self.nodes[index].is_up() && self.nodes[index].paused_until <= self.time {
+            if self.is_awake(index) {
                 self.step(index, Input::Cut)?;
             }
         }

@@ -72,8 +72,7 @@ impl Operators {
 impl<M: Machine> World<M> {
     /// Those to whom one can talk.
     fn awake(&self) -> Vec<usize> {
-        let awake = |&i: &usize| self.nodes[i].is_up() && self.nodes[i].paused_until <= self.time;
-        (0..self.nodes.len()).filter(awake).collect()
+        (0..self.nodes.len()).filter(|&index| self.is_awake(index)).collect()
     }
 
     /// Somebody proposes something at some replica.
@@ -197,21 +196,19 @@ impl<M: Machine> World<M> {
         self.note(index, What::Wipe, "", 0, 0, 0);
         let told = self.operators.pick(&self.awake()).map(|at| self.nodes[at].members.clone());
         let as_new = self.operators.chance(500_000);
-        let voter = self.epochs.newest().is_voter(self.nodes[index].id);
+        let id = self.nodes[index].id;
+        let voter = self.epochs.newest().is_voter(id);
         let node = &mut self.nodes[index];
         node.votes.durable = None;
         node.votes.members = told.unwrap_or_else(|| node.members.clone());
         (node.marker, node.checkpoint) = (None, None);
         (node.forgetful, node.lost_disk, node.bootstraps) = (true, true, false);
         node.gone = !as_new;
-        if voter && as_new {
-            self.coverage.fault(Fault::StartedAsNew);
-        }
-        let node = &self.nodes[index];
         if !voter {
             // What a learner promised counts nowhere.
-            let id = node.id;
             self.promises.forget(id);
+        } else if as_new {
+            self.coverage.fault(Fault::StartedAsNew);
         }
     }
 
@@ -233,13 +230,19 @@ impl<M: Machine> World<M> {
 
     /// A replica says that it must not go on: right for one whose disk is lost (R6), for nobody else.
     pub(super) fn stopped_for_good(&mut self, index: usize, reason: &str) -> Check {
-        let node = &mut self.nodes[index];
+        let node = &self.nodes[index];
         require!(node.lost_disk, "nothing-fatal", "replica {}: {reason}", node.id);
+        self.coverage.seen(Seen::RefusedToForget);
+        self.go(index);
+        Ok(())
+    }
+
+    /// A process ends, and nobody starts it again.
+    fn go(&mut self, index: usize) {
+        let node = &mut self.nodes[index];
         node.gone = true;
         node.die();
-        self.coverage.seen(Seen::RefusedToForget);
         self.orphan_clients(index);
-        Ok(())
     }
 
     /// An entry is committed that nobody had committed before.
@@ -301,10 +304,7 @@ impl<M: Machine> World<M> {
         self.note(index, What::Released, "", 0, epoch.0, 0);
         self.nodes[index].released = true;
         if self.operators.chance(500_000) {
-            let node = &mut self.nodes[index];
-            node.gone = true;
-            node.die();
-            self.orphan_clients(index);
+            self.go(index);
         }
         Ok(())
     }
@@ -358,7 +358,7 @@ impl<M: Machine> World<M> {
 
     /// In a healed world, members that nobody will start again are left out.
     pub(super) fn replace_those_gone(&mut self) -> Check {
-        let newest = self.epochs.newest().clone();
+        let newest = self.epochs.newest();
         let stays = |member: &Member| !self.is_gone(member.id);
         if newest.members().all(stays) || self.time < self.operators.tended_at {
             return Ok(());
@@ -366,11 +366,11 @@ impl<M: Machine> World<M> {
         let (mut next, replaces) = (newest.clone(), newest.id());
         next.order.retain(stays);
         next.learners.retain(stays);
+        let Some(first) = next.order.first_mut() else { return Ok(()) };
+        first.client = format!("without those gone after epoch {}", newest.epoch);
         next.epoch = Epoch(next.epoch.0 + 1);
         let awake = self.awake();
         self.operators.tended_at = self.time + PATIENCE;
-        let Some(first) = next.order.first_mut() else { return Ok(()) };
-        first.client = format!("without those gone after epoch {}", newest.epoch);
         match self.operators.pick(&awake) {
             Some(at) => self.hand_in(at, Change { replaces, next }),
             None => Ok(()),

@@ -326,6 +326,12 @@ impl<M: Machine> World<M> {
         self.nodes.iter().position(|node| node.id == id)
     }
 
+    /// Whether a process is there and does not stand still.
+    fn is_awake(&self, index: usize) -> bool {
+        let node = &self.nodes[index];
+        node.is_up() && node.paused_until <= self.time
+    }
+
     /// Adds a line to the trace.
     fn note(&mut self, node: usize, what: What, name: &'static str, a: u64, b: u64, c: u64) {
         let node = u8::try_from(node).unwrap_or(Line::WORLD);

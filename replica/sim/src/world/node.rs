@@ -26,8 +26,8 @@ pub(super) struct Writing {
     pub(super) members: Rc<Members>,
 }
 
-/// The device that holds the vote record and the members. One write at a time; a crash loses those that wait and, perhaps, the one
-/// in flight. A torn write cannot be told from a lost one, since the other of the two files still holds.
+/// The device that holds the vote record and the members. One write at a time; a crash loses those that wait and,
+/// perhaps, the one in flight. A torn write cannot be told from a lost one, since the other of the two files still holds.
 pub(super) struct VoteDevice {
     pub(super) durable: Option<VoteRecord>,
     pub(super) members: Rc<Members>,

@@ -344,7 +344,7 @@ impl<M: Machine> World<M> {
 
     /// A connection broke.
     pub(super) fn peer_lost(&mut self, index: usize, peer: usize) -> Check {
-        if !self.nodes[index].is_up() || self.nodes[index].paused_until > self.time {
+        if !self.is_awake(index) {
             return Ok(());
         }
         self.note(index, What::PeerLost, "", peer as u64, 0, 0);

@@ -54,7 +54,7 @@ impl<M: Machine> World<M> {
         let (home, serial) = (native.home, native.serial);
         let patience = 1 + self.clients_rng.below(2 * self.plan.options.view_timeout);
         self.queue.push(self.time + patience, Event::Session { client, serial });
-        if !self.nodes[home].is_up() || self.nodes[home].paused_until > self.time {
+        if !self.is_awake(home) {
             return Ok(());
         }
         let native = &self.sessions[client];
@@ -65,21 +65,12 @@ impl<M: Machine> World<M> {
         if again {
             self.coverage.seen(Seen::SessionRetry);
         } else {
-            self.ask_anew(client, session);
+            let (number, body, call) = self.new_request(session);
+            self.sessions[client].waiting = Some(Waiting { number, body, call });
         }
         let Waiting { number, body, .. } = self.sessions[client].waiting.clone().expect("it was just asked");
         self.note(home, What::Session, if again { "again" } else { "" }, client as u64, 0, number.0);
         self.step(home, Input::Requests { session, requests: vec![(number, body)] })
-    }
-
-    fn ask_anew(&mut self, client: usize, session: SessionId) {
-        self.asked_ever += 1;
-        let load = &self.plan.load;
-        let padding = self.clients_rng.below(load.padding + 1) as usize;
-        let body = M::request(&mut self.clients_rng, self.asked_ever, load.keys, padding);
-        let number = self.gateways.asked(session, body.clone());
-        let call = M::appends(&body).map(|(key, value)| self.cells.begin(key, Some(value)));
-        self.sessions[client].waiting = Some(Waiting { number, body, call });
     }
 
     /// It turns to another replica, perhaps, and says so to the one before, perhaps.
@@ -88,8 +79,7 @@ impl<M: Machine> World<M> {
         self.sessions[client].home = self.clients_rng.index(self.nodes.len());
         let Native { name, session, .. } = self.sessions[client];
         let session = session.unwrap_or(SessionId { client: name, incarnation: vr_core::Incarnation(0) });
-        let says = self.nodes[before].is_up() && self.nodes[before].paused_until <= self.time;
-        match says && self.clients_rng.below(2) == 0 {
+        match self.is_awake(before) && self.clients_rng.below(2) == 0 {
             true => self.step(before, Input::Leave { session }),
             false => Ok(()),
         }
