@@ -99,8 +99,9 @@ async fn serve(config: Config, local: Weak<LocalSet>) -> anyhow::Result<End> {
     tokio::task::spawn_local(votes_written(written));
     tokio::task::spawn_local(roots_hashed(roots));
     tokio::task::spawn_local(housekeeping());
-    let receive = |payload, names: &tls::Names| {
-        node::try_with(|node| node.receive(payload, names)).unwrap_or(Err(peer::Refused::Stopping))
+    let receive = |payload, names: &tls::Names, answers: &peer::Outbox| {
+        let receive = |node: &mut Node| node.receive(payload, names, Some(answers));
+        node::try_with(receive).unwrap_or(Err(peer::Refused::Stopping))
     };
     let refused = || {
         node::try_with(|node| node.counters.peer_connections_refused += 1);
@@ -135,7 +136,11 @@ fn dial(local: Weak<LocalSet>, tls: Option<Arc<Port>>) -> node::Dial {
         let lost = move || {
             node::try_with(|node| node.step(Input::PeerLost(id)));
         };
-        let dialling = peer::dial(id, address, tls.clone(), outbox, lost);
+        let answered = |payload, names: &tls::Names| {
+            let receive = |node: &mut Node| node.receive(payload, names, None);
+            node::try_with(receive).unwrap_or(Err(peer::Refused::Stopping))
+        };
+        let dialling = peer::dial(id, address, tls.clone(), outbox, answered, lost);
         local.upgrade().expect("all of this runs in it").spawn_local(dialling).abort_handle()
     })
 }

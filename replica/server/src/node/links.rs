@@ -1,7 +1,9 @@
 //! Connections to the peers that the newest known configurations name: dialled when one is added, closed when it is
-//! gone, dialled anew when its address changed.
+//! gone, dialled anew when its address changed. Others that call can be answered for as long as they stay connected: a
+//! replica that left, was away and comes back is told so by somebody who has long forgotten where it is (R18).
 
-use crate::peer::Outbox;
+use crate::peer::{Outbox, WeakOutbox};
+use bytes::Bytes;
 use std::collections::BTreeMap;
 use std::rc::Rc;
 use tokio::task::AbortHandle;
@@ -10,10 +12,14 @@ use vr_core::ReplicaId;
 /// Keeps a connection to an address and sends what the queue holds, until it is aborted.
 pub type Dial = Rc<dyn Fn(ReplicaId, String, Outbox) -> AbortHandle>;
 
+/// Replicas that call without being known; of more than so many, the others are not answered.
+const CALLERS: usize = 16;
+
 /// The queue and the connection to each peer.
 pub struct Links {
     dial: Dial,
     peers: BTreeMap<ReplicaId, Link>,
+    callers: BTreeMap<ReplicaId, WeakOutbox>,
 }
 
 struct Link {
@@ -26,7 +32,7 @@ impl Links {
     /// None yet.
     #[must_use]
     pub fn new(dial: Dial) -> Links {
-        Links { dial, peers: BTreeMap::new() }
+        Links { dial, peers: BTreeMap::new(), callers: BTreeMap::new() }
     }
 
     /// From now on these peers, at these addresses, and no others.
@@ -52,8 +58,25 @@ impl Links {
         self.peers.keys().copied().collect()
     }
 
-    pub(super) fn outbox(&self, to: ReplicaId) -> Option<&Outbox> {
-        self.peers.get(&to).map(|link| &link.outbox)
+    /// A message came over a connection that `from` has made and that can carry `answers`.
+    pub(super) fn called(&mut self, from: ReplicaId, answers: &Outbox) {
+        if self.peers.contains_key(&from) {
+            return;
+        }
+        self.callers.retain(|_, caller| caller.upgrade().is_some());
+        if self.callers.len() < CALLERS || self.callers.contains_key(&from) {
+            self.callers.insert(from, answers.downgrade());
+        }
+    }
+
+    /// Queues a frame; `false` if it is dropped, because the queue is full or there is no way to this replica.
+    pub(super) fn push(&self, to: ReplicaId, frame: Bytes) -> bool {
+        match self.peers.get(&to) {
+            Some(link) => link.outbox.push(frame),
+            None => {
+                self.callers.get(&to).and_then(WeakOutbox::upgrade).is_some_and(|caller| caller.push(frame))
+            }
+        }
     }
 }
 
@@ -83,5 +106,20 @@ mod tests {
         assert_eq!(links.ids(), [ReplicaId(2), ReplicaId(3)]);
         local.run_until(tokio::task::yield_now()).await;
         assert!(first.is_finished(), "the connection to the old address is still kept");
+    }
+
+    #[test]
+    fn who_calls_is_answered_while_it_is_connected() {
+        let mut links = Links::new(Rc::new(|_, _, _| unreachable!("nobody is dialled")));
+        let answers = Outbox::default();
+        links.called(ReplicaId(7), &answers);
+        assert!(links.push(ReplicaId(7), Bytes::from_static(b"x")));
+        assert!(!links.push(ReplicaId(8), Bytes::from_static(b"x")));
+        drop(answers);
+        assert!(!links.push(ReplicaId(7), Bytes::from_static(b"x")));
+        let many: Vec<Outbox> = (0..=CALLERS).map(|_| Outbox::default()).collect();
+        (0..).zip(&many).for_each(|(id, answers)| links.called(ReplicaId(id), answers));
+        let answered = (0..=CALLERS as u64).filter(|id| links.push(ReplicaId(*id), Bytes::new())).count();
+        assert_eq!(answered, CALLERS);
     }
 }

@@ -22,7 +22,7 @@ use crate::config::Config;
 use crate::control::Fence;
 use crate::etcd::{Ids, Watches};
 use crate::metrics::Counters;
-use crate::peer::{self, DriverMessage, Incoming};
+use crate::peer::{self, DriverMessage, Incoming, Outbox};
 use crate::status::RestoredFrom;
 use crate::tls::{Names, Ports};
 use asks::Asks;
@@ -358,12 +358,20 @@ impl Node {
     ///
     /// # Errors
     /// The sender is no peer of this replica, or the frame is malformed: its connection should end.
-    pub fn receive(&mut self, payload: Bytes, names: &Names) -> Result<(), peer::Refused> {
+    pub fn receive(
+        &mut self,
+        payload: Bytes,
+        names: &Names,
+        answers: Option<&Outbox>,
+    ) -> Result<(), peer::Refused> {
         self.counters.peer_bytes_received += payload.len() as u64;
         let incoming = peer::decode(payload)?;
         let (Incoming::Protocol(Envelope { lineage, generation, from, .. })
         | Incoming::Driver { lineage, generation, from, .. }) = &incoming;
         self.admit(*lineage, *generation, *from, names)?;
+        if let Some(answers) = answers {
+            self.links.called(*from, answers);
+        }
         match incoming {
             Incoming::Protocol(envelope) => {
                 let from = envelope.from;
@@ -537,9 +545,10 @@ impl Node {
 
     fn push(&mut self, to: ReplicaId, frame: Bytes) {
         let len = frame.len() as u64;
-        match self.links.outbox(to) {
-            Some(outbox) if outbox.push(frame) => self.counters.peer_bytes_sent += len,
-            _ => self.counters.peer_frames_dropped += 1,
+        if self.links.push(to, frame) {
+            self.counters.peer_bytes_sent += len;
+        } else {
+            self.counters.peer_frames_dropped += 1;
         }
     }
 

@@ -1,26 +1,19 @@
 //! The two halves of a connection between replicas: the outgoing one with its queue, and the incoming one.
 
-use super::{MAGIC, MAX_FRAME, Refused};
+use super::{MAGIC, MAX_FRAME, Outbox, Refused};
 use crate::listen::{TLS_FIRST_BYTE, last_words};
 use crate::refusal::Refusals;
 use crate::tls::{self, Names, Port};
 use bytes::{Buf, Bytes, BytesMut};
-use std::cell::RefCell;
-use std::collections::VecDeque;
-use std::io::IoSlice;
+use std::cell::Cell;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::Notify;
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use vr_core::ReplicaId;
 
-/// Bytes that may wait for one peer. What comes beyond is dropped: a peer that far behind asks for it again.
-const QUEUE_BYTES: usize = 64 << 20;
-/// Slices handed to the kernel in one write.
-const GATHER: usize = 64;
 const RETRY: Duration = Duration::from_millis(20);
 const RETRY_MOST: Duration = Duration::from_millis(500);
 /// For a whole TLS handshake.
@@ -28,54 +21,24 @@ const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Bytes that a refusal's text may have.
 const REASON: usize = 512;
 const READ: usize = 256 << 10;
-
-/// What waits to be sent to one peer. Frames are shared between peers, never copied.
-#[derive(Clone, Default)]
-pub struct Outbox(Rc<Queue>);
-
-#[derive(Default)]
-struct Queue {
-    frames: RefCell<(VecDeque<Bytes>, usize)>,
-    wake: Notify,
-}
-
-impl Outbox {
-    /// Queues a frame; `false` if the queue is full and the frame was dropped.
-    pub fn push(&self, frame: Bytes) -> bool {
-        let mut queue = self.0.frames.borrow_mut();
-        if queue.1 + frame.len() > QUEUE_BYTES {
-            return false;
-        }
-        queue.1 += frame.len();
-        queue.0.push_back(frame);
-        drop(queue);
-        self.0.wake.notify_one();
-        true
-    }
-
-    fn clear(&self) {
-        *self.0.frames.borrow_mut() = (VecDeque::new(), 0);
-    }
-
-    /// Takes what one gathered write can carry.
-    fn take(&self, into: &mut VecDeque<Bytes>) {
-        let mut queue = self.0.frames.borrow_mut();
-        while into.len() < GATHER {
-            let Some(frame) = queue.0.pop_front() else { break };
-            queue.1 -= frame.len();
-            into.push_back(frame);
-        }
-    }
-}
+/// An empty frame: after answers, what follows is why the connection ends.
+const WORDS_FOLLOW: [u8; 8] = [0; 8];
 
 /// Keeps a connection to replica `id` at `address` and sends what `outbox` holds, for ever; with TLS where there is
-/// any, and then only to a certificate that names that replica. `lost` is called each time an established connection
-/// breaks.
-pub async fn dial(id: ReplicaId, address: String, tls: Option<Arc<Port>>, outbox: Outbox, lost: impl Fn()) {
+/// any, and then only to a certificate that names that replica. What the other side answers goes to `deliver`, with the
+/// replicas that the connection may speak for; `lost` is called each time an established connection breaks.
+pub async fn dial(
+    id: ReplicaId,
+    address: String,
+    tls: Option<Arc<Port>>,
+    outbox: Outbox,
+    deliver: impl Fn(Bytes, &Names) -> Result<(), Refused>,
+    lost: impl Fn(),
+) {
     let mut wait = RETRY;
     let refusals = Refusals::default();
     loop {
-        match link(id, &address, tls.as_deref(), &outbox).await {
+        match link(id, &address, tls.as_deref(), &outbox, &deliver).await {
             End::Unreachable(error) => tracing::trace!(%address, %error, "peer not reached"),
             End::Lost(error) => {
                 tracing::debug!(%address, %error, "connection to peer lost");
@@ -110,7 +73,13 @@ impl End {
     }
 }
 
-async fn link(id: ReplicaId, address: &str, tls: Option<&Port>, outbox: &Outbox) -> End {
+async fn link(
+    id: ReplicaId,
+    address: &str,
+    tls: Option<&Port>,
+    outbox: &Outbox,
+    deliver: impl Fn(Bytes, &Names) -> Result<(), Refused>,
+) -> End {
     let stream = match TcpStream::connect(address).await {
         Ok(stream) => stream,
         Err(error) => return End::Unreachable(error),
@@ -119,17 +88,19 @@ async fn link(id: ReplicaId, address: &str, tls: Option<&Port>, outbox: &Outbox)
         return End::Unreachable(error);
     }
     // What is older than this connection is repeated by the protocol, or not needed any more.
-    let Some((config, name)) = tls.and_then(|port| port.client(id)) else {
+    let secured = tls.and_then(|port| port.client(id).map(|(config, name)| (port, config, name)));
+    let Some((port, config, name)) = secured else {
         outbox.clear();
         let (reader, writer) = stream.into_split();
-        return send(reader, writer, outbox).await;
+        return send(reader, writer, outbox, |payload| deliver(payload, &Names::Any)).await;
     };
     let handshake = TlsConnector::from(config).connect(name, stream);
     match tokio::time::timeout(HANDSHAKE, handshake).await {
         Ok(Ok(stream)) => {
             outbox.clear();
+            let names = port.names(stream.get_ref().1);
             let (reader, writer) = tokio::io::split(stream);
-            send(reader, writer, outbox).await
+            send(reader, writer, outbox, |payload| deliver(payload, &names)).await
         }
         Ok(Err(error)) => End::of(error, End::Unreachable),
         Err(_too_long) => End::Unreachable(std::io::ErrorKind::TimedOut.into()),
@@ -140,97 +111,104 @@ async fn send(
     mut reader: impl AsyncRead + Unpin,
     mut writer: impl AsyncWrite + Unpin,
     outbox: &Outbox,
+    deliver: impl Fn(Bytes) -> Result<(), Refused>,
 ) -> End {
     let sending = async {
         writer.write_all(MAGIC).await?;
-        writer.flush().await?;
-        let mut gathered = VecDeque::with_capacity(GATHER);
-        loop {
-            outbox.0.wake.notified().await;
-            // Let everything that is runnable now queue its frames first: one write for all of them.
-            tokio::task::yield_now().await;
-            loop {
-                outbox.take(&mut gathered);
-                if gathered.is_empty() {
-                    break;
-                }
-                write_gathered(&mut writer, &mut gathered).await?;
-            }
-            // TLS may still hold the end of the last record.
-            writer.flush().await?;
+        outbox.drain_into(&mut writer).await
+    };
+    let mut hearing = Hearing::default();
+    tokio::select! {
+        Err(error) = sending => {
+            // It may have said why before it closed.
+            let heard = tokio::time::timeout(RETRY, hearing.hear(&mut reader, deliver)).await;
+            heard.unwrap_or_else(|_silent| hearing.end(error))
         }
-    };
-    // The other side sends only why it ends the connection; an end without is how a killed peer shows at once.
-    let mut words = Words::default();
-    let error = tokio::select! {
-        ended = sending => match ended {
-            Ok(()) => unreachable!("sends for ever"),
-            Err(error) => {
-                // It may have said why before it closed.
-                let heard = tokio::time::timeout(RETRY, words.hear(&mut reader)).await;
-                heard.ok().and_then(Result::err).unwrap_or(error)
-            }
-        },
-        heard = words.hear(&mut reader) => match heard {
-            Err(error) => error,
-            Ok(()) => std::io::ErrorKind::ConnectionAborted.into(),
-        },
-    };
-    words.said().map_or_else(|| End::of(error, End::Lost), End::Refused)
+        // An end without a word is how a killed peer shows at once.
+        end = hearing.hear(&mut reader, &deliver) => end,
+    }
 }
 
-/// What a peer says before it closes.
+/// What comes back over a connection that this replica has made.
 #[derive(Default)]
-struct Words(Vec<u8>);
+struct Hearing {
+    buffer: BytesMut,
+    said: Said,
+}
 
-impl Words {
-    /// Until the end of the stream, or until nobody would read more.
-    async fn hear(&mut self, reader: &mut (impl AsyncRead + Unpin)) -> std::io::Result<()> {
-        while self.0.len() < REASON && reader.read_buf(&mut self.0).await? > 0 {}
+#[derive(Clone, Copy, Default, PartialEq, Eq)]
+enum Said {
+    #[default]
+    Nothing,
+    Answers,
+    Words,
+}
+
+impl Hearing {
+    /// Hands each answer to `deliver`, until the connection ends.
+    async fn hear(
+        &mut self,
+        reader: &mut (impl AsyncRead + Unpin),
+        deliver: impl Fn(Bytes) -> Result<(), Refused>,
+    ) -> End {
+        loop {
+            self.buffer.reserve(if self.said == Said::Answers { READ / 4 } else { REASON });
+            match reader.read_buf(&mut self.buffer).await {
+                Ok(0) => return self.end(std::io::ErrorKind::ConnectionAborted.into()),
+                Err(error) => return self.end(error),
+                Ok(_) => {}
+            }
+            if let Err(reason) = self.take_answers(&deliver) {
+                return End::Refused(reason.to_string());
+            }
+            if self.said == Said::Words && self.buffer.len() >= REASON {
+                return self.end(std::io::ErrorKind::ConnectionAborted.into());
+            }
+        }
+    }
+
+    fn take_answers(&mut self, deliver: impl Fn(Bytes) -> Result<(), Refused>) -> Result<(), Refused> {
+        if self.said == Said::Nothing {
+            if self.buffer.starts_with(MAGIC) {
+                self.buffer.advance(MAGIC.len());
+                self.said = Said::Answers;
+            } else if !MAGIC.starts_with(&self.buffer) {
+                self.said = Said::Words;
+            }
+        }
+        while self.said == Said::Answers
+            && let Some(payload) = next_payload(&mut self.buffer)?
+        {
+            if payload.is_empty() {
+                self.said = Said::Words;
+            } else {
+                deliver(payload)?;
+            }
+        }
         Ok(())
     }
 
-    fn said(&self) -> Option<String> {
-        let text: String = String::from_utf8_lossy(&self.0[..self.0.len().min(REASON)])
+    /// Why it ended: what the other side has said of it, or else the error.
+    fn end(&self, error: std::io::Error) -> End {
+        let words: &[u8] = if self.said == Said::Words { &self.buffer } else { &[] };
+        let text: String = String::from_utf8_lossy(&words[..words.len().min(REASON)])
             .chars()
             .map(|c| if c.is_control() { ' ' } else { c })
             .collect();
-        (!text.trim().is_empty()).then(|| format!("it says: {}", text.trim()))
+        match text.trim() {
+            "" => End::of(error, End::Lost),
+            text => End::Refused(format!("it says: {text}")),
+        }
     }
 }
 
-async fn write_gathered(
-    writer: &mut (impl AsyncWriteExt + Unpin),
-    frames: &mut VecDeque<Bytes>,
-) -> std::io::Result<()> {
-    while !frames.is_empty() {
-        let mut slices = [IoSlice::new(&[]); GATHER];
-        for (slice, frame) in slices.iter_mut().zip(frames.iter()) {
-            *slice = IoSlice::new(frame);
-        }
-        let mut written = writer.write_vectored(&slices[..frames.len().min(GATHER)]).await?;
-        if written == 0 {
-            return Err(std::io::ErrorKind::WriteZero.into());
-        }
-        while written > 0 {
-            let first = frames.front_mut().expect("what was written was in the queue");
-            let part = written.min(first.len());
-            first.advance(part);
-            written -= part;
-            if first.is_empty() {
-                frames.pop_front();
-            }
-        }
-    }
-    Ok(())
-}
-
-/// Accepts peers for ever and hands each payload to `deliver`, with the replicas that its connection may speak for; an
-/// error from it ends that connection. Whoever is refused is told why, and `refused` is called.
+/// Accepts peers for ever and hands each payload to `deliver`, with the replicas that its connection may speak for and a
+/// queue for answers over that connection; an error from it ends the connection. Whoever is refused is told why, and
+/// `refused` is called.
 pub async fn accept(
     listener: TcpListener,
     tls: Option<Arc<Port>>,
-    deliver: impl Fn(Bytes, &Names) -> Result<(), Refused> + Clone + 'static,
+    deliver: impl Fn(Bytes, &Names, &Outbox) -> Result<(), Refused> + Clone + 'static,
     refused: impl Fn() + Clone + 'static,
 ) {
     let refusals = Rc::new(Refusals::default());
@@ -258,7 +236,7 @@ pub async fn accept(
 async fn incoming(
     mut stream: TcpStream,
     tls: Option<Arc<Port>>,
-    deliver: impl Fn(Bytes, &Names) -> Result<(), Refused>,
+    deliver: impl Fn(Bytes, &Names, &Outbox) -> Result<(), Refused>,
 ) -> Result<(), Refused> {
     let mut first = [0];
     if !matches!(stream.peek(&mut first).await, Ok(1)) {
@@ -271,13 +249,17 @@ async fn incoming(
         (Some(_), false) => {
             "it speaks no TLS and this replica requires it: set `tls.peer` for all replicas or for none"
         }
-        (None, false) => return serve(stream, &Names::Any, deliver).await,
+        (None, false) => {
+            let (reader, writer) = stream.into_split();
+            return serve(reader, writer, &Names::Any, deliver).await;
+        }
         (Some(port), true) => {
             let handshake = TlsAcceptor::from(port.server()).accept(stream);
             return match tokio::time::timeout(HANDSHAKE, handshake).await {
                 Ok(Ok(stream)) => {
                     let names = port.names(stream.get_ref().1);
-                    serve(stream, &names, deliver).await
+                    let (reader, writer) = tokio::io::split(stream);
+                    serve(reader, writer, &names, deliver).await
                 }
                 // Gone by itself, where there is nothing to explain.
                 Ok(Err(error)) => tls::explain(&error).map_or(Ok(()), |why| Err(Refused::Tls(why))),
@@ -290,13 +272,28 @@ async fn incoming(
 }
 
 async fn serve(
-    mut stream: impl AsyncRead + AsyncWrite + Unpin,
+    mut reader: impl AsyncRead + Unpin,
+    mut writer: impl AsyncWrite + Unpin,
     names: &Names,
-    deliver: impl Fn(Bytes, &Names) -> Result<(), Refused>,
+    deliver: impl Fn(Bytes, &Names, &Outbox) -> Result<(), Refused>,
 ) -> Result<(), Refused> {
-    let end = receive(&mut stream, |payload| deliver(payload, names)).await;
+    let outbox = Outbox::default();
+    let answers = Cell::new(false);
+    let answering = async {
+        outbox.filled().await;
+        answers.set(true);
+        writer.write_all(MAGIC).await?;
+        outbox.drain_into(&mut writer).await
+    };
+    let end = tokio::select! {
+        end = receive(&mut reader, |payload| deliver(payload, names, &outbox)) => end,
+        // Nobody is there to be told anything.
+        Err(_) = answering => return Ok(()),
+    };
     if let Err(reason) = &end {
-        last_words(&mut stream, reason.to_string().as_bytes()).await;
+        let follows: &[u8] = if answers.get() { &WORDS_FOLLOW } else { &[] };
+        let words = [follows, reason.to_string().as_bytes()].concat();
+        last_words(&mut tokio::io::join(reader, writer), &words).await;
     }
     end
 }
@@ -364,6 +361,51 @@ mod tests {
         bytes
     }
 
+    /// What a replica takes from what comes back over a connection in pieces of `step` bytes, and how that ended.
+    async fn heard(back: &[u8], step: usize) -> (usize, String) {
+        let (mut there, mut here) = tokio::io::duplex(step);
+        let answers = Cell::new(0);
+        let deliver = |payload: Bytes| match &payload[..] {
+            b"bad" => Err(Refused::Malformed("it cannot be meant".to_owned())),
+            _ => {
+                answers.set(answers.get() + 1);
+                Ok(())
+            }
+        };
+        let mut hearing = Hearing::default();
+        let talking = async {
+            // Whoever has heard enough hangs up.
+            let _ = there.write_all(back).await;
+            drop(there);
+            std::future::pending().await
+        };
+        let end = tokio::select! {
+            end = hearing.hear(&mut here, deliver) => end,
+            () = talking => unreachable!("for ever"),
+        };
+        let how = match end {
+            End::Unreachable(error) | End::Lost(error) => error.to_string(),
+            End::Refused(reason) => reason,
+        };
+        (answers.get(), how)
+    }
+
+    #[tokio::test]
+    async fn answers_and_the_reason_of_an_end_are_told_apart() {
+        let answers = [&MAGIC[..], &framed(b"one"), &framed(b"two")].concat();
+        let last = [&answers[..], &WORDS_FOLLOW, b"no\nmore of this"].concat();
+        let bad = [&answers[..], &framed(b"bad"), &framed(b"three")].concat();
+        for step in [1, 7, 4096] {
+            assert_eq!(heard(b"no\nmore of this", step).await, (0, "it says: no more of this".to_owned()));
+            assert_eq!(heard(&last, step).await, (2, "it says: no more of this".to_owned()));
+            assert_eq!(heard(&bad, step).await, (2, "it cannot be meant".to_owned()));
+            assert_eq!(heard(&answers, step).await, (2, "connection aborted".to_owned()));
+            assert_eq!(heard(b"", step).await, (0, "connection aborted".to_owned()));
+            let endless = heard(&b"no-".repeat(1000), step).await;
+            assert_eq!(endless.1.len(), "it says: ".len() + REASON, "{endless:?}");
+        }
+    }
+
     #[test]
     fn frames_come_out_whole_however_they_arrive() {
         let stream: Vec<u8> = [framed(b"one"), framed(b""), framed(&[7; 1000])].concat();
@@ -386,14 +428,5 @@ mod tests {
         assert!(next_payload(&mut BytesMut::from(&flipped[..])).expect_err("checksum").contains("checksum"));
         let huge = [0xff; 16];
         assert!(next_payload(&mut BytesMut::from(&huge[..])).expect_err("limit").contains("limit"));
-    }
-
-    #[test]
-    fn a_full_queue_drops() {
-        let outbox = Outbox::default();
-        let frame = Bytes::from(vec![0; QUEUE_BYTES / 2]);
-        assert!(outbox.push(frame.clone()));
-        assert!(outbox.push(frame));
-        assert!(!outbox.push(Bytes::from_static(b"x")));
     }
 }

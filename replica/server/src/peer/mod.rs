@@ -1,23 +1,29 @@
 //! Replicas among themselves: one TCP connection in each direction, an envelope to a frame.
 //!
-//! A connection carries messages one way only: the replica that dialled sends. Messages may be lost (a connection that
-//! breaks takes its queue with it); the protocol repeats what matters. Frames that are malformed, or from a peer of another
-//! lineage or generation, end the connection; the one that is refused is told why in words before that.
+//! The replica that dialled sends. Whoever it has dialled answers over the same connection only if it keeps none in the
+//! other direction: it does not know where a replica is that it has never heard of, or that left long ago. Messages may be
+//! lost (a connection that breaks takes its queue with it); the protocol repeats what matters. Frames that are malformed,
+//! or from a peer of another lineage or generation, end the connection; the one that is refused is told why in words
+//! before that.
 //!
 //! ```text
 //! connection: 8 bytes "VRPEER" 0 1, then frames
+//! back:       the same, if there are answers; then, where it ends for a reason: an empty frame, unless there were none,
+//!             and the reason as text
 //! frame:      4 bytes length of the payload, 4 bytes CRC32C of it (both little-endian), payload (vr.peer.v1.Envelope)
 //! ```
 
 pub mod codec;
 mod link;
+mod outbox;
 mod refused;
 
 pub use codec::{
     DriverMessage, Incoming, LeaseMessage, Sender, decode, encode, encode_control_answer, encode_control_ask,
     encode_cut_wanted, encode_lease,
 };
-pub use link::{Outbox, accept, dial};
+pub use link::{accept, dial};
+pub use outbox::{Outbox, WeakOutbox};
 pub use refused::Refused;
 
 /// First on every connection; the last byte is the version.

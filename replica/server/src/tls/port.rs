@@ -65,8 +65,8 @@ impl Port {
         Some((lock(&self.current).client.clone()?, asked_for(id)))
     }
 
-    /// Whom the other side of an accepted peer connection may speak for.
-    pub(crate) fn names(&self, connection: &rustls::ServerConnection) -> Names {
+    /// Whom the other side of a peer connection may speak for.
+    pub(crate) fn names(&self, connection: &rustls::CommonState) -> Names {
         let certificate = connection.peer_certificates().and_then(|chain| chain.first());
         match (self.peers, certificate) {
             // The handshake has asked the same and got an answer; an error would let nobody speak.

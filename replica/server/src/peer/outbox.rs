@@ -1,0 +1,141 @@
+//! What waits to be sent over one connection between replicas.
+//!
+//! It is bounded: what comes beyond is dropped, and whoever misses it asks again. Frames are shared between peers, never
+//! copied, and as many as are there leave in one write.
+
+use bytes::{Buf, Bytes};
+use std::cell::RefCell;
+use std::collections::VecDeque;
+use std::convert::Infallible;
+use std::io::IoSlice;
+use std::rc::{Rc, Weak};
+use tokio::io::{AsyncWrite, AsyncWriteExt};
+use tokio::sync::Notify;
+
+/// Bytes that may wait for one peer.
+const QUEUE_BYTES: usize = 64 << 20;
+/// Slices handed to the kernel in one write.
+const GATHER: usize = 64;
+
+/// The queue of one connection.
+#[derive(Clone, Default)]
+pub struct Outbox(Rc<Queue>);
+
+/// The queue of a connection that somebody else keeps, and that may be gone.
+pub struct WeakOutbox(Weak<Queue>);
+
+#[derive(Default)]
+struct Queue {
+    frames: RefCell<(VecDeque<Bytes>, usize)>,
+    wake: Notify,
+}
+
+impl Outbox {
+    /// Queues a frame; `false` if the queue is full and the frame was dropped.
+    pub fn push(&self, frame: Bytes) -> bool {
+        let mut queue = self.0.frames.borrow_mut();
+        if queue.1 + frame.len() > QUEUE_BYTES {
+            return false;
+        }
+        queue.1 += frame.len();
+        queue.0.push_back(frame);
+        drop(queue);
+        self.0.wake.notify_one();
+        true
+    }
+
+    /// The same queue, for as long as its connection is there.
+    #[must_use]
+    pub fn downgrade(&self) -> WeakOutbox {
+        WeakOutbox(Rc::downgrade(&self.0))
+    }
+
+    pub(super) fn clear(&self) {
+        *self.0.frames.borrow_mut() = (VecDeque::new(), 0);
+    }
+
+    /// Waits until something was queued since this was asked last.
+    pub(super) async fn filled(&self) {
+        self.0.wake.notified().await;
+    }
+
+    /// Sends what is queued, for ever.
+    pub(super) async fn drain_into(
+        &self,
+        writer: &mut (impl AsyncWrite + Unpin),
+    ) -> std::io::Result<Infallible> {
+        let mut gathered = VecDeque::with_capacity(GATHER);
+        loop {
+            loop {
+                self.take(&mut gathered);
+                if gathered.is_empty() {
+                    break;
+                }
+                write_gathered(writer, &mut gathered).await?;
+            }
+            // TLS may still hold the end of the last record.
+            writer.flush().await?;
+            self.filled().await;
+            // Let everything that is runnable now queue its frames first: one write for all of them.
+            tokio::task::yield_now().await;
+        }
+    }
+
+    /// Takes what one gathered write can carry.
+    fn take(&self, into: &mut VecDeque<Bytes>) {
+        let mut queue = self.0.frames.borrow_mut();
+        while into.len() < GATHER {
+            let Some(frame) = queue.0.pop_front() else { break };
+            queue.1 -= frame.len();
+            into.push_back(frame);
+        }
+    }
+}
+
+impl WeakOutbox {
+    /// The queue, if its connection is still there.
+    #[must_use]
+    pub fn upgrade(&self) -> Option<Outbox> {
+        self.0.upgrade().map(Outbox)
+    }
+}
+
+async fn write_gathered(
+    writer: &mut (impl AsyncWrite + Unpin),
+    frames: &mut VecDeque<Bytes>,
+) -> std::io::Result<()> {
+    while !frames.is_empty() {
+        let mut slices = [IoSlice::new(&[]); GATHER];
+        for (slice, frame) in slices.iter_mut().zip(frames.iter()) {
+            *slice = IoSlice::new(frame);
+        }
+        let mut written = writer.write_vectored(&slices[..frames.len().min(GATHER)]).await?;
+        if written == 0 {
+            return Err(std::io::ErrorKind::WriteZero.into());
+        }
+        while written > 0 {
+            let first = frames.front_mut().expect("what was written was in the queue");
+            let part = written.min(first.len());
+            first.advance(part);
+            written -= part;
+            if first.is_empty() {
+                frames.pop_front();
+            }
+        }
+    }
+    Ok(())
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_full_queue_drops() {
+        let outbox = Outbox::default();
+        let frame = Bytes::from(vec![0; QUEUE_BYTES / 2]);
+        assert!(outbox.push(frame.clone()));
+        assert!(outbox.push(frame));
+        assert!(!outbox.push(Bytes::from_static(b"x")));
+    }
+}
