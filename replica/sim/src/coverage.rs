@@ -27,6 +27,8 @@ counted!(
         Duplicate = "duplicate",
         /// A message kept for very long, across crashes.
         Hold = "hold",
+        /// Neither of the two knew where the other is.
+        NoWay = "noWay",
         /// Delivered although its sender has started anew since.
         Stale = "stale",
         /// From another lineage or generation.

@@ -79,6 +79,7 @@ knobs! {
     "propose" 0 number members.propose;
     "hand-off" 0 number members.hand_off;
     "lose-disk" 0 number members.lose_disk;
+    "remember" 0 number members.remember;
     "drop" 0 ppm network.drop;
     "duplicate" 0 ppm network.duplicate;
     "hold" 0 ppm network.hold;

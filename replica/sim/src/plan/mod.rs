@@ -121,6 +121,8 @@ pub struct MembersPlan {
     pub hand_off: u64,
     /// A replica loses its disk, and its vote record with it.
     pub lose_disk: u64,
+    /// Those who left stay connected to for this long.
+    pub remember: u64,
 }
 
 /// What clients do. Times in microseconds.
@@ -363,6 +365,7 @@ fn members(seed: u64, faulty: u64) -> MembersPlan {
         propose: faulty / rng.between(2, 24),
         hand_off: every(rng, faulty),
         lose_disk: every(rng, faulty),
+        remember: rng.pick(&[0, 10 * MS, SECOND, u64::MAX]),
     }
 }
 

@@ -131,7 +131,7 @@ impl<M: Machine> World<M> {
         self.nodes.iter().all(|node| {
             let waits = !node.reads.is_empty() || self.gateways.pending(node.session()) > 0;
             if members.member(node.id).is_none() {
-                let asks = members.members().any(|member| node.knows(member.id));
+                let asks = members.members().any(|member| node.knows(member.id, self.time));
                 let joins = node.votes.durable.is_none();
                 return !node.is_up() || node.released || joins || !asks;
             }

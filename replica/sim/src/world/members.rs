@@ -292,7 +292,7 @@ impl<M: Machine> World<M> {
         self.note(index, What::Epoch, "", 0, configuration.epoch.0, begun.map_or(0, |begun| begun.op.0));
         let node = &mut self.nodes[index];
         let before = std::mem::replace(&mut node.members, Rc::new(Members { configuration, begun }));
-        node.former = Some(before);
+        node.former = Some((before, self.time.saturating_add(self.plan.members.remember)));
         Ok(())
     }
 

@@ -100,6 +100,14 @@ impl<M: Machine> World<M> {
             let node = &mut self.nodes[from];
             (node.nonce, node.asks_since) = (nonce, (node.asks_since.1, self.time));
         }
+        // An answer takes the connection that the other one has made.
+        let keeps = |one: usize, other: usize| self.nodes[one].knows(self.nodes[other].id, self.time);
+        let connected = keeps(from, to) || keeps(to, from) && self.nodes[to].is_up();
+        if !connected {
+            self.coverage.fault(Fault::NoWay);
+            self.note(from, What::Lost, kind.name(), to as u64, 0, 0);
+            return Ok(());
+        }
         let (network, plan, time) = (&mut self.network, &self.plan.network, self.time);
         let link = from * network.size + to;
         if network.shut_until[link] > time {

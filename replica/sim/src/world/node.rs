@@ -93,8 +93,8 @@ pub(super) struct Node<M: Machine> {
     pub(super) votes: VoteDevice,
     /// Those that this process was told of last.
     pub(super) members: Rc<Members>,
-    /// Those before them, if this process was there.
-    pub(super) former: Option<Rc<Members>>,
+    /// Those before them, if this process was there, and until when it stays connected to them.
+    pub(super) former: Option<(Rc<Members>, u64)>,
     /// It is one of the first members and has never been started: its first start is the bootstrap.
     pub(super) bootstraps: bool,
     /// Its disk was lost, and it has not acted since.
@@ -174,10 +174,11 @@ impl<M: Machine> Node<M> {
         self.replica.is_some()
     }
 
-    /// Whether it knows of a replica: whoever it does not know cannot be asked by it.
-    pub(super) fn knows(&self, id: ReplicaId) -> bool {
+    /// Whether it knows at `time` where a replica is: whoever it does not know cannot be asked by it.
+    pub(super) fn knows(&self, id: ReplicaId, time: u64) -> bool {
         let names = |members: &Rc<Members>| members.configuration.member(id).is_some();
-        names(&self.members) || self.former.as_ref().is_some_and(names)
+        names(&self.members)
+            || self.former.as_ref().is_some_and(|(before, until)| time < *until && names(before))
     }
 
     /// Whether the configuration that it was told of last names it.
