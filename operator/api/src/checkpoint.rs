@@ -62,7 +62,7 @@ pub struct VRCheckpointStatus {
     /// The store's revision there.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub revision: Option<i64>,
-    /// When it was cut, RFC 3339.
+    /// When it was cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub time: Option<String>,

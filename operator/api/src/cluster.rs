@@ -43,14 +43,8 @@ use serde::{Deserialize, Serialize};
         .message("replicas: change it by at most 2 at a time and wait until the change is done"),
     validation = Rule::new("has(self.bootstrap) == has(oldSelf.bootstrap) && (!has(self.bootstrap) || self.bootstrap == oldSelf.bootstrap)")
         .message("bootstrap: it is used once, when the cluster is made, and cannot be changed; to go back to an earlier state create a VRRestore"),
-    validation = Rule::new("self.storage.objectStore.bucket == oldSelf.storage.objectStore.bucket && (has(self.storage.objectStore.prefix) ? self.storage.objectStore.prefix : '') == (has(oldSelf.storage.objectStore.prefix) ? oldSelf.storage.objectStore.prefix : '')")
-        .message("storage.objectStore: bucket and prefix cannot be changed, the lineage lives there; make a new cluster with bootstrap.restore"),
-    validation = Rule::new("has(self.storage.volume) == has(oldSelf.storage.volume) && has(self.storage.nvme) == has(oldSelf.storage.nvme)")
-        .message("storage: nvme and volume cannot be added or removed later, the vote records are there; make a new cluster with bootstrap.restore"),
     validation = Rule::new("has(self.storage.volume) || (has(self.unsafeFlags) && has(self.unsafeFlags.noVolume) && self.unsafeFlags.noVolume)")
-        .message("storage.volume: without it a node that is lost takes its replica's vote record along; set it, or unsafeFlags.noVolume to accept that"),
-    validation = Rule::new("!has(self.recovery) || self.recovery.onTotalLoss != 'Automatic' || has(self.recovery.maxDataLossSeconds)")
-        .message("recovery.maxDataLossSeconds: needed with onTotalLoss Automatic, it bounds what may be lost without a person deciding")
+        .message("storage.volume: without it a node that is lost takes its replica's vote record along; set it, or unsafeFlags.noVolume to accept that")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct VRClusterSpec {
@@ -58,7 +52,7 @@ pub struct VRClusterSpec {
     #[schemars(range(min = 1, max = 9))]
     #[x_kube(validation = Rule::new("self % 2 == 1").message("replicas: an odd number, an even one tolerates no more failures than one less"))]
     pub replicas: i32,
-    /// The image of the replicas; by digest, so that all of them run the same.
+    /// The replicas' image; by digest, so that all run the same.
     #[schemars(length(min = 1, max = 512))]
     pub image: String,
     /// Memory of a replica.
@@ -74,7 +68,7 @@ pub struct VRClusterSpec {
     /// How often checkpoints are taken and how many are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointPolicy>,
-    /// What is promised to users; conditions and alerts are measured against it.
+    /// What is promised to users; alerts are measured against it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objectives: Option<Objectives>,
     /// What the cluster begins with; empty if absent. Used once.
@@ -98,7 +92,7 @@ pub struct VRClusterSpec {
     /// Scheduling of the pods and what is put on them.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub pod_template: Option<PodTemplate>,
-    /// Replica ids that must not take part any more, whatever their pods say.
+    /// Replica ids that must not take part any more.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub fenced_replicas: Vec<i64>,
@@ -124,11 +118,11 @@ fn yes() -> bool {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!quantity(string(self.stateLimit)).isGreaterThan(quantity(string(self.limit)))")
-    .message("memory.stateLimit: must not be above memory.limit; leave room for the log and for pages that a checkpoint still holds, 70 % is a good value"))]
+    .message("memory.stateLimit: must not be above memory.limit; the log and pages held by checkpoints need room, 70 % is a good value"))]
 pub struct Memory {
     /// Request and limit of the container.
     pub limit: MemorySize,
-    /// Writes that grow the state are refused above this (NOSPACE), before the kernel ends the process.
+    /// Above this, writes that grow the state are refused (NOSPACE).
     pub state_limit: MemorySize,
 }
 
@@ -136,7 +130,7 @@ pub struct Memory {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Topology {
-    /// The node label that names a failure domain. Default: `topology.kubernetes.io/zone`.
+    /// The node label that names a domain. Default: `topology.kubernetes.io/zone`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub zone_key: Option<String>,
@@ -166,11 +160,11 @@ pub struct Placement {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 9), inner(length(min = 1, max = 63)))]
     pub preferred_zones: Vec<String>,
-    /// A replica in a better domain must have been healthy this long before it gets the primary. Default: 300.
+    /// How long a replica in a better domain is healthy before it gets the primary. Default: 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86400))]
     pub handback_delay_seconds: Option<i32>,
-    /// Keys of node taints that mean the node is about to go: the primary leaves it first.
+    /// Keys of node taints before which the primary leaves.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16), inner(length(min = 1, max = 317)))]
     pub drain_taints: Vec<String>,
@@ -179,6 +173,8 @@ pub struct Placement {
 /// The tiers below memory.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("has(self.volume) == has(oldSelf.volume) && has(self.nvme) == has(oldSelf.nvme)")
+    .message("storage: nvme and volume cannot be added or removed later, the vote records are there; make a new cluster with bootstrap.restore"))]
 pub struct Storage {
     /// A local disk: the fastest way back after a restart on the same node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -256,8 +252,12 @@ pub enum VolumePolicy {
 /// A bucket.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
-#[x_kube(validation = Rule::new("!(has(self.serviceAccountName) && has(self.credentialsSecretRef))")
-    .message("storage.objectStore: serviceAccountName (an identity of the cloud) or credentialsSecretRef (keys), not both"))]
+#[x_kube(
+    validation = Rule::new("!(has(self.serviceAccountName) && has(self.credentialsSecretRef))")
+        .message("storage.objectStore: serviceAccountName (an identity of the cloud) or credentialsSecretRef (keys), not both"),
+    validation = Rule::new("self.bucket == oldSelf.bucket && (has(self.prefix) ? self.prefix : '') == (has(oldSelf.prefix) ? oldSelf.prefix : '')")
+        .message("storage.objectStore: bucket and prefix cannot be changed, the lineage lives there; make a new cluster with bootstrap.restore")
+)]
 pub struct ObjectStore {
     /// Its name.
     #[schemars(length(min = 3, max = 63), regex(pattern = "^[a-z0-9][a-z0-9.-]*[a-z0-9]$"))]
@@ -274,11 +274,11 @@ pub struct ObjectStore {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 8, max = 512), regex(pattern = "^https?://"))]
     pub endpoint: Option<String>,
-    /// The key in KMS that objects are encrypted with; the bucket's default if absent.
+    /// KMS key of the objects; the bucket's default if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub kms_key_id: Option<String>,
-    /// The service account of the replicas, with an identity that may use the bucket.
+    /// The replicas' service account, with an identity that may use the bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: Option<String>,
@@ -303,11 +303,11 @@ pub struct CheckpointPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400))]
     pub object_store_interval_seconds: Option<i32>,
-    /// The newest checkpoints in the bucket that are kept in any case. Default: 3.
+    /// So many newest checkpoints in the bucket are kept in any case. Default: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub keep_last: Option<i32>,
-    /// One checkpoint of each of the last so many hours is kept. Default: 24.
+    /// One checkpoint of each of so many last hours is kept. Default: 24.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 8760))]
     pub keep_hours: Option<i32>,
@@ -356,6 +356,7 @@ pub struct Bootstrap {
 /// A state to begin with.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 #[x_kube(validation = Rule::new("has(self.checkpointRef) != has(self.lineage)")
     .message("bootstrap.restore: name a VRCheckpoint by checkpointRef, or a place in a bucket by lineage; one of the two"))]
 pub struct BootstrapRestore {
@@ -370,6 +371,7 @@ pub struct BootstrapRestore {
 /// A place in a bucket.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 #[x_kube(validation = Rule::new("[has(self.beforeTime), has(self.opNumber), has(self.manifest)].filter(x, x).size() <= 1")
     .message("bootstrap.restore.lineage: at most one of beforeTime, opNumber and manifest; the newest state if none is given"))]
 pub struct LineageSource {
@@ -384,7 +386,7 @@ pub struct LineageSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(equal = 36))]
     pub lineage_id: Option<String>,
-    /// The newest state of this time or before (RFC 3339).
+    /// The newest state of this time or before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40), extend("format" = "date-time"))]
     pub before_time: Option<String>,
@@ -401,14 +403,16 @@ pub struct LineageSource {
 /// What happens when a majority has lost its memory.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.onTotalLoss != 'Automatic' || has(self.maxDataLossSeconds)")
+    .message("recovery.maxDataLossSeconds: needed with onTotalLoss Automatic, it bounds what may be lost without a person deciding"))]
 pub struct Recovery {
     /// Who decides.
     pub on_total_loss: OnTotalLoss,
-    /// With Automatic: a plan that is expected to lose more than this waits for a person.
+    /// With Automatic: a plan that may lose more waits for a person.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 604_800))]
     pub max_data_loss_seconds: Option<i32>,
-    /// The loss must be seen for this long before anything follows from it. Default: 30.
+    /// How long the loss is seen before anything follows. Default: 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 5, max = 3600))]
     pub confirmation_seconds: Option<i32>,
@@ -430,11 +434,11 @@ pub struct Replacement {
     /// Whether it is at all. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// A replica that is not heard for this long counts as failed. Default: 30.
+    /// A replica silent this long counts as failed. Default: 30.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 5, max = 3600))]
     pub failure_detection_seconds: Option<i32>,
-    /// A node that is not heard for this long counts as gone. Default: 300.
+    /// A node silent this long counts as gone. Default: 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 30, max = 86400))]
     pub node_gone_seconds: Option<i32>,
@@ -477,6 +481,7 @@ pub enum PrimaryUpdate {
 /// Where certificates come from.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 #[x_kube(validation = Rule::new("[has(self.operatorManaged), has(self.issuerRef), has(self.secretRef)].filter(x, x).size() == 1")
     .message("tls: exactly one of operatorManaged, issuerRef and secretRef"))]
 pub struct Tls {
@@ -495,7 +500,7 @@ pub struct Tls {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct OperatorManagedTls {
-    /// Life of a replica's certificate; renewed at two thirds of it. Default: 720.
+    /// Life of a certificate; renewed at two thirds of it. Default: 720.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 8760))]
     pub validity_hours: Option<i32>,
@@ -521,7 +526,7 @@ pub struct NetworkPolicy {
     /// Whether one is made. Default: true.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub enabled: Option<bool>,
-    /// Labels of the pods that may use the client port; all pods of the namespace if empty.
+    /// Labels of pods that may use the client port; all of the namespace if empty.
     #[serde(default, skip_serializing_if = "std::collections::BTreeMap::is_empty")]
     #[schemars(extend("maxProperties" = 16))]
     pub client_pod_labels: std::collections::BTreeMap<String, String>,
@@ -552,7 +557,7 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
-    /// CPU request; there is no limit, a throttled replica looks like a dead one. Default: 1.
+    /// CPU request; no limit, a throttled replica looks dead. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), regex(pattern = "^[0-9]+(\\.[0-9]+)?m?$"))]
     pub cpu_request: Option<String>,

@@ -24,13 +24,29 @@ pub fn crds() -> Vec<(String, String)> {
 }
 
 /// Takes out what only makes the file longer, or worse. `nullable`: with it an explicit null satisfies `has()`, and a
-/// rule that asks for presence is fooled. The width of integers, which refuses nothing that a range does not. And the
-/// pages of prose on the fields of a condition, which are the same for every kind in every cluster.
+/// rule that asks for presence is fooled. The width of integers, which refuses nothing that a range does not. The empty
+/// alternatives that are left of a quantity's, where `x-kubernetes-int-or-string` says it all. What an item of a list
+/// is, where the list says it; what the name of a reference is. And the pages of prose on the fields of a condition,
+/// which are the same for every kind in every cluster.
 fn strip(value: &mut Value) {
     match value {
         Value::Object(fields) => {
             if fields.get("nullable") == Some(&Value::Bool(true)) {
                 fields.remove("nullable");
+            }
+            if let Some(Value::Object(properties)) = fields.get_mut("properties")
+                && properties.len() == 1
+                && let Some(name) = properties.get_mut("name")
+            {
+                undescribed(name);
+            }
+            if fields.contains_key("description")
+                && let Some(Value::Object(item)) = fields.get_mut("items")
+            {
+                item.remove("description");
+            }
+            if fields.contains_key("x-kubernetes-int-or-string") {
+                fields.remove("anyOf");
             }
             if fields.get("type") == Some(&Value::from("integer")) {
                 fields.remove("format");

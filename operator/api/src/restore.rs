@@ -57,10 +57,11 @@ pub struct VRRestoreSpec {
 /// Where to roll back to.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
+#[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 #[x_kube(validation = Rule::new("[has(self.beforeTime), has(self.opNumber), has(self.revision), has(self.checkpointRef)].filter(x, x).size() == 1")
     .message("target: exactly one of beforeTime, opNumber, revision and checkpointRef"))]
 pub struct RestoreTarget {
-    /// The newest state of this time or before, RFC 3339.
+    /// The newest state of this time or before.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 40), extend("format" = "date-time"))]
     pub before_time: Option<String>,
@@ -93,7 +94,7 @@ pub struct VRRestoreStatus {
     /// What it gave up.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub data_loss: Option<DataLoss>,
-    /// When each phase began, RFC 3339, in order.
+    /// When each phase began, in order.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 16))]
     pub phases: Vec<Phase>,
@@ -109,7 +110,7 @@ pub struct VRRestoreStatus {
 pub struct Phase {
     /// Which.
     pub name: String,
-    /// When it began, RFC 3339.
+    /// When it began.
     #[schemars(extend("format" = "date-time"))]
     pub began_at: String,
 }

@@ -93,7 +93,7 @@ pub struct PrimaryStatus {
     /// Its failure domain.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub zone: Option<String>,
-    /// Since when, RFC 3339.
+    /// Since when.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub since: Option<String>,
@@ -124,7 +124,7 @@ pub struct ReplicaStatus {
     /// The newest entry that it knows to be committed.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub commit: Option<i64>,
-    /// When it answered last, RFC 3339.
+    /// When it answered last.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub observed_at: Option<String>,
@@ -139,7 +139,7 @@ pub struct TierStatus {
     /// The newest op that it holds, log included.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<i64>,
-    /// The time of that op, RFC 3339.
+    /// The time of that op.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub time: Option<String>,
@@ -154,7 +154,7 @@ pub struct TierStatus {
 pub struct RecoveryPoint {
     /// Its op.
     pub op: i64,
-    /// Its time, RFC 3339.
+    /// Its time.
     #[schemars(extend("format" = "date-time"))]
     pub time: String,
     /// The tier that holds it.
@@ -169,7 +169,7 @@ pub struct DrillSummary {
     pub name: String,
     /// Passed, Failed or Errored.
     pub result: String,
-    /// When it ended, RFC 3339.
+    /// When it ended.
     #[schemars(extend("format" = "date-time"))]
     pub finished_at: String,
 }
@@ -186,10 +186,10 @@ pub struct Operation {
     /// The replica that it is about.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replica: Option<i64>,
-    /// When it began, RFC 3339.
+    /// When it began.
     #[schemars(extend("format" = "date-time"))]
     pub started_at: String,
-    /// When it counts as stuck, RFC 3339.
+    /// When it counts as stuck.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub deadline: Option<String>,
@@ -220,7 +220,7 @@ pub struct Candidate {
     pub source: String,
     /// The op it reaches.
     pub op: i64,
-    /// The time of that op, RFC 3339.
+    /// The time of that op.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub time: Option<String>,
