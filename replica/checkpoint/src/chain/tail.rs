@@ -27,6 +27,8 @@ pub(super) struct Tail {
     /// How far each tier is.
     shipped: Vec<u64>,
     spare: BytesMut,
+    /// Bytes of the newest sealed one: the next will be about as long.
+    last_len: usize,
 }
 
 /// A finished segment.
@@ -50,6 +52,7 @@ impl Tail {
             bytes: 0,
             shipped: vec![0; tiers],
             spare: BytesMut::new(),
+            last_len: 0,
         }
     }
 
@@ -62,10 +65,14 @@ impl Tail {
             self.seal();
         }
         let (lineage, generation) = (self.lineage, self.generation);
-        let spare = &mut self.spare;
-        let open = self
-            .open
-            .get_or_insert_with(|| SegmentBuilder::new(lineage, generation, entry.op, std::mem::take(spare)));
+        let (spare, about) = (&mut self.spare, self.last_len + self.last_len / 8);
+        let open = self.open.get_or_insert_with(|| {
+            let mut memory = std::mem::take(spare);
+            // To grow step by step is to copy all of it, into memory that was never used, again and again.
+            memory.clear();
+            memory.reserve(about);
+            SegmentBuilder::new(lineage, generation, entry.op, memory)
+        });
         open.push(entry);
         self.open_time = entry.time_micros;
     }
@@ -124,11 +131,17 @@ impl Tail {
         sealed + open.map_or(0, SegmentBuilder::len)
     }
 
+    /// Whether a tier lacks as much as one segment holds: to wait for its next turn would only let more fall out.
+    pub(super) fn fills(&self, tier: usize) -> bool {
+        self.waiting(tier) >= SEGMENT
+    }
+
     fn seal(&mut self) {
         let Some(open) = self.open.take() else { return };
         let (first, last) = (open.first(), open.next() - 1);
         let body = open.finish();
         self.bytes += body.len();
+        self.last_len = body.len();
         self.sealed.push_back(Sealed { first, last, time_micros: self.open_time, body });
         self.trim();
     }

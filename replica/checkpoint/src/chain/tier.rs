@@ -138,7 +138,7 @@ impl Tier {
                 _ => {}
             }
         }
-        if Instant::now() >= self.due_log {
+        if Instant::now() >= self.due_log || lock(&self.shared.tail).fills(self.place) {
             self.due_log = self.next(self.options.log);
             lock(&self.shared.tail).due(self.place);
             self.ship_log().await?;

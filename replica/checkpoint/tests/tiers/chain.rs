@@ -4,7 +4,7 @@ use crate::support::{LINEAGE, cut, entry, identity, newest, newest_op, source, s
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vr_checkpoint::chain::{Chain, Options, TierOptions, TierStatus};
-use vr_checkpoint::format::{Names, Pack, Parent};
+use vr_checkpoint::format::{LogEntry, Names, Pack, Parent};
 use vr_checkpoint::restore::{self, TierKind};
 use vr_checkpoint::store::fault::{Act, FaultStore, On, Rule};
 use vr_checkpoint::store::{DirStore, MemStore, ObjectStore};
@@ -78,6 +78,27 @@ async fn a_gap_in_the_log_is_closed_by_a_cut_before_it_is_due() {
     chain.committed(entry(5));
     until("it leads on again", || status(&chain, 0).recovery_op == 5).await;
     assert_eq!(newest_op(&store).await, 4);
+}
+
+#[tokio::test]
+async fn a_log_that_fills_a_segment_is_shipped_before_it_is_due() {
+    let store = memory();
+    let rare = TierOptions { log: NEVER, ..tier(TierKind::Nvme, &store, NEVER) };
+    let chain = start(1, vec![rare]);
+    chain.committed(entry(1));
+    until("it wants its first cut", || chain.wants_cut()).await;
+    chain.cut(cut(1), state(1));
+    until("a checkpoint", || status(&chain, 0).checkpoint_op == 1).await;
+    chain.committed(entry(2));
+    let large = bytes::Bytes::from(vec![7; 1 << 20]);
+    // More than is kept for a tier that is behind.
+    for op in 3..=100 {
+        chain.committed(LogEntry { bytes: large.clone(), ..entry(op) });
+        if op % 20 == 0 {
+            until("the log", || status(&chain, 0).recovery_op > op - 20).await;
+        }
+    }
+    assert_eq!(status(&chain, 0).checkpoint_op, 1, "nothing fell out, so no checkpoint was asked for");
 }
 
 #[tokio::test]
