@@ -6,6 +6,8 @@
 #![allow(missing_docs, reason = "generated; the meaning stands in the .proto files and in vr-replica")]
 #![allow(clippy::all, reason = "generated")]
 
+mod codec;
+
 /// etcd's services and messages.
 pub mod etcdserverpb {
     tonic::include_proto!("etcdserverpb");

@@ -144,6 +144,9 @@ impl Watches {
     pub fn deliver(&mut self, events: &[Event], header: &pb::ResponseHeader) -> u64 {
         self.told = Revision(header.revision);
         let deliveries = self.set.deliver(events);
+        if deliveries.is_empty() {
+            return 0;
+        }
         let mut plain: Vec<Option<mvccpb::Event>> = vec![None; events.len()];
         let mut with_prev: Vec<Option<mvccpb::Event>> = vec![None; events.len()];
         let mut queued = 0;
