@@ -166,6 +166,7 @@ fn suited(name: &str, seed: u64) -> Plan {
             propose: plan.faulty / 16,
             hand_off: 0,
             lose_disk: plan.faulty / 6 * (seed % 2),
+            remember: 0,
         };
     }
     plan
