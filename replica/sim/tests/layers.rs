@@ -16,6 +16,7 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
         "replica/server",
         &["vr-checkpoint", "vr-core", "vr-proto", "vr-recorder", "vr-store", "vr-tree"],
     ),
+    ("vr-operator", "operator/controller", &["vr-api", "vr-checkpoint", "vr-proto"]),
     (
         "vr-fuzz",
         "replica/fuzz",

@@ -1,0 +1,57 @@
+//! A quorum has lost its memory, or its vote records: no election can be sound, and nobody holds one.
+//!
+//! Evidence first, for as long as `confirmationSeconds`, without a gap; then an inventory of everything that could be
+//! restored; then a plan with a nonce, and there it stops until somebody acknowledges it. Meanwhile the members stay as
+//! they are: a change of them needs the very quorum that is lost. That replicas are *silent* is no evidence.
+
+use super::Decision;
+use crate::evidence::Look;
+use crate::ids::*;
+use crate::snapshot::{FRESH_STORE, Find};
+use vr_api::{Candidate, RecoveryPlan};
+
+/// Candidates that are shown.
+const SHOWN: usize = 32;
+
+pub(super) fn decide(look: &Look<'_>) -> Option<Decision> {
+    let evidence = look.loss()?;
+    let confirming = |says: String| {
+        Decision::wait("QuorumLost", says).part_of("Recover", "Confirming", None, Seconds(3600))
+    };
+    let running = look.before.operation.as_ref().filter(|o| o.kind == "Recover");
+    let since = running.and_then(|o| Moment::parse(&o.started_at)).unwrap_or(look.now);
+    let seen_for = look.now.since(since);
+    if seen_for < look.wanted.confirmation {
+        let wait = look.wanted.confirmation;
+        return Some(confirming(format!("{evidence}; seen for {seen_for} of {wait}")));
+    }
+    let Some(found) = look.seen.inventory.fresh(look.now, FRESH_STORE) else {
+        return Some(confirming(format!("{evidence}; the tiers are being searched for what is left")));
+    };
+    let plan = look.before.recovery_plan.clone().unwrap_or_else(|| RecoveryPlan {
+        nonce: look.seen.fresh.nonce.clone(),
+        reason: evidence.clone(),
+        candidates: found.iter().take(SHOWN).map(candidate).collect(),
+        expected_data_loss_seconds: found
+            .iter()
+            .find(|f| f.flaw.is_none())
+            .and_then(|f| f.time)
+            .map(|t| since.since(t).0),
+    });
+    let says = format!(
+        "{evidence}. status.recoveryPlan says what there is to restore from; nothing happens before a VRRestore names \
+         planNonce {}",
+        plan.nonce
+    );
+    let decision = Decision { recovery_plan: Some(plan), ..Decision::wait("TotalLoss", says) };
+    Some(decision.part_of("Recover", "Planned", None, Seconds(86_400)))
+}
+
+fn candidate(find: &Find) -> Candidate {
+    Candidate {
+        source: find.source.clone(),
+        op: find.op.signed(),
+        time: find.time.map(Moment::text),
+        remark: find.flaw.clone(),
+    }
+}

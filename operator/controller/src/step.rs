@@ -1,0 +1,153 @@
+//! What is to be done next: one write, which names what it was decided about, so that it fails when that has changed.
+
+use crate::evidence::{Ended, Unused};
+use crate::ids::*;
+use crate::snapshot::Member;
+use std::fmt;
+
+/// How a replica starts, with the proof that it may.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Start {
+    /// The lineage begins.
+    Bootstrap(Unused),
+    /// It is added to a running cluster, or goes on with that.
+    Join,
+    /// Its last process has ended.
+    Resume(Ended),
+}
+
+/// A change of the members.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A new replica gets everything and counts nowhere; it was never started.
+    Learn(Member, Unused),
+    /// A learner votes, in the place of a voter if one is named.
+    Promote(ReplicaId, Option<ReplicaId>),
+    /// A member leaves.
+    Remove(ReplicaId),
+}
+
+/// One write.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Claims the prefix in the object store for the lineage, unless there is something.
+    Claim(Lineage),
+    /// Makes a volume for a replica, unless the slot has one.
+    MakeVolume {
+        /// Its slot.
+        slot: Slot,
+        /// Where.
+        zone: Zone,
+        /// For whom.
+        replica: ReplicaId,
+        /// In which generation.
+        generation: Generation,
+        /// Of which lineage.
+        lineage: Lineage,
+    },
+    /// Makes a pod, unless the slot has one.
+    MakePod {
+        /// Who.
+        member: Member,
+        /// In which generation.
+        generation: Generation,
+        /// How.
+        start: Start,
+    },
+    /// Lets a pod go whose process has ended or counts for nothing any more.
+    Release {
+        /// Its slot.
+        slot: Slot,
+        /// This one and no other.
+        uid: Uid,
+    },
+    /// Asks the kubelet to end a pod; its object stays until that has happened.
+    DeletePod {
+        /// Its slot.
+        slot: Slot,
+        /// This one and no other.
+        uid: Uid,
+        /// Whether a replica that takes part is ended by it.
+        live: bool,
+    },
+    /// Deletes a volume.
+    DeleteVolume {
+        /// Its slot.
+        slot: Slot,
+        /// This one and no other.
+        uid: Uid,
+    },
+    /// Changes the members, if these are still the members.
+    Reconfigure {
+        /// What is replaced.
+        replaces: ConfigurationId,
+        /// By what.
+        change: Change,
+    },
+    /// Lets another voter lead.
+    HandOff {
+        /// Who.
+        to: ReplicaId,
+    },
+}
+
+impl Step {
+    /// Whether clients, or how many failures the cluster survives, may notice. Of these there is never more than one at
+    /// a time.
+    #[must_use]
+    pub fn disruptive(&self) -> bool {
+        match self {
+            Step::Claim(_) | Step::MakeVolume { .. } | Step::MakePod { .. } | Step::Release { .. } => false,
+            Step::DeletePod { live, .. } => *live,
+            Step::DeleteVolume { .. } | Step::HandOff { .. } => true,
+            Step::Reconfigure { change, .. } => !matches!(change, Change::Learn(..)),
+        }
+    }
+
+    /// Whether something is gone afterwards that was there. What is released has ended before.
+    #[must_use]
+    pub fn destructive(&self) -> bool {
+        match self {
+            Step::DeletePod { .. } | Step::DeleteVolume { .. } => true,
+            Step::Reconfigure { change, .. } => {
+                matches!(change, Change::Remove(_) | Change::Promote(_, Some(_)))
+            }
+            Step::Claim(_)
+            | Step::MakeVolume { .. }
+            | Step::MakePod { .. }
+            | Step::Release { .. }
+            | Step::HandOff { .. } => false,
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Step::Claim(lineage) => write!(f, "claim the prefix for lineage {lineage}"),
+            Step::MakeVolume { slot, zone, replica, .. } => {
+                write!(f, "make volume {slot} in zone {zone} for replica {replica}")
+            }
+            Step::MakePod { member, start, .. } => {
+                let start = match start {
+                    Start::Bootstrap(_) => "bootstrap",
+                    Start::Join => "join",
+                    Start::Resume(_) => "resume",
+                };
+                write!(f, "make pod {} in zone {}: replica {}, {start}", member.slot, member.zone, member.id)
+            }
+            Step::Release { slot, .. } => write!(f, "release pod {slot}"),
+            Step::DeletePod { slot, .. } => write!(f, "delete pod {slot}"),
+            Step::DeleteVolume { slot, .. } => write!(f, "delete volume {slot}"),
+            Step::Reconfigure { change: Change::Learn(member, _), .. } => {
+                write!(f, "add replica {} in slot {} as a learner", member.id, member.slot)
+            }
+            Step::Reconfigure { change: Change::Promote(id, None), .. } => write!(f, "promote replica {id}"),
+            Step::Reconfigure { change: Change::Promote(id, Some(old)), .. } => {
+                write!(f, "promote replica {id} in the place of {old}")
+            }
+            Step::Reconfigure { change: Change::Remove(id), .. } => write!(f, "remove replica {id}"),
+            Step::HandOff { to } => write!(f, "hand the primary to replica {to}"),
+        }
+    }
+}

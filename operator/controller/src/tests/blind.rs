@@ -1,0 +1,77 @@
+//! Nothing destructive follows from not knowing: each source of observation is taken away in turn, and then all of them,
+//! in every situation that would have consequences if it were seen.
+
+use super::world::{Source, World, wanted};
+use crate::*;
+
+/// Something that happens, and its name.
+type Situation = (&'static str, fn(&mut World));
+
+/// Each would have consequences if it were seen.
+fn situations() -> Vec<Situation> {
+    vec![
+        ("a node is off", |w| w.power("a1", false)),
+        ("a node is removed", |w| w.remove_node("b1")),
+        ("a zone is cut off", |w| ["a1", "a2"].iter().for_each(|n| w.cut(n, true))),
+        ("two zones are cut off", |w| ["a1", "a2", "b1", "b2"].iter().for_each(|n| w.cut(n, true))),
+        ("all is cut off", |w| ["a1", "a2", "b1", "b2", "c1", "c2"].iter().for_each(|n| w.cut(n, true))),
+        ("a volume is gone", |w| w.delete_volume(Slot(1))),
+        ("fewer are wanted", |w| w.wanted.replicas = 1),
+        ("the template changes", |w| w.wanted.template = Template::from("v2")),
+        ("nothing happens", |_| {}),
+    ]
+}
+
+#[test]
+fn without_a_source_nothing_is_taken_away() {
+    for (name, happens) in situations() {
+        for source in [Source::Pods, Source::Volumes, Source::Replicas] {
+            let mut world = World::new(wanted(3));
+            world.run(60);
+            assert!(world.serving(), "{name}");
+            world.blind.insert(source);
+            // What was seen before counts for a while; then it does not.
+            world.run(FRESH.0 + INTERVAL.0);
+            happens(&mut world);
+            world.taken.clear();
+            world.run(900);
+            assert!(world.taken.is_empty(), "{name}, without {source:?}: {:?}", world.taken);
+        }
+    }
+}
+
+/// Nodes and the object store say why something may be hurried or begun; without them it takes longer or waits.
+#[test]
+fn without_nodes_nobody_is_replaced_early_and_without_the_store_nothing_begins() {
+    let mut world = World::new(wanted(3));
+    world.run(60);
+    world.blind.insert(Source::Nodes);
+    world.run(FRESH.0 + INTERVAL.0);
+    world.log.clear();
+    world.remove_node("a1");
+    world.run(world.wanted.node_gone.0 - 10);
+    assert!(world.log.is_empty(), "{:?}", world.log);
+
+    let mut world = World::new(wanted(3));
+    world.blind.insert(Source::Store);
+    world.run(300);
+    assert!(world.log.is_empty(), "{:?}", world.log);
+    assert_eq!(world.status.lineage, None);
+}
+
+/// Everything away at once is what an operator sees that was cut off itself: afterwards all is as it was.
+#[test]
+fn an_operator_that_sees_nothing_does_nothing() {
+    let mut world = World::new(wanted(3));
+    world.run(60);
+    let voters = world.voters();
+    world.blind.extend(Source::ALL);
+    world.log.clear();
+    world.run(3600);
+    let stale = world.status.conditions.iter().find(|c| c.type_ == "Available").expect("it is always said");
+    assert_eq!((stale.status.as_str(), stale.reason.as_str()), ("Unknown", "StatusStale"));
+    world.blind.clear();
+    world.run(60);
+    assert!(world.log.is_empty(), "{:?}", world.log);
+    assert_eq!(world.voters(), voters);
+}

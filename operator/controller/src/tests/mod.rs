@@ -1,0 +1,7 @@
+//! Stories as tables, and worlds that nobody wrote.
+
+mod blind;
+mod deaths;
+mod random;
+mod stories;
+mod world;
