@@ -12,6 +12,15 @@ locals {
 
   # What a lineage consists of is written once (docs/checkpoint-format.md); HEAD alone moves.
   written_once = ["${local.bucket_arn}/*/g/*", "${local.bucket_arn}/*/FORMAT"]
+
+  # Replicas pass by the conditions of the others below: S3 writes them without a request of anybody's.
+  no_replicas = [for statement in [{
+    Sid       = "NoReplicas"
+    Effect    = "Deny"
+    Principal = "*"
+    Action    = ["s3:ReplicateObject", "s3:ReplicateDelete"]
+    Resource  = "${local.bucket_arn}/*"
+  }] : statement if var.refuse_replicas]
 }
 
 resource "aws_kms_key" "this" {
@@ -141,7 +150,7 @@ resource "aws_s3_bucket_policy" "this" {
   # Denials only: they hold for everybody, whatever a role allows. Who may come in is said in module `identity`.
   policy = jsonencode({
     Version = "2012-10-17"
-    Statement = [
+    Statement = concat(local.no_replicas, [
       {
         Sid       = "OnlyTls"
         Effect    = "Deny"
@@ -207,7 +216,7 @@ resource "aws_s3_bucket_policy" "this" {
         Resource  = "${local.bucket_arn}/*"
         Condition = { StringNotEqualsIfExists = { "s3:x-amz-server-side-encryption-aws-kms-key-id" = local.kms_key_arn } }
       },
-    ]
+    ])
   })
 
   depends_on = [aws_s3_bucket_public_access_block.this]

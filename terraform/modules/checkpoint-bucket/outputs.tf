@@ -26,3 +26,8 @@ output "object_store" {
     kmsKeyId = local.kms_key_arn
   }
 }
+
+output "policy" {
+  description = "The policy of the bucket as JSON, to be read and tested."
+  value       = aws_s3_bucket_policy.this.policy
+}

@@ -52,6 +52,12 @@ variable "hidden_version_days" {
   }
 }
 
+variable "refuse_replicas" {
+  description = "Whether the bucket refuses replicas from another one. Module `dr-region` sets it once its region counts."
+  type        = bool
+  default     = false
+}
+
 variable "tags" {
   description = "Tags of everything that the module makes."
   type        = map(string)
