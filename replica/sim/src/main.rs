@@ -97,6 +97,9 @@ struct SearchArgs {
     /// Writes, at most.
     #[arg(long, default_value_t = 1)]
     writes: u8,
+    /// Changes of the members that are proposed, at most: their order, who votes, who learns, who goes.
+    #[arg(long, default_value_t = 0)]
+    changes: u8,
     /// Messages that overtake others on the same link, at most.
     #[arg(long, default_value_t = 0)]
     overtakes: u8,
@@ -130,6 +133,7 @@ impl SearchArgs {
             timeouts: self.timeouts,
             crashes: self.crashes,
             writes: self.writes,
+            changes: self.changes,
             overtakes: self.overtakes,
             steps: self.steps,
             standings: self.standings,

@@ -191,6 +191,7 @@ fn search_for(mutant: Mutant, verdict: Verdict) -> Verdict {
         timeouts: 2,
         crashes: 1,
         writes: 1,
+        changes: 0,
         overtakes: 0,
         steps: 11,
         standings: false,

@@ -6,6 +6,7 @@ const BOUNDS: Bounds = Bounds {
     timeouts: 1,
     crashes: 1,
     writes: 1,
+    changes: 0,
     overtakes: 0,
     steps: 9,
     standings: false,
@@ -57,6 +58,19 @@ fn slow_disks_overtaking_messages_and_standings_add_states_and_break_nothing() {
         let found = search(&more, 2);
         clean(&found);
         assert!(found.states > plain.states, "{more:?}: {} against {}", found.states, plain.states);
+    }
+}
+
+#[test]
+fn members_that_change_lose_nothing() {
+    for more in [
+        Bounds { changes: 1, steps: 8, ..BOUNDS },
+        Bounds { changes: 2, crashes: 0, steps: 9, ..BOUNDS },
+        Bounds { changes: 1, slow_votes: true, writes: 0, ..BOUNDS },
+    ] {
+        let found = search(&more, 2);
+        clean(&found);
+        assert!(found.states > 50_000, "{more:?}: {} states", found.states);
     }
 }
 

@@ -5,6 +5,7 @@
 
 #![allow(clippy::disallowed_types, reason = "sets and maps are only asked here, never gone through in order")]
 
+use super::change::{CHANGES, changed};
 use super::{Bounds, REPLICAS};
 use crate::machine::Toy;
 use crate::oracle::Broken;
@@ -15,8 +16,9 @@ use std::collections::HashMap;
 use std::collections::hash_map::Entry;
 use std::sync::{Arc, RwLock};
 use vr_core::{
-    Ballot, Boot, Configuration, Effect, Effects, Envelope, Epoch, Generation, Header, Incarnation, Input,
-    Lineage, Message, Now, Op, Options, Replica, ReplicaId, RequestNumber, Start, Status, View, VoteRecord,
+    Ballot, Begun, Boot, Configuration, Digest, Effect, Effects, Envelope, Epoch, Generation, Header,
+    Incarnation, Input, Lineage, Message, Now, Op, Options, Replica, ReplicaId, RequestNumber, Start, Status,
+    View, VoteRecord,
 };
 
 const LINEAGE: Lineage = Lineage([7; 16]);
@@ -34,6 +36,10 @@ pub(super) struct Local {
     /// Writes that its clients have made in this life.
     submitted: u64,
     mono: u64,
+    /// Which members it was told of last, and where their epoch begins.
+    members: Arc<(Configuration, Option<Begun>)>,
+    /// It is no member any more, and its process has ended.
+    gone: bool,
 }
 
 /// A replica's state by its number, and what is asked of it most.
@@ -47,6 +53,10 @@ pub(super) struct Here {
     pub(super) takes_writes: bool,
     /// A promise is on its way to the disk.
     pub(super) is_writing: bool,
+    /// Which changes of the members may be proposed here, by bit.
+    pub(super) changes: u16,
+    /// It has ended.
+    pub(super) gone: bool,
 }
 
 /// A message on its way, by its number.
@@ -80,6 +90,8 @@ pub(super) enum Action {
     Write(u8),
     /// A replica's promise is durable.
     Durable(u8),
+    /// At a primary, a change of the members is proposed.
+    Change(u8, u8),
 }
 
 /// What a step comes to.
@@ -89,7 +101,16 @@ pub(super) struct Outcome {
     pub(super) committed: Vec<Header>,
     /// It became the primary of this ballot.
     pub(super) leads: Option<Ballot>,
+    /// It was told of, or came to, these members.
+    pub(super) taken: Option<(Epoch, Digest)>,
     pub(super) broken: Option<Broken>,
+}
+
+impl Local {
+    /// The same, to be changed.
+    fn again(&self) -> Local {
+        Local { replica: self.replica.clone(), members: self.members.clone(), ..*self }
+    }
 }
 
 /// A number for each different thing.
@@ -185,7 +206,8 @@ impl Tables {
                 commit: Op(0),
                 last_normal: vote.ballot,
             };
-            self.boot(index, vote, start).next
+            let members = Arc::new((self.configuration.clone(), None));
+            self.boot(index, vote, members, start).next
         });
         self.keep_rules();
         beginning
@@ -204,14 +226,20 @@ impl Tables {
         }
     }
 
-    fn boot(&self, index: usize, vote: VoteRecord, start: Start<Toy>) -> Outcome {
-        let (id, configuration) = (vote.replica, self.configuration.clone());
+    fn boot(
+        &self,
+        index: usize,
+        vote: VoteRecord,
+        members: Arc<(Configuration, Option<Begun>)>,
+        start: Start<Toy>,
+    ) -> Outcome {
+        let (id, (configuration, begun)) = (vote.replica, (*members).clone());
         let mut effects = Effects::new();
-        let boot = Boot { id, vote, configuration, begun: None, start, seed: id.0 };
+        let boot = Boot { id, vote, configuration, begun, start, seed: id.0 };
         let now = Now { mono: 0, wall: WALL };
         let replica =
             Replica::new(boot, Self::options(), now, &mut effects).expect("it is told nothing wrong");
-        let local = Local { replica, writing: None, submitted: 0, mono: 0 };
+        let local = Local { replica, writing: None, submitted: 0, mono: 0, members, gone: false };
         self.carry_out(index, local, effects)
     }
 
@@ -233,14 +261,20 @@ impl Tables {
 
     fn step(&self, here: Here, index: usize, action: Action) -> Outcome {
         let before = self.local(here.number);
+        let is_member = before.members.0.member(before.replica.vote().replica).is_some();
         let stepped = caught(|| match action {
+            // Whoever runs it is told that it is no member, and does not start it again (R18).
+            Action::Crash(_) if !is_member => {
+                let ended = Local { gone: true, ..before.again() };
+                self.carry_out(index, ended, Effects::new())
+            }
             Action::Crash(_) => {
                 let mut vote = *before.replica.vote();
                 vote.incarnation = Incarnation(vote.incarnation.0 + 1);
                 if self.bounds.without_votes {
                     vote.ballot.view = View(0);
                 }
-                self.boot(index, vote, Start::Amnesiac { state: Toy::default() })
+                self.boot(index, vote, before.members.clone(), Start::Amnesiac { state: Toy::default() })
             }
             Action::Deliver(message) | Action::Overtake(message) => {
                 self.input(index, &before, Input::Message(self.message(message).envelope.clone()))
@@ -256,18 +290,25 @@ impl Tables {
                 let body = [0, unique].iter().flat_map(|word| word.to_le_bytes()).collect::<Bytes>();
                 self.input(index, &before, Input::Submit { number: RequestNumber(number), body })
             }
+            Action::Change(_, change) => {
+                let replaces = before.replica.configuration();
+                let next = changed(replaces, change).expect("only changes that are possible are proposed");
+                let token = u64::from(change);
+                self.input(index, &before, Input::Reconfigure { token, replaces: replaces.id(), next })
+            }
         });
         stepped.unwrap_or_else(|said| Outcome {
             next: here,
             sent: Vec::new(),
             committed: Vec::new(),
             leads: None,
+            taken: None,
             broken: Some(Broken::new("never-panics", said)),
         })
     }
 
     fn input(&self, index: usize, before: &Local, input: Input) -> Outcome {
-        let mut local = Local { replica: before.replica.clone(), ..*before };
+        let mut local = before.again();
         match input {
             Input::Tick => local.mono = local.mono.max(local.replica.next_deadline().unwrap_or(0)),
             Input::Submit { .. } => local.submitted += 1,
@@ -282,8 +323,11 @@ impl Tables {
     /// Does what a driver does, until there is nothing left to do at once; then the turn ends.
     fn carry_out(&self, index: usize, mut local: Local, mut effects: Effects<Toy>) -> Outcome {
         let now = Now { mono: local.mono, wall: WALL };
-        let (mut sent, mut committed, mut leads, mut broken) = (Vec::new(), Vec::new(), None, None);
-        local.replica.step(now, Input::Turn, &mut effects);
+        let (mut sent, mut committed, mut leads) = (Vec::new(), Vec::new(), None);
+        let (mut taken, mut broken) = (None, None);
+        if !local.gone {
+            local.replica.step(now, Input::Turn, &mut effects);
+        }
         while !effects.0.is_empty() {
             for effect in std::mem::take(&mut effects.0) {
                 match effect {
@@ -294,7 +338,11 @@ impl Tables {
                         sent.push(self.post(index, &local, to.0 as usize - 1, message));
                     }
                     Effect::Broadcast(message) => {
-                        for to in (0..REPLICAS).filter(|&to| to != index) {
+                        let members = local.members.clone();
+                        let is_other = |to: &usize| {
+                            *to != index && members.0.member(ReplicaId(*to as u64 + 1)).is_some()
+                        };
+                        for to in (0..REPLICAS).filter(is_other) {
                             sent.push(self.post(index, &local, to, message.clone()));
                         }
                     }
@@ -307,24 +355,39 @@ impl Tables {
                     Effect::Standing(Status::Normal, ballot) if local.replica.is_primary() => {
                         leads = Some(ballot);
                     }
+                    Effect::Configuration(configuration, begun) => {
+                        taken = Some((configuration.epoch, configuration.id()));
+                        local.members = Arc::new((configuration, begun));
+                    }
+                    Effect::Retired(_) => local.gone = true,
                     Effect::Fatal(reason) => broken = Some(Broken::new("nothing-fatal", reason)),
                     _ => {}
                 }
             }
         }
         let fingerprint = local.replica.fingerprint();
-        let rest = format!("{:?} {} {}", local.writing, local.submitted, local.mono);
+        let (writing, (members, begun)) = (local.writing, &*local.members);
+        let rest = format!(
+            "{writing:?} {} {} {} {begun:?} {}",
+            local.submitted, local.mono, members.epoch, local.gone
+        );
         let key = wide(&[&fingerprint, rest.as_bytes()].concat());
-        let replica = &local.replica;
+        let (replica, gone) = (&local.replica, local.gone);
+        let leading = replica.is_primary() && !gone;
+        let possible = |change: &u8| changed(replica.configuration(), *change).is_some();
+        let changes = (0..CHANGES).filter(possible).fold(0, |bits, change| bits | 1 << change);
+        let waits = replica.next_deadline().is_some_and(|at| at < NEVER);
         let mut next = Here {
             number: 0,
             hash: narrow(key),
-            can_time_out: !replica.is_primary() && replica.next_deadline().is_some_and(|at| at < NEVER),
-            takes_writes: replica.is_primary(),
-            is_writing: local.writing.is_some(),
+            can_time_out: !replica.is_primary() && waits && !gone,
+            takes_writes: leading,
+            is_writing: local.writing.is_some() && !gone,
+            changes: if leading { changes } else { 0 },
+            gone,
         };
         next.number = self.locals.write().expect(NOBODY_PANICS).number(key, || local);
-        Outcome { next, sent, committed, leads, broken }
+        Outcome { next, sent, committed, leads, taken, broken }
     }
 
     fn post(&self, from: usize, local: &Local, to: usize, message: Message) -> Sent {

@@ -1,14 +1,18 @@
 //! Bounded exhaustive search: the real core, three replicas, and every order in which little can happen.
 //!
 //! Messages arrive at any time after they were sent, or never; those of one link in their order, but for as many as may
-//! overtake others. A step delivers one, lets a timeout run out, crashes a replica with loss of memory (it starts again at once), hands a write to the primary, or
-//! lets a disk finish. States that were seen before are not looked at again.
+//! overtake others. A step delivers one, lets a timeout run out, crashes a replica with loss of memory (it starts again at
+//! once), hands a write or a change of the members to the primary, or lets a disk finish. States that were seen before are
+//! not looked at again.
 //!
 //! It promises that within the bounds no order of steps was left out, up to a collision of 64-bit hashes, and that the
-//! story it tells is a shortest one. It does not repeat messages, and clocks move with timeouts only.
+//! story it tells is a shortest one. It does not repeat messages, and clocks move with timeouts only. Members change among
+//! the three: their order, who votes and who learns, and who is none any more; nobody new joins. Which members a replica
+//! was told of is durable at once.
 
 #![allow(clippy::disallowed_types, reason = "sets and maps are only asked here, never gone through in order")]
 
+mod change;
 mod local;
 mod show;
 mod state;
@@ -33,6 +37,8 @@ pub struct Bounds {
     pub crashes: u8,
     /// Writes.
     pub writes: u8,
+    /// Changes of the members that are proposed.
+    pub changes: u8,
     /// Messages that arrive before others sent earlier from the same replica to the same.
     pub overtakes: u8,
     /// Steps of a story.

@@ -1,5 +1,6 @@
 //! A story as lines of fixed width: what happened, to whom, and where all stand after it.
 
+use super::change;
 use super::local::{Action, Cache, Tables};
 use super::state::State;
 use super::{REPLICAS, Way};
@@ -38,6 +39,9 @@ fn named(tables: &Tables, action: Action) -> String {
         Action::Timeout(index) => ("times out", usize::from(index), None),
         Action::Crash(index) => ("crashes", usize::from(index), None),
         Action::Write(index) => ("client writes", usize::from(index), None),
+        Action::Change(index, change) => {
+            return format!("R{index} {:<24}", format!("proposes: {}", change::name(change)));
+        }
         Action::Durable(index) => ("promise durable", usize::from(index), None),
     };
     let from = from.map_or(String::new(), |from| format!("from R{from}"));

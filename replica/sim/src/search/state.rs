@@ -1,11 +1,12 @@
 //! All replicas together, what is on its way between them, and what the oracles remember.
 
 use super::REPLICAS;
+use super::change::CHANGES;
 use super::local::{Action, Cache, Here, Outcome, Sent, Tables};
 use crate::oracle::{Broken, Check, require};
 use crate::rng::mix;
 use std::sync::Arc;
-use vr_core::{Ballot, Header, Incarnation};
+use vr_core::{Ballot, Digest, Epoch, Header, Incarnation};
 
 /// What has become true for ever.
 #[derive(Clone, Debug, Default)]
@@ -14,6 +15,8 @@ struct Story {
     /// The ballot of whoever was the first to commit the newest of them.
     by: Ballot,
     primaries: Vec<(Ballot, usize, Incarnation)>,
+    /// Whom the epochs belong to.
+    members: Vec<(Epoch, Digest)>,
 }
 
 impl Story {
@@ -21,8 +24,12 @@ impl Story {
         let mut h = mix(self.committed.len() as u64);
         if let Some(newest) = self.committed.last() {
             h = mix(h ^ crate::machine::digest(&newest.digest().0));
-            h = mix(h ^ self.by.view.0);
+            h = mix(h ^ self.by.view.0 ^ self.by.epoch.0 << 32);
         }
+        h = self
+            .members
+            .iter()
+            .fold(h, |h, (epoch, id)| h.wrapping_add(mix(crate::machine::digest(&id.0) ^ epoch.0)));
         // In the order of ballots: which was first does not matter.
         let all = self.primaries.iter().map(|(ballot, index, incarnation)| {
             mix(mix(ballot.view.0 ^ ballot.epoch.0 << 32) ^ (*index as u64) << 48 ^ incarnation.0)
@@ -39,6 +46,18 @@ impl Story {
         }
         let here = &self.committed[op - 1];
         require!(here == header, "one-history", "R{index} commits {header:?} where {here:?} was committed");
+        Ok(())
+    }
+
+    fn takes(&mut self, index: usize, epoch: Epoch, id: Digest) -> Check {
+        match self.members.iter().find(|(known, _)| *known == epoch) {
+            None => self.members.push((epoch, id)),
+            Some((_, known)) => require!(
+                *known == id,
+                "one-configuration",
+                "R{index} takes {id} for the members of epoch {epoch}, which are {known}"
+            ),
+        }
         Ok(())
     }
 
@@ -63,6 +82,7 @@ pub(super) struct State {
     timeouts: u8,
     crashes: u8,
     writes: u8,
+    changes: u8,
     overtakes: u8,
     /// In the order in which they were sent.
     on_the_way: Box<[Sent]>,
@@ -82,6 +102,7 @@ impl State {
             timeouts: bounds.timeouts,
             crashes: bounds.crashes,
             writes: bounds.writes,
+            changes: bounds.changes,
             overtakes: bounds.overtakes,
             on_the_way: Box::default(),
         }
@@ -89,7 +110,16 @@ impl State {
 
     /// Equal for states from which the same can happen.
     pub(super) fn hash(&self) -> u64 {
-        let left = u64::from_le_bytes([self.timeouts, self.crashes, self.writes, self.overtakes, 0, 0, 0, 0]);
+        let left = u64::from_le_bytes([
+            self.timeouts,
+            self.crashes,
+            self.writes,
+            self.overtakes,
+            self.changes,
+            0,
+            0,
+            0,
+        ]);
         let mut links = [0; REPLICAS * REPLICAS];
         for message in &self.on_the_way {
             let link = &mut links[usize::from(message.from) * REPLICAS + usize::from(message.to)];
@@ -110,7 +140,7 @@ impl State {
             if self.timeouts > 0 && local.can_time_out {
                 actions.push(Action::Timeout(index));
             }
-            if self.crashes > 0 {
+            if self.crashes > 0 && !local.gone {
                 actions.push(Action::Crash(index));
             }
             if self.writes > 0 && local.takes_writes {
@@ -118,6 +148,10 @@ impl State {
             }
             if local.is_writing {
                 actions.push(Action::Durable(index));
+            }
+            if self.changes > 0 {
+                let possible = (0..CHANGES).filter(|change| local.changes >> change & 1 == 1);
+                actions.extend(possible.map(|change| Action::Change(index, change)));
             }
         }
         actions
@@ -171,10 +205,14 @@ impl State {
                 next.writes -= 1;
                 usize::from(index)
             }
+            Action::Change(index, _) => {
+                next.changes -= 1;
+                usize::from(index)
+            }
             Action::Durable(index) => usize::from(index),
         };
         let outcome = tables.outcome(cache, self.locals[index], index, action);
-        let Outcome { next: local, sent, committed, leads, broken } = &*outcome;
+        let Outcome { next: local, sent, committed, leads, taken, broken } = &*outcome;
         if let Some(broken) = broken {
             return Err(broken.clone());
         }
@@ -183,10 +221,13 @@ impl State {
             return Ok(None);
         }
         next.locals[index] = *local;
-        if !committed.is_empty() || leads.is_some() {
+        if !committed.is_empty() || leads.is_some() || taken.is_some() {
             let story = Arc::make_mut(&mut next.story);
             for header in committed {
                 story.commits(index, header, tables.local(local.number).replica.ballot())?;
+            }
+            if let Some((epoch, id)) = taken {
+                story.takes(index, *epoch, *id)?;
             }
             if let Some(ballot) = leads {
                 let local = tables.local(local.number);
