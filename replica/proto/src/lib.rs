@@ -28,3 +28,5 @@ pub mod peer {
 pub mod control {
     tonic::include_proto!("vr.control.v1");
 }
+
+pub mod frame;

@@ -1,11 +1,12 @@
 //! Envelopes to protobuf and back, and the two messages that drivers exchange beside the protocol.
 
-use bytes::{BufMut, Bytes, BytesMut};
+use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use vr_core::{
     Ballot, Configuration, Digest, Entry, Envelope, Epoch, Generation, Header, Incarnation, Kind, Lineage,
     Message, Op, Refusal, ReplicaId, RequestNumber, SessionId, View,
 };
+use vr_proto::frame;
 use vr_proto::peer as pb;
 use vr_proto::peer::envelope::Message as Pb;
 
@@ -123,16 +124,10 @@ fn driver((lineage, generation, from, incarnation): Sender, message: Pb, out: &m
 }
 
 fn frame(out: &mut BytesMut, envelope: &pb::Envelope) {
-    let start = out.len();
-    out.reserve(8 + envelope.encoded_len());
-    out.put_bytes(0, 8);
+    out.reserve(frame::HEAD + envelope.encoded_len());
+    let start = frame::begin(out);
     envelope.encode(out).expect("a buffer that grows never runs out");
-    let (len, crc) = {
-        let payload = &out[start + 8..];
-        (u32::try_from(payload.len()).expect("far below 4 GiB"), crc32c::crc32c(payload))
-    };
-    out[start..start + 4].copy_from_slice(&len.to_le_bytes());
-    out[start + 4..start + 8].copy_from_slice(&crc.to_le_bytes());
+    frame::end(out, start);
 }
 
 /// Reads a frame's payload. `Err` says what is malformed.

@@ -1,6 +1,6 @@
 //! The two halves of a connection between replicas: the outgoing one with its queue, and the incoming one.
 
-use super::{MAGIC, MAX_FRAME, Outbox, Refused};
+use super::{MAGIC, Outbox, Refused};
 use crate::listen::{TLS_FIRST_BYTE, last_words};
 use crate::refusal::Refusals;
 use crate::tls::{self, Names, Port};
@@ -13,6 +13,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use vr_core::ReplicaId;
+use vr_proto::frame;
 
 const RETRY: Duration = Duration::from_millis(20);
 const RETRY_MOST: Duration = Duration::from_millis(500);
@@ -177,7 +178,7 @@ impl Hearing {
             }
         }
         while self.said == Said::Answers
-            && let Some(payload) = next_payload(&mut self.buffer)?
+            && let Some(payload) = frame::next_payload(&mut self.buffer)?
         {
             if payload.is_empty() {
                 self.said = Said::Words;
@@ -324,41 +325,22 @@ async fn receive(
             Ok(0) | Err(_) => return Ok(()),
             Ok(_) => {}
         }
-        while let Some(payload) = next_payload(&mut buffer)? {
+        while let Some(payload) = frame::next_payload(&mut buffer)? {
             deliver(payload)?;
         }
     }
-}
-
-/// Takes one whole frame's payload off the front.
-fn next_payload(buffer: &mut BytesMut) -> Result<Option<Bytes>, String> {
-    let Some(head) = buffer.first_chunk::<8>() else { return Ok(None) };
-    let len = u32::from_le_bytes(head[..4].try_into().expect("four bytes")) as usize;
-    let crc = u32::from_le_bytes(head[4..].try_into().expect("four bytes"));
-    if len > MAX_FRAME {
-        return Err(format!("a frame of {len} bytes; the limit is {MAX_FRAME}"));
-    }
-    if buffer.len() < 8 + len {
-        buffer.reserve(8 + len - buffer.len());
-        return Ok(None);
-    }
-    buffer.advance(8);
-    let payload = buffer.split_to(len).freeze();
-    if crc32c::crc32c(&payload) != crc {
-        return Err("a frame's checksum is wrong".to_owned());
-    }
-    Ok(Some(payload))
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
 
-    fn framed(payload: &[u8]) -> Vec<u8> {
-        let mut bytes = (payload.len() as u32).to_le_bytes().to_vec();
-        bytes.extend(crc32c::crc32c(payload).to_le_bytes());
-        bytes.extend(payload);
-        bytes
+    fn framed(payload: &[u8]) -> BytesMut {
+        let mut out = BytesMut::new();
+        let start = frame::begin(&mut out);
+        out.extend_from_slice(payload);
+        frame::end(&mut out, start);
+        out
     }
 
     /// What a replica takes from what comes back over a connection in pieces of `step` bytes, and how that ended.
@@ -404,29 +386,5 @@ mod tests {
             let endless = heard(&b"no-".repeat(1000), step).await;
             assert_eq!(endless.1.len(), "it says: ".len() + REASON, "{endless:?}");
         }
-    }
-
-    #[test]
-    fn frames_come_out_whole_however_they_arrive() {
-        let stream: Vec<u8> = [framed(b"one"), framed(b""), framed(&[7; 1000])].concat();
-        for step in [1, 3, 11, 5000] {
-            let (mut buffer, mut out) = (BytesMut::new(), Vec::new());
-            for piece in stream.chunks(step) {
-                buffer.extend_from_slice(piece);
-                while let Some(payload) = next_payload(&mut buffer).expect("well formed") {
-                    out.push(payload.len());
-                }
-            }
-            assert_eq!(out, [3, 0, 1000]);
-        }
-    }
-
-    #[test]
-    fn damaged_frames_end_the_connection() {
-        let mut flipped = framed(b"one");
-        flipped[9] ^= 1;
-        assert!(next_payload(&mut BytesMut::from(&flipped[..])).expect_err("checksum").contains("checksum"));
-        let huge = [0xff; 16];
-        assert!(next_payload(&mut BytesMut::from(&huge[..])).expect_err("limit").contains("limit"));
     }
 }

@@ -10,7 +10,7 @@
 //! connection: 8 bytes "VRPEER" 0 1, then frames
 //! back:       the same, if there are answers; then, where it ends for a reason: an empty frame, unless there were none,
 //!             and the reason as text
-//! frame:      4 bytes length of the payload, 4 bytes CRC32C of it (both little-endian), payload (vr.peer.v1.Envelope)
+//! frame:      as in vr_proto::frame; its payload is a vr.peer.v1.Envelope
 //! ```
 
 pub mod codec;
@@ -28,6 +28,3 @@ pub use refused::Refused;
 
 /// First on every connection; the last byte is the version.
 pub const MAGIC: &[u8; 8] = b"VRPEER\0\x01";
-/// A frame above this is a fault of the sender: the largest legitimate one is a batch around one request of the
-/// largest size, or a portion of state.
-pub const MAX_FRAME: usize = 64 << 20;
