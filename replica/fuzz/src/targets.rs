@@ -4,7 +4,9 @@ use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use vr_checkpoint::format;
 use vr_core::{Accepted, At, CoreState, Entry, Header, Op, RequestNumber, SessionId, StateMachine, batch};
+use vr_proto::client::{ToClient, ToReplica};
 use vr_proto::etcdserverpb as pb;
+use vr_proto::frame;
 use vr_replica::peer::codec::{self, Incoming};
 use vr_replica::{config, vote};
 use vr_store::{Command, Options, Store};
@@ -39,11 +41,12 @@ pub fn targets() -> Vec<Target> {
         target("core-batch", requests, unsealed),
         target("core-state", core_state, unsealed),
         target("peer-frame", peer_frame, unsealed),
+        target("client-frame", client_frame, client_frame_seal),
         target("vote-record", vote_record, trailing_crc),
         target("store-command", command, unsealed),
         target("store-execute", execute, unsealed),
         target("tree-page", page, unsealed),
-        target("checkpoint-frame", frame, frame_seal),
+        target("checkpoint-frame", checkpoint_frame, frame_seal),
         target("checkpoint-pack", pack, pack_seal),
         target("checkpoint-index", index, trailing_crc),
         target("checkpoint-segment", segment, trailing_crc),
@@ -118,6 +121,31 @@ fn peer_frame(bytes: &[u8]) -> Verdict {
     verdict(&decoded)
 }
 
+/// What a native client sends and is sent: frames of either message.
+fn client_frame(bytes: &[u8]) -> Verdict {
+    let mut buffer = BytesMut::from(bytes);
+    let Ok(Some(payload)) = frame::next_payload(&mut buffer) else { return Verdict::Refused };
+    let _ = ToClient::decode(payload.clone()).map(|said| {
+        assert_eq!(ToClient::decode(said.encode_to_vec().as_slice()).as_ref(), Ok(&said));
+    });
+    let decoded = ToReplica::decode(payload);
+    if let Ok(asked) = &decoded {
+        assert_eq!(ToReplica::decode(asked.encode_to_vec().as_slice()).as_ref(), Ok(asked));
+    }
+    verdict(&decoded)
+}
+
+/// Length and checksum of one frame that is the whole input.
+#[allow(clippy::ptr_arg, reason = "a seal may change the length; this one does not")]
+fn client_frame_seal(bytes: &mut Vec<u8>) {
+    let Some(payload) = bytes.get(frame::HEAD..) else { return };
+    let mut sealed = BytesMut::new();
+    let start = frame::begin(&mut sealed);
+    sealed.extend_from_slice(payload);
+    frame::end(&mut sealed, start);
+    bytes.copy_from_slice(&sealed);
+}
+
 fn vote_record(bytes: &[u8]) -> Verdict {
     let decoded = vote::decode(bytes);
     if let Some(record) = decoded {
@@ -172,7 +200,7 @@ fn page(bytes: &[u8]) -> Verdict {
     verdict(&Page::decode(bytes))
 }
 
-fn frame(bytes: &[u8]) -> Verdict {
+fn checkpoint_frame(bytes: &[u8]) -> Verdict {
     let parsed = format::Frame::parse("input", bytes);
     let page = parsed.and_then(|(frame, _)| frame.page("input"));
     verdict(&page)

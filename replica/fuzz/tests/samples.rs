@@ -11,7 +11,9 @@ use vr_core::{
     Ballot, Configuration, CoreState, Digest, Entry, Envelope, Epoch, Generation, Incarnation, Kind, Lineage,
     Member, Message, Op, Proposal, Refusal, ReplicaId, RequestNumber, SessionId, View, VoteRecord, batch,
 };
+use vr_proto::client::{Answer, Fate, Hello, Request, ToClient, ToReplica, Welcome, answer::Outcome};
 use vr_proto::etcdserverpb as pb;
+use vr_proto::frame;
 use vr_store::{
     Command, Compare, CompareResult, CompareTarget, DeleteRange, LeaseId, Put, RangeQuery, Revision, Span,
     Txn, TxnOp,
@@ -38,10 +40,37 @@ fn samples() -> Samples {
     let mut samples = Samples::new();
     protocol(&mut samples);
     peers(&mut samples);
+    clients(&mut samples);
     commands(&mut samples);
     checkpoints(&mut samples);
     people(&mut samples);
     samples
+}
+
+fn clients(samples: &mut Samples) {
+    let framed = |message: &[u8]| {
+        let mut out = BytesMut::new();
+        let start = frame::begin(&mut out);
+        out.extend_from_slice(message);
+        frame::end(&mut out, start);
+        out.to_vec()
+    };
+    let put = pb::PutRequest { key: "key".into(), value: "value".into(), ..Default::default() };
+    let op = pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put)) };
+    let hello = ToReplica { hello: Some(Hello { client: 1 << 63 | 5, opened: 7 }), requests: Vec::new() };
+    let requests = ToReplica { hello: None, requests: vec![Request { number: 9, op: Some(op) }] };
+    let mut cut_short = framed(&requests.encode_to_vec());
+    cut_short.pop();
+    let welcome = Welcome { lineage: vec![1; 16].into(), generation: 2, replica: 1, ..Welcome::default() };
+    let answers = ToClient {
+        welcome: Some(welcome),
+        answers: vec![Answer { number: 9, outcome: Some(Outcome::Fate(Fate::Unknown as i32)) }],
+        forgotten: true,
+    };
+    samples.push(("client-frame", "valid-hello", framed(&hello.encode_to_vec())));
+    samples.push(("client-frame", "valid-requests", framed(&requests.encode_to_vec())));
+    samples.push(("client-frame", "bad-cut-short", cut_short));
+    samples.push(("client-frame", "bad-what-a-replica-says", framed(&answers.encode_to_vec())));
 }
 
 fn ballot() -> Ballot {

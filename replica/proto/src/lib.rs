@@ -29,4 +29,22 @@ pub mod control {
     tonic::include_proto!("vr.control.v1");
 }
 
+/// What native clients and replicas say to each other.
+pub mod client {
+    pub use super::vr::client::v1::*;
+
+    /// First on a native client's connection, where HTTP has its request line; the last byte is the version.
+    pub const MAGIC: &[u8; 8] = b"VRCLNT\0\x01";
+}
+
 pub mod frame;
+
+// The generated code reaches etcd's messages by way of its own package's path.
+mod vr {
+    pub(crate) mod client {
+        #[allow(unreachable_pub, reason = "generated")]
+        pub mod v1 {
+            tonic::include_proto!("vr.client.v1");
+        }
+    }
+}

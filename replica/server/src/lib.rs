@@ -19,6 +19,7 @@ mod listen;
 mod marker;
 pub mod members;
 pub mod metrics;
+mod native;
 pub mod node;
 pub mod peer;
 mod refusal;

@@ -3,6 +3,7 @@
 //! Who speaks TLS to a port without it, or the other way round, is told so in a way that its library shows, and in the
 //! log. Nothing is served before a handshake has succeeded.
 
+use crate::native;
 use crate::node;
 use crate::refusal::Refusals;
 use crate::tls::{self, Port};
@@ -22,19 +23,24 @@ const HANDSHAKE: Duration = Duration::from_secs(10);
 /// The first byte of every TLS connection, and of no HTTP request.
 pub(crate) const TLS_FIRST_BYTE: u8 = 0x16;
 
+/// The field of the client port's address.
+pub(crate) const CLIENT_PORT: &str = "clientAddress";
+
 const USE_PLAIN: &str = "this port speaks no TLS: use http:// instead of https://";
 const USE_TLS: &str =
     "this port speaks TLS: use https:// instead of http://, with --cacert for etcdctl and vr";
 
 /// Serves on one port, for ever. `name` is the field of its address.
 pub(crate) async fn serve(name: &'static str, listener: TcpListener, routes: Router, tls: Option<Arc<Port>>) {
+    // Native clients are clients: no other port lets them in.
+    let natives = name == CLIENT_PORT;
     let refusals = Rc::new(Refusals::default());
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
                 let (routes, tls, refusals) = (routes.clone(), tls.clone(), refusals.clone());
                 tokio::task::spawn_local(async move {
-                    if let Err(reason) = connection(stream, routes, tls).await {
+                    if let Err(reason) = connection(stream, routes, tls, natives).await {
                         refusals.tell(name, from, &reason);
                     }
                 });
@@ -48,7 +54,12 @@ pub(crate) async fn serve(name: &'static str, listener: TcpListener, routes: Rou
 }
 
 /// An error is why it was refused; what happens after that is between the client and its requests.
-async fn connection(mut stream: TcpStream, routes: Router, tls: Option<Arc<Port>>) -> Result<(), String> {
+async fn connection(
+    mut stream: TcpStream,
+    routes: Router,
+    tls: Option<Arc<Port>>,
+    natives: bool,
+) -> Result<(), String> {
     let mut first = [0];
     let got_one = stream.set_nodelay(true).is_ok() && matches!(stream.peek(&mut first).await, Ok(1));
     if !got_one {
@@ -60,7 +71,7 @@ async fn connection(mut stream: TcpStream, routes: Router, tls: Option<Arc<Port>
             answer_http1(&mut stream, USE_PLAIN).await;
             return Err(format!("it began with TLS, and {USE_PLAIN}"));
         }
-        http(stream, routes).await;
+        speak(stream, routes, natives).await;
         return Ok(());
     };
     if first[0] != TLS_FIRST_BYTE {
@@ -75,7 +86,7 @@ async fn connection(mut stream: TcpStream, routes: Router, tls: Option<Arc<Port>
     let handshake = TlsAcceptor::from(port.server()).accept(stream);
     match tokio::time::timeout(HANDSHAKE, handshake).await {
         Ok(Ok(stream)) => {
-            http(stream, routes).await;
+            speak(stream, routes, natives).await;
             Ok(())
         }
         // Gone by itself: a probe of the port, say.
@@ -118,6 +129,14 @@ pub(crate) async fn last_words(stream: &mut (impl AsyncRead + AsyncWrite + Unpin
     };
     // Whoever does not listen misses it.
     let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
+}
+
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, routes: Router, natives: bool) {
+    if !natives {
+        http(stream, routes).await;
+    } else if let Some(stream) = native::or_http(stream).await {
+        http(stream, routes).await;
+    }
 }
 
 async fn http(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, routes: Router) {

@@ -114,7 +114,7 @@ async fn serve(config: Config, local: Weak<LocalSet>) -> anyhow::Result<End> {
     }
     let routes =
         etcd::routes(config.max_request_bytes).prepare().into_axum_router().merge(http::client_routes());
-    tokio::task::spawn_local(listen::serve("clientAddress", client, routes, tls.client.clone()));
+    tokio::task::spawn_local(listen::serve(listen::CLIENT_PORT, client, routes, tls.client.clone()));
     let reloader = Reloader::start(tls, config.tls.reload)?;
     tokio::task::spawn_local(hang_ups(reloader));
     tokio::task::spawn_local(recordings_wanted());

@@ -10,11 +10,11 @@ use serde_json::Value;
 
 /// Crate, its folder, and the crates of ours that it may use.
 const LAYERS: &[(&str, &str, &[&str])] = &[
-    ("vr", "operator/cli", &["vr-checkpoint", "vr-proto", "vr-recorder", "vr-replica"]),
+    ("vr", "operator/cli", &["vr-checkpoint", "vr-client", "vr-proto", "vr-recorder", "vr-replica"]),
     (
         "vr-replica",
         "replica/server",
-        &["vr-checkpoint", "vr-core", "vr-proto", "vr-recorder", "vr-store", "vr-tree"],
+        &["vr-checkpoint", "vr-client", "vr-core", "vr-proto", "vr-recorder", "vr-store", "vr-tree"],
     ),
     ("vr-operator", "operator/controller", &["vr-api", "vr-checkpoint", "vr-proto"]),
     (
@@ -26,6 +26,7 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
     ("vr-recorder", "replica/recorder", &["vr-core", "vr-store", "vr-tree"]),
     ("vr-store", "replica/store", &["vr-core", "vr-tree"]),
     ("vr-checkpoint", "replica/checkpoint", &["vr-tree"]),
+    ("vr-client", "replica/client", &["vr-proto"]),
     ("vr-core", "replica/core", &[]),
     ("vr-tree", "replica/tree", &[]),
     ("vr-proto", "replica/proto", &[]),

@@ -65,6 +65,8 @@ pub struct Load {
     pub rate: Option<f64>,
     /// Different keys, drawn evenly.
     pub keys: u64,
+    /// Over the native protocol instead of gRPC; each connection is a client of its own.
+    pub native: bool,
     /// Not measured, before what is.
     pub warmup: Duration,
     /// When to stop measuring.
@@ -89,6 +91,14 @@ pub struct Measured {
 }
 
 impl Load {
+    /// A client that may go to any endpoint; it stays with the primary.
+    fn native_client(&self) -> vr_client::Client {
+        let endpoints = self.endpoints.iter().map(|e| format!("{}:{}", e.host(), e.port()));
+        let in_flight = self.sessions.div_ceil(self.connections);
+        let tls = self.connector.tls().cloned();
+        vr_client::Client::new(vr_client::Options { in_flight, tls, ..vr_client::Options::to(endpoints) })
+    }
+
     /// Runs the load; calls `at_edges` at the end of the warm-up and at the end of the run (for CPU times).
     ///
     /// # Errors
@@ -99,9 +109,9 @@ impl Load {
     ) -> Result<Measured, E> {
         let mut links = Vec::with_capacity(self.connections);
         for n in 0..self.connections {
-            links.push(Rc::new(
-                Link::open(self.endpoints[n % self.endpoints.len()].clone(), self.connector.clone()).await?,
-            ));
+            let endpoint = self.endpoints[n % self.endpoints.len()].clone();
+            let native = self.native.then(|| self.native_client());
+            links.push(Rc::new(Link::open(endpoint, self.connector.clone(), native).await?));
         }
         let start = Instant::now();
         let run = Rc::new(Run {
@@ -217,8 +227,32 @@ impl Run {
         }
     }
 
+    async fn native_call(
+        &self,
+        client: &vr_client::Client,
+        key: Bytes,
+        value: &Bytes,
+    ) -> Result<bool, Status> {
+        let found = match self.load.operation {
+            Operation::Put { .. } => client.put(key, value.clone()).await.map(|_| false),
+            Operation::Get { serializable } => {
+                let range = RangeRequest { key, serializable, ..RangeRequest::default() };
+                client.range(range).await.map(|answer| answer.count > 0)
+            }
+        };
+        found.map_err(|error| match error {
+            vr_client::Error::Refused { code, text } => {
+                Status::new(tonic::Code::from_i32(i32::try_from(code).unwrap_or_default()), text)
+            }
+            other => Status::unavailable(other.to_string()),
+        })
+    }
+
     /// Whether the key was there, for a read.
     async fn call(&self, link: &Link, key: Bytes, value: &Bytes) -> Result<bool, Status> {
+        if let Some(client) = &link.native {
+            return self.native_call(client, key, value).await;
+        }
         let mut client = link.client.borrow().clone();
         match self.load.operation {
             Operation::Put { .. } => client
@@ -254,13 +288,18 @@ struct Link {
     connector: Connector,
     client: RefCell<KvClient<Wire>>,
     wire: RefCell<Wire>,
+    native: Option<vr_client::Client>,
 }
 
 impl Link {
-    async fn open(endpoint: Endpoint, connector: Connector) -> Result<Link, WireError> {
+    async fn open(
+        endpoint: Endpoint,
+        connector: Connector,
+        native: Option<vr_client::Client>,
+    ) -> Result<Link, WireError> {
         let wire = Wire::open(&endpoint, &connector).await?;
         let client = RefCell::new(client(&endpoint, wire.clone()));
-        Ok(Link { endpoint, connector, client, wire: RefCell::new(wire) })
+        Ok(Link { endpoint, connector, client, wire: RefCell::new(wire), native })
     }
 
     /// Opens the connection anew if it broke. When that fails, the next call says why.

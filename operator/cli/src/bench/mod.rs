@@ -59,11 +59,15 @@ struct Common {
     #[command(flatten)]
     trust: Trust,
 
+    /// Speak the native protocol of VR replicas instead of gRPC: one connection, to the primary
+    #[arg(long)]
+    native: bool,
+
     /// Operations in flight: each session waits for its answer before it sends again
     #[arg(long, visible_alias = "clients", default_value_t = 64, value_parser = clap::value_parser!(u32).range(1..=1_000_000))]
     sessions: u32,
 
-    /// Connections that the sessions share [default: one for every 16 sessions, 100 at most]
+    /// Connections that the sessions share [default: one for every 16 sessions, 100 at most; one for 8192 with --native]
     #[arg(long, visible_alias = "conns", value_parser = clap::value_parser!(u32).range(1..=60_000))]
     connections: Option<u32>,
 
@@ -119,6 +123,7 @@ struct Report {
     sessions: u32,
     connections: u32,
     rate: Option<f64>,
+    native: bool,
     keys: u64,
     value_bytes: Option<usize>,
     operations: u64,
@@ -187,6 +192,7 @@ impl Common {
             connections: self.connections() as usize,
             rate: self.rate,
             keys: self.keys,
+            native: self.native,
             warmup: self.warmup,
             until: self.total.map_or(Until::Duration(self.duration), Until::Total),
             timeout: self.timeout,
@@ -194,7 +200,9 @@ impl Common {
     }
 
     fn connections(&self) -> u32 {
-        self.connections.unwrap_or_else(|| self.sessions.div_ceil(16).min(100)).min(self.sessions)
+        let usual =
+            || if self.native { self.sessions.div_ceil(8192) } else { self.sessions.div_ceil(16).min(100) };
+        self.connections.unwrap_or_else(usual).min(self.sessions)
     }
 
     async fn measure(&self, operation: Operation) -> anyhow::Result<Report> {
@@ -229,6 +237,7 @@ impl Common {
             sessions: self.sessions,
             connections: self.connections(),
             rate: self.rate,
+            native: self.native,
             keys: self.keys,
             value_bytes,
             operations,

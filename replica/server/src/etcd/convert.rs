@@ -156,7 +156,7 @@ pub(super) fn txn_response(header: pb::ResponseHeader, body: &Body) -> pb::TxnRe
     }
 }
 
-fn response_op(response: &Response) -> pb::ResponseOp {
+pub(crate) fn response_op(response: &Response) -> pb::ResponseOp {
     use pb::response_op::Response as R;
     // Inside a transaction a header carries its revision and nothing else.
     let header = pb::ResponseHeader { revision: response.revision.0, ..Default::default() };

@@ -7,7 +7,7 @@ use vr_proto::etcdserverpb as pb;
 use vr_store::{Command, Revision};
 
 /// Operations of one transaction: etcd's default.
-const MAX_TXN_OPS: usize = 128;
+pub(super) const MAX_TXN_OPS: usize = 128;
 
 pub(super) struct Kv;
 

@@ -8,11 +8,13 @@ mod kv;
 mod lease;
 mod maintenance;
 mod members;
+pub(crate) mod native;
 mod shape;
 mod size;
 mod watch;
 mod watches;
 
+pub(crate) use convert::response_op;
 pub use ids::{Ids, peer_url};
 pub use watches::Watches;
 

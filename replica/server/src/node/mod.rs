@@ -11,6 +11,7 @@ mod changes;
 mod gateway;
 mod leases;
 mod links;
+mod natives;
 mod tiers;
 
 pub use gateway::{Failure, propose, read_index};
@@ -124,6 +125,7 @@ pub struct Node {
     effects: Effects<Store>,
     recorder: Recorder,
     gateway: Gateway,
+    natives: natives::Natives,
     leases: Leases,
     tiering: Tiering,
     asks: Asks,
@@ -195,6 +197,7 @@ impl Node {
             watches: Watches::default(),
             counters: Counters::default(),
             gateway: Gateway::new(),
+            natives: natives::Natives::default(),
             leases: Leases::default(),
             recorder: Recorder::new(config.flight_recorder),
             config,
@@ -472,10 +475,10 @@ impl Node {
             Effect::Reply { number, reply, .. } => self.gateway.answer(number, Ok(reply)),
             Effect::Rejected { number } => self.gateway.answer(number, Err(Failure::NotExecuted)),
             Effect::Unknown { number } => self.gateway.answer(number, Err(Failure::Unknown)),
-            Effect::Answers { .. }
+            effect @ (Effect::Answers { .. }
             | Effect::Declined { .. }
             | Effect::Registered { .. }
-            | Effect::Forgotten { .. } => {}
+            | Effect::Forgotten { .. }) => self.natives.carry_out(effect),
             Effect::ReadReady { token } => self.gateway.round_ended(token, true),
             Effect::ReadFailed { token } => self.gateway.round_ended(token, false),
             Effect::Committed(entry) => self.tiering.committed(&entry),

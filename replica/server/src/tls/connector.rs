@@ -31,6 +31,12 @@ impl Connector {
         Connector { tls }
     }
 
+    /// What it speaks TLS with, if it does.
+    #[must_use]
+    pub fn tls(&self) -> Option<&Arc<ClientConfig>> {
+        self.tls.as_ref()
+    }
+
     /// Connects.
     ///
     /// # Errors

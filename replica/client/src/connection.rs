@@ -1,0 +1,186 @@
+//! The client's task: keeps one connection, to the primary if it can, and moves on when it breaks.
+
+use crate::Options;
+use crate::session::{Call, Session};
+use bytes::BytesMut;
+use prost::Message as _;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::io;
+use std::sync::Arc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::net::TcpStream;
+use tokio::time::Instant;
+use tokio_rustls::TlsConnector;
+use vr_proto::client::{MAGIC, ToClient, ToReplica, Welcome};
+use vr_proto::frame;
+
+const READ: usize = 256 << 10;
+/// Between two attempts to connect, and before a request is repeated that a replica would not take.
+const PAUSE: Duration = Duration::from_millis(20);
+/// For a connection to be made and welcomed; a replica without a primary takes its time to say nothing.
+const CONNECT: Duration = Duration::from_secs(3);
+
+/// A connection, whatever it is made of.
+trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<T: AsyncRead + AsyncWrite + Send + Unpin> Stream for T {}
+
+struct Link {
+    stream: Box<dyn Stream>,
+    buffer: BytesMut,
+}
+
+/// Serves the calls until nobody can make any more and all are answered.
+pub(crate) async fn run(options: Options, mut session: Session) {
+    let count = options.endpoints.len();
+    let mut at = 0;
+    // How many endpoints in a row were left because another one leads.
+    let mut passed = 0;
+    // Nobody has asked yet, or nobody will.
+    let Some(mut first) = session.calls.recv().await.map(Some) else { return };
+    if count == 0 {
+        return;
+    }
+    loop {
+        let welcomed =
+            tokio::time::timeout(CONNECT, connect(&options.endpoints[at], &options, &mut session)).await;
+        if let Ok(Ok((mut link, welcome))) = welcomed {
+            let elsewhere = welcome.primary != 0 && welcome.primary != welcome.replica;
+            if elsewhere && passed + 1 < count {
+                passed += 1;
+                at = (at + 1) % count;
+                continue;
+            }
+            passed = 0;
+            if serve(&mut link, &options, &mut session, &mut first).await {
+                return;
+            }
+        } else {
+            tokio::time::sleep(PAUSE).await;
+        }
+        at = (at + 1) % count;
+    }
+}
+
+async fn dial(endpoint: &str, tls: Option<&Arc<ClientConfig>>) -> io::Result<Box<dyn Stream>> {
+    let stream = TcpStream::connect(endpoint).await?;
+    stream.set_nodelay(true)?;
+    let Some(config) = tls else { return Ok(Box::new(stream)) };
+    let host = endpoint.rsplit_once(':').map_or(endpoint, |(host, _)| host);
+    let host = host.trim_start_matches('[').trim_end_matches(']');
+    let name = ServerName::try_from(host.to_owned()).map_err(io::Error::other)?;
+    Ok(Box::new(TlsConnector::from(config.clone()).connect(name, stream).await?))
+}
+
+async fn connect(
+    endpoint: &str,
+    options: &Options,
+    session: &mut Session,
+) -> Result<(Link, Welcome), String> {
+    let stream = dial(endpoint, options.tls.as_ref()).await.map_err(|e| e.to_string())?;
+    let mut link = Link { stream, buffer: BytesMut::with_capacity(READ) };
+    let mut out = BytesMut::from(&MAGIC[..]);
+    let start = frame::begin(&mut out);
+    let hello = ToReplica { hello: Some(session.hello()), ..ToReplica::default() };
+    hello.encode(&mut out).map_err(|e| e.to_string())?;
+    frame::end(&mut out, start);
+    link.stream.write_all(&out).await.map_err(|e| e.to_string())?;
+    loop {
+        if let Some(payload) = frame::next_payload(&mut link.buffer)? {
+            let message = ToClient::decode(payload).map_err(|e| e.to_string())?;
+            let welcome = message.welcome.ok_or("it began without a Welcome")?;
+            let hello = session.hello();
+            session.welcomed(&welcome)?;
+            // A restored database: the session that was asked for is of the past.
+            return if session.hello().client == hello.client {
+                Ok((link, welcome))
+            } else {
+                Err("begin anew".into())
+            };
+        }
+        if link.stream.read_buf(&mut link.buffer).await.map_or(0, |read| read) == 0 {
+            return Err("it ended".to_owned());
+        }
+    }
+}
+
+/// Until the connection breaks; `true` if everything is done for good.
+async fn serve(link: &mut Link, options: &Options, session: &mut Session, first: &mut Option<Call>) -> bool {
+    let Link { stream, buffer } = link;
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let mut out = BytesMut::new();
+    let mut taken: Vec<Call> = Vec::new();
+    let mut closed = false;
+    let mut heard = Instant::now();
+    let mut repeat_at: Option<Instant> = None;
+    let start = frame::begin(&mut out);
+    session.resend(&mut out);
+    if let Some(call) = first.take() {
+        session.take(call, &mut out);
+    }
+    frame::end(&mut out, start);
+    loop {
+        if closed && session.unanswered() == 0 {
+            return true;
+        }
+        if session.has_rejected() && repeat_at.is_none() {
+            repeat_at = Some(Instant::now() + PAUSE);
+        }
+        let room = session.room();
+        let silent = heard + options.silence;
+        let deadline = repeat_at.map_or(silent, |at| at.min(silent));
+        tokio::select! {
+            // Answers first: they make room.
+            biased;
+            read = reader.read_buf(buffer) => {
+                if read.map_or(0, |read| read) == 0 {
+                    return false;
+                }
+                heard = Instant::now();
+                loop {
+                    match frame::next_payload(buffer) {
+                        Ok(Some(payload)) => {
+                            let Ok(message) = ToClient::decode(payload) else { return false };
+                            message.answers.into_iter().for_each(|answer| session.answered(answer));
+                            if message.forgotten {
+                                session.forgotten();
+                                return false;
+                            }
+                        }
+                        Ok(None) => break,
+                        Err(_) => return false,
+                    }
+                }
+                buffer.reserve(READ / 4);
+            }
+            written = writer.write_buf(&mut out), if !out.is_empty() => {
+                if written.map_or(0, |written| written) == 0 {
+                    return false;
+                }
+            }
+            count = session.calls.recv_many(&mut taken, room), if room > 0 && !closed && out.len() < READ => {
+                closed = count == 0;
+                if session.unanswered() == 0 {
+                    heard = Instant::now();
+                }
+                if count > 0 {
+                    let start = frame::begin(&mut out);
+                    taken.drain(..).for_each(|call| session.take(call, &mut out));
+                    frame::end(&mut out, start);
+                }
+            }
+            () = tokio::time::sleep_until(deadline), if repeat_at.is_some() || session.unanswered() > 0 => {
+                let now = Instant::now();
+                if repeat_at.is_some_and(|at| at <= now) {
+                    repeat_at = None;
+                    let start = frame::begin(&mut out);
+                    session.resend_rejected(&mut out);
+                    frame::end(&mut out, start);
+                } else if now >= silent {
+                    return false;
+                }
+            }
+        }
+    }
+}

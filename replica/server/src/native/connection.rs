@@ -1,0 +1,207 @@
+//! One native client's connection: Hello and Welcome, then requests in and answers out, as many to a frame as there are.
+
+use super::answer::refusal;
+use crate::etcd::native::{Asked, asked, read};
+use crate::node;
+use bytes::{Bytes, BytesMut};
+use prost::Message as _;
+use std::cell::{Cell, RefCell};
+use std::rc::Rc;
+use std::time::Duration;
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf};
+use tokio::sync::Notify;
+use vr_core::{Incarnation, RequestNumber, SessionId};
+use vr_proto::client::{Answer, Fate, ToClient, ToReplica, answer::Outcome};
+use vr_proto::frame;
+
+const READ: usize = 256 << 10;
+/// A client whose answers pile up beyond this is not reading them.
+const BACKLOG: usize = 64 << 20;
+/// How long a client waits for its session before it is to try elsewhere.
+const REGISTER: Duration = Duration::from_secs(5);
+/// Between two looks whether it has it.
+const LOOK: Duration = Duration::from_millis(2);
+/// Unanswered requests of one connection.
+const WINDOW: usize = vr_core::WINDOW as usize / 2;
+
+/// The way to a connected client.
+#[derive(Clone, Default)]
+pub(crate) struct Link(Rc<Out>);
+
+#[derive(Default)]
+struct Out {
+    message: RefCell<ToClient>,
+    bytes: Cell<usize>,
+    unanswered: Cell<usize>,
+    bell: Notify,
+    over: Cell<bool>,
+}
+
+impl Link {
+    /// Whether two links lead to the same connection.
+    pub(crate) fn is(&self, other: &Link) -> bool {
+        Rc::ptr_eq(&self.0, &other.0)
+    }
+
+    pub(crate) fn answer(&self, answer: Answer) {
+        self.0.unanswered.set(self.0.unanswered.get().saturating_sub(1));
+        // Puts are counted by their number only; what carries keys and values, by its length.
+        let small = matches!(&answer.outcome, Some(Outcome::Ok(op)) if is_small(op));
+        self.0.bytes.set(self.0.bytes.get() + if small { 64 } else { answer.encoded_len() });
+        self.0.message.borrow_mut().answers.push(answer);
+        self.0.bell.notify_one();
+    }
+
+    pub(crate) fn reply(&self, number: RequestNumber, reply: &vr_store::Reply) {
+        self.answer(super::answer::answer(number, reply));
+    }
+
+    pub(crate) fn fate(&self, number: RequestNumber, fate: Fate) {
+        self.answer(Answer { number: number.0, outcome: Some(Outcome::Fate(fate as i32)) });
+    }
+
+    pub(crate) fn forgotten(&self) {
+        self.0.message.borrow_mut().forgotten = true;
+        self.0.bell.notify_one();
+    }
+
+    /// Another connection has taken the session over.
+    pub(crate) fn end(&self) {
+        self.0.over.set(true);
+        self.0.bell.notify_one();
+    }
+}
+
+fn is_small(op: &vr_proto::etcdserverpb::ResponseOp) -> bool {
+    use vr_proto::etcdserverpb::response_op::Response;
+    matches!(&op.response, Some(Response::ResponsePut(put)) if put.prev_kv.is_none())
+}
+
+/// Serves one client, whose first bytes after the magic are in `buffer`.
+///
+/// # Errors
+/// What the client did wrong. A connection that ends is no error.
+pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
+    stream: S,
+    mut buffer: BytesMut,
+) -> Result<(), String> {
+    let (mut reader, mut writer) = tokio::io::split(stream);
+    let Some(first) = next(&mut reader, &mut buffer).await? else { return Ok(()) };
+    let hello =
+        ToReplica::decode(first).map_err(|e| e.to_string())?.hello.ok_or("it began without a Hello")?;
+    if !SessionId::names_client(hello.client) {
+        return Err(format!("{} is no number for a client: its highest bit is not set", hello.client));
+    }
+    let named = SessionId { client: hello.client, incarnation: Incarnation(hello.opened) };
+    let session = if hello.opened > 0 { Some(named) } else { opened(hello.client).await };
+    // Without a primary there is no session: the client tries elsewhere.
+    let Some(session) = session else { return Ok(()) };
+    let link = Link::default();
+    let Some(welcome) = node::try_with(|node| node.welcome(session, &link)) else { return Ok(()) };
+    let leave = Leave(session, link.clone());
+    let mut out = BytesMut::new();
+    encode(&ToClient { welcome: Some(welcome), ..ToClient::default() }, &mut out);
+    let writing = async {
+        loop {
+            if writer.write_all_buf(&mut out).await.is_err() || link.0.over.get() {
+                return Ok(());
+            }
+            link.0.bell.notified().await;
+            // Let everything that is runnable answer first: one write for all of it.
+            tokio::task::yield_now().await;
+            link.0.bytes.set(0);
+            let message = std::mem::take(&mut *link.0.message.borrow_mut());
+            encode(&message, &mut out);
+        }
+    };
+    let reading = async {
+        while let Some(payload) = next(&mut reader, &mut buffer).await? {
+            requests(session, payload, &link)?;
+        }
+        Ok(())
+    };
+    let end = tokio::select! { end = writing => end, end = reading => end };
+    drop(leave);
+    end
+}
+
+/// Lets go of the session when the connection ends, however it does.
+struct Leave(SessionId, Link);
+
+impl Drop for Leave {
+    fn drop(&mut self) {
+        node::try_with(|node| node.native_left(self.0, &self.1));
+    }
+}
+
+fn encode(message: &ToClient, out: &mut BytesMut) {
+    let start = frame::begin(out);
+    message.encode(out).expect("a buffer that grows never runs out");
+    frame::end(out, start);
+}
+
+async fn next<S: AsyncRead>(
+    reader: &mut ReadHalf<S>,
+    buffer: &mut BytesMut,
+) -> Result<Option<Bytes>, String> {
+    loop {
+        if let Some(payload) = frame::next_payload(buffer)? {
+            return Ok(Some(payload));
+        }
+        buffer.reserve(READ / 4);
+        match reader.read_buf(buffer).await {
+            Ok(0) | Err(_) => return Ok(None),
+            Ok(_) => {}
+        }
+    }
+}
+
+/// Opens a session for a client, if that is possible soon.
+async fn opened(client: u64) -> Option<SessionId> {
+    let deadline = tokio::time::Instant::now() + REGISTER;
+    while tokio::time::Instant::now() < deadline {
+        if let Some(session) = node::try_with(|node| node.native_register(client))? {
+            return Some(session);
+        }
+        tokio::time::sleep(LOOK).await;
+    }
+    node::try_with(|node| node.native_gives_up(client));
+    None
+}
+
+fn requests(session: SessionId, payload: Bytes, link: &Link) -> Result<(), String> {
+    let message = ToReplica::decode(payload).map_err(|e| e.to_string())?;
+    if message.hello.is_some() {
+        return Err("a second Hello".to_owned());
+    }
+    let unanswered = link.0.unanswered.get() + message.requests.len();
+    if unanswered > 2 * WINDOW || link.0.bytes.get() > BACKLOG {
+        return Err(format!("it asks on without reading its answers: {unanswered} requests are unanswered"));
+    }
+    link.0.unanswered.set(unanswered);
+    let most = node::try_with(|node| node.config.max_request_bytes).ok_or("stopping")?;
+    let mut writes = Vec::with_capacity(message.requests.len());
+    for request in message.requests {
+        let number = RequestNumber(request.number);
+        match asked(&request.op.unwrap_or_default(), most) {
+            Ok(Asked::Write(body)) => writes.push((number, body)),
+            Ok(Asked::Read(op)) => {
+                let link = link.clone();
+                tokio::task::spawn_local(async move {
+                    let outcome = match read(&op).await {
+                        Ok(Ok(response)) => Outcome::Ok(response),
+                        Ok(Err(error)) => Outcome::Refusal(refusal(&error)),
+                        // A read that cannot be confirmed now: the client asks again.
+                        Err(_unconfirmed) => Outcome::Fate(Fate::Rejected as i32),
+                    };
+                    link.answer(Answer { number: number.0, outcome: Some(outcome) });
+                });
+            }
+            Err(error) => {
+                link.answer(Answer { number: number.0, outcome: Some(Outcome::Refusal(refusal(&error))) });
+            }
+        }
+    }
+    node::try_with(|node| node.native_requests(session, writes, link));
+    Ok(())
+}
