@@ -1,15 +1,19 @@
-//! What follows from a snapshot, and what does not: who the members are, how each of them stands, whether they can commit.
+//! What follows from a snapshot, and what does not: who the members are, how each of them stands, whether they can
+//! commit.
 //!
-//! The rule that everything here keeps: **not knowing proves nothing**. A replica that is silent is [`Standing::Silent`],
-//! whatever else looks bad; that a process has ended, or that a vote record is gone, is said by the one who knows it (the
-//! kubelet, the process itself), freshly, or not at all. What needs such proof takes it as a value that only this module
-//! makes: [`Ended`], [`Unused`].
+//! The rule that everything here keeps: **not knowing proves nothing**. A replica that is silent is
+//! [`Standing::Silent`], whatever else looks bad; that a process has ended, or that a vote record is gone, is said by
+//! the one who knows it (the kubelet, the process itself), freshly, or not at all. What needs such proof takes it as
+//! a value that only this module makes: [`Ended`], [`Unused`].
 
 use crate::ids::*;
 use crate::snapshot::*;
 use crate::wanted::Wanted;
 use std::collections::BTreeMap;
-use vr_api::VRClusterStatus;
+use vr_api::{Operation, VRClusterStatus};
+
+/// How the step of an operation begins in which pods are made; their number follows.
+pub(crate) const FORMING: &str = "Pods of ";
 
 /// Proof that the last process of a replica has ended and that its vote record is still there: it may start again under
 /// its id.
@@ -51,16 +55,9 @@ pub struct Silence {
 }
 
 impl Standing<'_> {
-    /// Whether it has its memory, or may have.
-    fn may_remember(&self) -> bool {
-        matches!(
-            self,
-            Standing::Serving(_)
-                | Standing::Busy(_)
-                | Standing::Halted(_)
-                | Standing::Silent(_)
-                | Standing::Idle(_)
-        )
+    /// Whether it says that it has its memory.
+    fn remembers(&self) -> bool {
+        matches!(self, Standing::Serving(_) | Standing::Busy(_) | Standing::Halted(_))
     }
 }
 
@@ -278,12 +275,14 @@ impl<'a> Look<'a> {
         (id > highest_given).then_some(Unused(()))
     }
 
-    /// The same for a member of a lineage that begins: the operation on record says that its pod is the one that is
+    /// The same for a member of a generation that begins: the operation on record says that its pod is the one that is
     /// being made, or its volume is still the first one, since none is made once pods are.
     #[must_use]
     pub fn beginning(&self, member: &Member) -> Option<Unused> {
-        let operation =
-            self.before.operation.as_ref().filter(|o| o.kind == "Bootstrap" && o.step == "Pods")?;
+        let begins = |o: &&Operation| {
+            ["Bootstrap", "Recover"].contains(&o.kind.as_str()) && o.step.starts_with(FORMING)
+        };
+        let operation = self.before.operation.as_ref().filter(begins)?;
         let first = self.volumes().is_some_and(|volumes| self.keeps_votes(volumes, member));
         (first || operation.replica == Some(member.id.signed())).then_some(Unused(()))
     }
@@ -339,7 +338,8 @@ impl<'a> Look<'a> {
         (self.primary().is_some() && self.tolerance() >= 0).then_some(configuration)
     }
 
-    /// Whether all voters that are heard go by the newest configuration: nobody needs those that left it any more (R18).
+    /// Whether all voters that are heard go by the newest configuration: nobody needs those that left it any more
+    /// (R18).
     #[must_use]
     pub fn everywhere(&self) -> bool {
         let Some(configuration) = self.committing() else { return false };
@@ -351,7 +351,8 @@ impl<'a> Look<'a> {
         })
     }
 
-    /// Why a quorum has lost its memory for good, if that is proven. Who is silent counts as alive.
+    /// Why a quorum has lost its memory for good, if that is proven. Who is silent may be the primary that gives it
+    /// back (R2), so that nothing follows before all have been heard, or too few are left to ever agree on anything.
     #[must_use]
     pub fn loss(&self) -> Option<String> {
         let configuration = self.configuration()?;
@@ -366,8 +367,9 @@ impl<'a> Look<'a> {
                 voters - gone.len()
             ));
         }
-        let remember = standings.iter().filter(|(_, s)| s.may_remember()).count();
-        if remember < quorum && self.primary().is_none() {
+        let remember = standings.iter().filter(|(_, s)| s.remembers()).count();
+        let unknown = standings.iter().any(|(_, s)| matches!(s, Standing::Silent(_) | Standing::Idle(_)));
+        if remember < quorum && !unknown && self.primary().is_none() {
             let amnesiac: Vec<_> = standings
                 .iter()
                 .filter(|(_, s)| matches!(s, Standing::Amnesiac(_)))

@@ -87,8 +87,8 @@ name! {
     ConfigurationId
 }
 name! {
-    /// Everything of a pod that the user decides, in short. Nothing of the operator's own is in it: its upgrade restarts
-    /// nothing.
+    /// Everything of a pod that the user decides, in short. Nothing of the operator's own is in it: its upgrade
+    /// restarts nothing.
     Template
 }
 

@@ -1,5 +1,5 @@
-//! What is said of a cluster: always, on every path, and in the same words as long as nothing has changed, so that at rest
-//! there is nothing to write.
+//! What is said of a cluster: always, on every path, and in the same words as long as nothing has changed, so that at
+//! rest there is nothing to write.
 
 use crate::evidence::{Look, Members, Standing};
 use crate::ids::*;
@@ -22,13 +22,27 @@ pub(crate) fn status(look: &Look<'_>, decision: &Decision) -> VRClusterStatus {
         let generation = look.generation.signed();
         status.lineage = Some(LineageStatus { id: lineage.0, generation, restored_from: None });
     }
-    if look.pods().is_some()
+    if let Some((generation, from)) = &decision.succeeds {
+        // Everything that was said of the members is of the generation that is over.
+        status.lineage = status.lineage.map(|known| LineageStatus {
+            generation: generation.signed(),
+            restored_from: Some(from.clone()),
+            ..known
+        });
+        (status.epoch, status.view, status.primary) = (None, None, None);
+        status.replica_statuses = Vec::new();
+    } else if look.pods().is_some()
         && let Some(configuration) = look.configuration()
     {
         members(look, configuration, &mut status);
     }
     status.operation = operation(look, decision);
-    status.recovery_plan = decision.recovery_plan.clone();
+    if !decision.aside {
+        status.recovery_plan = decision.recovery_plan.clone();
+    }
+    if decision.lost.is_some() {
+        status.data_loss = decision.lost.clone();
+    }
     conditions(look, decision, &mut status);
     status
 }
@@ -119,21 +133,15 @@ fn replica(look: &Look<'_>, member: &Member, voter: bool) -> ReplicaStatus {
 
 fn operation(look: &Look<'_>, decision: &Decision) -> Option<Operation> {
     // Nothing was decided: what was begun is still so.
-    if look.wanted.paused || look.pods().is_none() || look.volumes().is_none() {
+    if decision.aside || look.wanted.paused || look.pods().is_none() || look.volumes().is_none() {
         return look.before.operation.clone();
     }
     let doing = decision.doing.as_ref()?;
     let replica = doing.replica.map(ReplicaId::signed);
-    let before = look.before.operation.as_ref().filter(|o| o.kind == doing.kind);
+    let before = look.before.operation.as_ref().filter(|o| o.kind == doing.kind && !doing.anew);
     let started_at = before.map_or_else(|| look.now.text(), |o| o.started_at.clone());
     let deadline = Moment::parse(&started_at).map(|t| (t + doing.patience).text());
-    Some(Operation {
-        kind: doing.kind.to_owned(),
-        step: doing.step.to_owned(),
-        replica,
-        started_at,
-        deadline,
-    })
+    Some(Operation { kind: doing.kind.to_owned(), step: doing.step.clone(), replica, started_at, deadline })
 }
 
 fn conditions(look: &Look<'_>, decision: &Decision, status: &mut VRClusterStatus) {
@@ -144,7 +152,7 @@ fn conditions(look: &Look<'_>, decision: &Decision, status: &mut VRClusterStatus
     let (serving, voters) = (look.serving().len(), configuration.map_or(0, |c| c.voters.len()));
     let available = if committing {
         (Some(true), "QuorumHealthy", format!("{serving} of {voters} voters take part"))
-    } else if let "QuorumLost" | "TotalLoss" | "Bootstrapping" | "Superseded" | "LineageFound" =
+    } else if let "QuorumLost" | "TotalLoss" | "Bootstrapping" | "Restoring" | "Superseded" | "LineageFound" =
         decision.reason
     {
         (Some(false), decision.reason, says.to_owned())

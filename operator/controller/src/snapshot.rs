@@ -1,7 +1,7 @@
 //! What was seen of the world, each part with the time at which it was seen.
 //!
-//! "It is not there" and "I could not look" are different values ([`Known`]), and an answer that is too old is none: what
-//! cannot be undone follows from fresh knowledge alone. Nothing here looks anywhere.
+//! "It is not there" and "I could not look" are different values ([`Known`]), and an answer that is too old is none:
+//! what cannot be undone follows from fresh knowledge alone. Nothing here looks anywhere.
 
 use crate::ids::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -76,6 +76,8 @@ pub struct Pod {
     pub generation: Generation,
     /// Made from this.
     pub template: Template,
+    /// The zone that it was made for.
+    pub zone: Zone,
     /// Where it was placed; nothing yet if absent.
     pub node: Option<NodeName>,
     /// What the kubelet says of the process.

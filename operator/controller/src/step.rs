@@ -14,6 +14,8 @@ pub enum Start {
     Join,
     /// Its last process has ended.
     Resume(Ended),
+    /// A generation begins with what was restored.
+    Restore(Unused),
 }
 
 /// A change of the members.
@@ -32,6 +34,25 @@ pub enum Change {
 pub enum Step {
     /// Claims the prefix in the object store for the lineage, unless there is something.
     Claim(Lineage),
+    /// Lets HEAD in the object store say that this generation is the newest, if it says the one before: whoever still
+    /// runs of that one stops for good.
+    Fence {
+        /// Of which lineage.
+        lineage: Lineage,
+        /// The new one.
+        generation: Generation,
+    },
+    /// Writes onto a volume of an older generation whose it is in the new one; its contents stay.
+    AssignVolume {
+        /// Its slot.
+        slot: Slot,
+        /// This one and no other.
+        uid: Uid,
+        /// For whom.
+        replica: ReplicaId,
+        /// In which generation.
+        generation: Generation,
+    },
     /// Makes a volume for a replica, unless the slot has one.
     MakeVolume {
         /// Its slot.
@@ -51,6 +72,8 @@ pub enum Step {
         member: Member,
         /// In which generation.
         generation: Generation,
+        /// Whom it is told of: all that the lineage begins with, or the voters now.
+        members: Vec<Member>,
         /// How.
         start: Start,
     },
@@ -97,7 +120,12 @@ impl Step {
     #[must_use]
     pub fn disruptive(&self) -> bool {
         match self {
-            Step::Claim(_) | Step::MakeVolume { .. } | Step::MakePod { .. } | Step::Release { .. } => false,
+            Step::Claim(_)
+            | Step::Fence { .. }
+            | Step::AssignVolume { .. }
+            | Step::MakeVolume { .. }
+            | Step::MakePod { .. }
+            | Step::Release { .. } => false,
             Step::DeletePod { live, .. } => *live,
             Step::DeleteVolume { .. } | Step::HandOff { .. } => true,
             Step::Reconfigure { change, .. } => !matches!(change, Change::Learn(..)),
@@ -108,11 +136,12 @@ impl Step {
     #[must_use]
     pub fn destructive(&self) -> bool {
         match self {
-            Step::DeletePod { .. } | Step::DeleteVolume { .. } => true,
+            Step::DeletePod { .. } | Step::DeleteVolume { .. } | Step::Fence { .. } => true,
             Step::Reconfigure { change, .. } => {
                 matches!(change, Change::Remove(_) | Change::Promote(_, Some(_)))
             }
             Step::Claim(_)
+            | Step::AssignVolume { .. }
             | Step::MakeVolume { .. }
             | Step::MakePod { .. }
             | Step::Release { .. }
@@ -125,6 +154,10 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Claim(lineage) => write!(f, "claim the prefix for lineage {lineage}"),
+            Step::Fence { generation, .. } => write!(f, "fence: generation {generation} begins"),
+            Step::AssignVolume { slot, replica, generation, .. } => {
+                write!(f, "assign volume {slot} to replica {replica} of generation {generation}")
+            }
             Step::MakeVolume { slot, zone, replica, .. } => {
                 write!(f, "make volume {slot} in zone {zone} for replica {replica}")
             }
@@ -133,6 +166,7 @@ impl fmt::Display for Step {
                     Start::Bootstrap(_) => "bootstrap",
                     Start::Join => "join",
                     Start::Resume(_) => "resume",
+                    Start::Restore(_) => "restore",
                 };
                 write!(f, "make pod {} in zone {}: replica {}, {start}", member.slot, member.zone, member.id)
             }

@@ -1,5 +1,5 @@
-//! What every member has: a pod while it has none, and none once it is no member. Nothing here needs the cluster to answer,
-//! except to know who has left it.
+//! What every member has: a pod while it has none, and none once it is no member. Nothing here needs the cluster to
+//! answer, except to know who has left it.
 
 use super::Decision;
 use crate::evidence::{Look, Standing};
@@ -18,10 +18,10 @@ pub(super) fn tidy(look: &Look<'_>) -> Option<Decision> {
         let over = matches!(pod.process, Process::Over | Process::Unplaced);
         // On a node that is gone nobody will ever say that the process has ended; who left counts for nothing.
         if pod.deleting && (over || (look.node_gone(pod) && left(pod))) {
-            return Some(Decision::act("Tidying", Step::Release { slot, uid }));
+            return Some(Decision::act("Tidying", Step::Release { slot, uid }).aside());
         }
         if !pod.deleting && (pod.process == Process::Over || left(pod)) {
-            return Some(Decision::act("Tidying", Step::DeletePod { slot, uid, live: false }));
+            return Some(Decision::act("Tidying", Step::DeletePod { slot, uid, live: false }).aside());
         }
     }
     None
@@ -38,8 +38,9 @@ pub(super) fn decide(look: &Look<'_>) -> Option<Decision> {
     {
         if let Standing::Idle(ended) = look.standing(member) {
             let start = if learns { Start::Join } else { Start::Resume(ended) };
-            let step = Step::MakePod { member: member.clone(), generation: look.generation, start };
-            return Some(Decision::act("Restarting", step));
+            let (generation, members) = (look.generation, configuration.voters.clone());
+            let step = Step::MakePod { member: member.clone(), generation, members, start };
+            return Some(Decision::act("Restarting", step).aside());
         }
     }
     volumes(look)
@@ -56,7 +57,7 @@ fn volumes(look: &Look<'_>) -> Option<Decision> {
             || volume.deleting;
         if !held && look.ours(volume) && volume.replica <= primary.highest_id {
             let step = Step::DeleteVolume { slot: *slot, uid: volume.uid.clone() };
-            return Some(Decision::act("Tidying", step));
+            return Some(Decision::act("Tidying", step).aside());
         }
     }
     None

@@ -1,10 +1,11 @@
 //! A quorum has lost its memory, or its vote records: no election can be sound, and nobody holds one.
 //!
 //! Evidence first, for as long as `confirmationSeconds`, without a gap; then an inventory of everything that could be
-//! restored; then a plan with a nonce, and there it stops until somebody acknowledges it. Meanwhile the members stay as
-//! they are: a change of them needs the very quorum that is lost. That replicas are *silent* is no evidence.
+//! restored; then a plan with a nonce, and there it stops until somebody acknowledges it, or goes on where somebody
+//! has said beforehand what may be lost. Meanwhile the members stay as they are: a change of them needs the very
+//! quorum that is lost. That replicas are *silent* is no evidence.
 
-use super::Decision;
+use super::{Decision, recover};
 use crate::evidence::Look;
 use crate::ids::*;
 use crate::snapshot::{FRESH_STORE, Find};
@@ -15,10 +16,16 @@ const SHOWN: usize = 32;
 
 pub(super) fn decide(look: &Look<'_>) -> Option<Decision> {
     let evidence = look.loss()?;
+    // A recovery that was carried out was another one's.
+    let running = look.before.operation.as_ref();
+    let running =
+        running.filter(|o| o.kind == "Recover" && ["Confirming", "Planned"].contains(&o.step.as_str()));
     let confirming = |says: String| {
-        Decision::wait("QuorumLost", says).part_of("Recover", "Confirming", None, Seconds(3600))
+        let decision = Decision::wait("QuorumLost", says);
+        let mut decision = decision.part_of("Recover", "Confirming", None, Seconds(3600));
+        decision.doing.iter_mut().for_each(|doing| doing.anew = running.is_none());
+        decision
     };
-    let running = look.before.operation.as_ref().filter(|o| o.kind == "Recover");
     let since = running.and_then(|o| Moment::parse(&o.started_at)).unwrap_or(look.now);
     let seen_for = look.now.since(since);
     if seen_for < look.wanted.confirmation {
@@ -28,7 +35,7 @@ pub(super) fn decide(look: &Look<'_>) -> Option<Decision> {
     let Some(found) = look.seen.inventory.fresh(look.now, FRESH_STORE) else {
         return Some(confirming(format!("{evidence}; the tiers are being searched for what is left")));
     };
-    let plan = look.before.recovery_plan.clone().unwrap_or_else(|| RecoveryPlan {
+    let plan = running.and(look.before.recovery_plan.clone()).unwrap_or_else(|| RecoveryPlan {
         nonce: look.seen.fresh.nonce.clone(),
         reason: evidence.clone(),
         candidates: found.iter().take(SHOWN).map(candidate).collect(),
@@ -38,6 +45,9 @@ pub(super) fn decide(look: &Look<'_>) -> Option<Decision> {
             .and_then(|f| f.time)
             .map(|t| since.since(t).0),
     });
+    if let Some(decision) = recover::begin(look, &plan) {
+        return Some(decision);
+    }
     let says = format!(
         "{evidence}. status.recoveryPlan says what there is to restore from; nothing happens before a VRRestore names \
          planNonce {}",

@@ -1,7 +1,7 @@
 //! Who is a member: replacing, growing and shrinking, by one agreed change at a time.
 //!
-//! Whoever joins does so as a learner under a new id, in a slot of its own, and votes once it is in sync. Whoever is replaced
-//! leaves in the same change. No change is made that the voters who take part now could not bear.
+//! Whoever joins does so as a learner under a new id, in a slot of its own, and votes once it is in sync. Whoever is
+//! replaced leaves in the same change. No change is made that the voters who take part now could not bear.
 
 use super::Decision;
 use crate::evidence::{Look, Standing};
@@ -111,8 +111,8 @@ fn replaceable(look: &Look<'_>, member: &Member) -> bool {
     look.now.since(since) >= patience
 }
 
-/// Who leaves when there are too many: whoever can never come back, then from the zone with most, the primary last. Nobody
-/// whom the others cannot do without.
+/// Who leaves when there are too many: whoever can never come back, then from the zone with most, the primary last.
+/// Nobody whom the others cannot do without.
 fn leaver<'m>(look: &Look<'_>, configuration: &'m Configuration) -> Option<&'m Member> {
     let leads = look.primary().map(|(m, _)| m.id);
     let crowd = |zone: &Zone| configuration.voters.iter().filter(|m| m.zone == *zone).count();
@@ -194,8 +194,8 @@ fn prepare(look: &Look<'_>, configuration: &Configuration, primary: &Said, need:
     Decision::act(need.reason(), Step::MakeVolume { slot, zone, replica: next, generation, lineage })
 }
 
-/// A volume that was made for the next replica, which is not needed any more. What names any other id that was never given
-/// was not made here, and is left alone.
+/// A volume that was made for the next replica, which is not needed any more. What names any other id that was never
+/// given was not made here, and is left alone.
 fn unneeded(look: &Look<'_>, primary: &Said) -> Option<Decision> {
     let pods = look.pods()?;
     let next = ReplicaId(primary.highest_id.0 + 1);

@@ -1,14 +1,16 @@
 //! From a look at the world to the next step.
 //!
-//! Each file below is one concern. They are asked in a fixed order, and the first that has something to say decides: what
-//! keeps the cluster alive comes before what makes it better, and while a quorum has lost its memory nothing changes the
-//! members.
+//! Each file below is one concern. They are asked in a fixed order, and the first that has something to say decides:
+//! what keeps the cluster alive comes before what makes it better, and while a quorum has lost its memory nothing
+//! changes the members.
 
 mod bootstrap;
+mod form;
 mod keep;
 mod loss;
 mod members;
 mod placement;
+mod recover;
 mod update;
 
 use crate::evidence::Look;
@@ -17,7 +19,7 @@ use crate::report;
 use crate::snapshot::{FRESH, JUST_NOW, Snapshot, Store};
 use crate::step::Step;
 use crate::wanted::Wanted;
-use vr_api::{RecoveryPlan, VRClusterStatus};
+use vr_api::{DataLoss, RecoveryPlan, VRClusterStatus};
 
 /// What comes of a look.
 #[derive(Clone, Debug, PartialEq)]
@@ -35,24 +37,32 @@ pub(crate) struct Decision {
     pub(crate) step: Option<Step>,
     /// What this is a part of.
     pub(crate) doing: Option<Doing>,
+    /// It is a part of nothing: what is on record as begun stays so.
+    pub(crate) aside: bool,
     /// Why the cluster is not at rest, in one word.
     pub(crate) reason: &'static str,
     /// The same for a person: what is done or awaited.
     pub(crate) says: String,
     /// The lineage that is about to begin.
     pub(crate) begins: Option<Lineage>,
-    /// What a person is asked to acknowledge.
+    /// What a person is asked to acknowledge, or has acknowledged.
     pub(crate) recovery_plan: Option<RecoveryPlan>,
+    /// The generation that is about to begin, and from what.
+    pub(crate) succeeds: Option<(Generation, String)>,
+    /// What a recovery that is done now has lost.
+    pub(crate) lost: Option<DataLoss>,
 }
 
 /// An operation that is on record while it lasts.
 #[derive(Clone, Debug)]
 pub(crate) struct Doing {
     pub(crate) kind: &'static str,
-    pub(crate) step: &'static str,
+    pub(crate) step: String,
     pub(crate) replica: Option<ReplicaId>,
     /// After this it counts as stuck.
     pub(crate) patience: Seconds,
+    /// It begins now, whatever of the same kind is on record.
+    pub(crate) anew: bool,
 }
 
 impl Decision {
@@ -75,14 +85,18 @@ impl Decision {
         Decision { reason, says: step.to_string(), step: Some(step), ..Decision::default() }
     }
 
+    fn aside(self) -> Decision {
+        Decision { aside: true, ..self }
+    }
+
     fn part_of(
         mut self,
         kind: &'static str,
-        step: &'static str,
+        step: impl Into<String>,
         replica: Option<ReplicaId>,
         patience: Seconds,
     ) -> Decision {
-        self.doing = Some(Doing { kind, step, replica, patience });
+        self.doing = Some(Doing { kind, step: step.into(), replica, patience, anew: false });
         self
     }
 }
@@ -126,6 +140,7 @@ fn decide(look: &Look<'_>) -> Decision {
     }
     keep::tidy(look)
         .or_else(|| bootstrap::decide(look))
+        .or_else(|| recover::decide(look))
         .or_else(|| keep::decide(look))
         .or_else(|| loss::decide(look))
         .or_else(|| members::decide(look))

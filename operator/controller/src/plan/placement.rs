@@ -1,5 +1,5 @@
-//! Where the primary is: off a node that is about to go at once, and back to the zone that people prefer after it has been
-//! well for a while. Between two moves by preference as much time passes, so that nothing swings.
+//! Where the primary is: off a node that is about to go at once, and back to the zone that people prefer after it has
+//! been well for a while. Between two moves by preference as much time passes, so that nothing swings.
 
 use super::Decision;
 use crate::evidence::{Look, Standing};

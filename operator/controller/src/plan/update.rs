@@ -1,8 +1,8 @@
 //! A changed template reaches the pods: one at a time, whoever lags most first, the primary last.
 //!
-//! The first goes only once a checkpoint that is newer than the update is in the object store, and each next one once all
-//! take part again and have for a while. A pod that never became Normal may be replaced at once when the template changes
-//! again: the update then mends what it has broken.
+//! The first goes only once a checkpoint that is newer than the update is in the object store, and each next one once
+//! all take part again and have for a while. A pod that never became Normal may be replaced at once when the template
+//! changes again: the update then mends what it has broken.
 
 use super::Decision;
 use super::placement::successor;

@@ -1,5 +1,5 @@
-//! Nothing destructive follows from not knowing: each source of observation is taken away in turn, and then all of them,
-//! in every situation that would have consequences if it were seen.
+//! Nothing destructive follows from not knowing: each source of observation is taken away in turn, and then all of
+//! them, in every situation that would have consequences if it were seen.
 
 use super::world::{Source, World, wanted};
 use crate::*;

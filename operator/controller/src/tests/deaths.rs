@@ -22,6 +22,37 @@ fn life(dies: Option<usize>) -> (Vec<String>, String, usize) {
     (voters, ready.reason.clone(), world.writes)
 }
 
+/// A loss of everything, and the next generation.
+fn second_life(dies: Option<usize>) -> (Vec<String>, String, usize) {
+    let mut world = World::new(wanted(3));
+    world.wanted.automatic = Some(Seconds(600));
+    world.run(60);
+    let before = world.writes;
+    world.dies = dies;
+    let time = Some(Moment(world.now));
+    world.found.push(Find { source: "objectStore".to_owned(), op: Op(50), time, flaw: None });
+    world.slots().into_iter().for_each(|slot| world.kill(slot));
+    world.delete_volume(Slot(2));
+    world.run(300);
+    assert!(world.serving(), "dies before write {dies:?}: nobody serves\n{}", world.log.join("\n"));
+    let lineage = world.status.lineage.as_ref().expect("it has begun");
+    let lost = world.status.data_loss.as_ref().map(|lost| (lost.generation, lost.kept_op));
+    let ready = world.status.conditions.iter().find(|c| c.type_ == "Ready").expect("it is always said");
+    let end = format!("generation {}, lost {lost:?}, {}", lineage.generation, ready.reason);
+    (world.status.replica_statuses.iter().map(|r| r.slot.clone()).collect(), end, world.writes - before)
+}
+
+#[test]
+fn the_next_generation_is_the_same_wherever_it_dies() {
+    let (slots, end, writes) = second_life(None);
+    assert_eq!(end, "generation 2, lost Some((1, 50)), Healthy");
+    assert!(writes > 20, "{writes} writes");
+    for write in 1..=writes {
+        let (others, other, _) = second_life(Some(write));
+        assert_eq!((&others, &other), (&slots, &end), "it dies before write {write}");
+    }
+}
+
 #[test]
 fn the_end_is_the_same_wherever_it_dies() {
     let (voters, ready, writes) = life(None);

@@ -2,6 +2,7 @@
 
 mod blind;
 mod deaths;
+mod objects;
 mod random;
 mod stories;
 mod world;

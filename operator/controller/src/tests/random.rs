@@ -1,5 +1,6 @@
-//! Worlds that nobody wrote: everything that can happen, in any order, while the operator acts and sometimes cannot see.
-//! What must never be is asserted by the world itself; what must come, after all is well again, is asserted here.
+//! Worlds that nobody wrote: everything that can happen, in any order, while the operator acts and sometimes cannot
+//! see. What must never be is asserted by the world itself; what must come, after all is well again, is asserted
+//! here.
 
 use super::world::{Source, World, wanted};
 use crate::*;

@@ -1,14 +1,14 @@
-//! What the operator does in situations that people have names for: the files of `testdata/`.
+//! What the operator does in situations that people have names for: the files of `testdata/stories/`.
 //!
-//! A case is a command, `----`, and what the operator did in the meantime (with seconds from the beginning of the file) and
-//! says at its end, up to an empty line; lines that begin with `#` are the story. `VR_WRITE_DATA=1 cargo test -p vr-operator`
-//! writes the answers anew: read what has changed.
+//! A case is a command, `----`, and what the operator did in the meantime (with seconds from the beginning of the
+//! file) and says at its end, up to an empty line; lines that begin with `#` are the story. `VR_WRITE_DATA=1 cargo
+//! test -p vr-operator` writes the answers anew: read what has changed.
 
 use super::world::{Source, World, wanted};
 use crate::*;
 use std::fmt::Write as _;
 
-const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata");
+const DIR: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/testdata/stories");
 
 #[test]
 fn the_stories_end_as_they_are_told() {
@@ -93,6 +93,11 @@ fn tell(world: &mut World, line: &str) -> String {
                 time: Some(Moment(world.now - 3)),
                 flaw: None,
             }),
+            "acknowledge" => {
+                let plan = world.status.recovery_plan.as_ref().expect("there is a plan");
+                world.acknowledged.insert(plan.nonce.clone());
+            }
+            "automatic" => world.wanted.automatic = Some(Seconds(number(1).cast_signed())),
             "blind" => {
                 let source = Source::ALL.into_iter().find(|s| format!("{s:?}").to_lowercase() == words[1]);
                 world.blind.insert(source.expect("a source"));

@@ -1,8 +1,9 @@
-//! A Kubernetes and a cluster that are small enough to be wrong on purpose: nodes that go off, kubelets that say nothing,
-//! disks that vanish, and a protocol reduced to what the operator can tell: who has its memory, who votes, who leads.
+//! A Kubernetes and a cluster that are small enough to be wrong on purpose: nodes that go off, kubelets that say
+//! nothing, disks that vanish, and a protocol reduced to what the operator can tell: who has its memory, who votes,
+//! who leads.
 //!
-//! It keeps the books that a real one does not: which processes really run, and which replicas have ever begun. What must
-//! never be is asserted here, at every step.
+//! It keeps the books that a real one does not: which processes really run, and which replicas have ever begun. What
+//! must never be is asserted here, at every step.
 
 use crate::*;
 use std::collections::{BTreeMap, BTreeSet};
@@ -43,6 +44,7 @@ pub(super) struct SimNode {
 /// A process as it is.
 #[derive(Clone, Debug)]
 struct Proc {
+    generation: Generation,
     pod: Uid,
     slot: Slot,
     id: ReplicaId,
@@ -59,6 +61,8 @@ struct Agreed {
     voters: Vec<Member>,
     learners: Vec<Member>,
     primary: Option<ReplicaId>,
+    /// Who led last: as long as it remembers, it gives everybody back what they have lost.
+    led: Option<ReplicaId>,
     highest: u64,
     commit: u64,
 }
@@ -69,11 +73,17 @@ pub(super) struct World {
     pub(super) wanted: Wanted,
     pub(super) status: VRClusterStatus,
     pub(super) nodes: BTreeMap<NodeName, SimNode>,
-    pods: BTreeMap<Slot, (Pod, Start, Zone)>,
+    /// The pod, how it starts, and whom it is told of.
+    pods: BTreeMap<Slot, (Pod, Start, Vec<Member>)>,
     procs: Vec<Proc>,
     /// The volume and whether a vote record is on it.
     volumes: BTreeMap<Slot, (Volume, bool)>,
+    /// The newest generation that has members, and who they are.
+    generation: Generation,
     agreed: Agreed,
+    /// What HEAD says.
+    head: Option<Generation>,
+    pub(super) acknowledged: BTreeSet<String>,
     store: Option<Lineage>,
     stored_at: i64,
     /// Nothing is shipped to the object store.
@@ -86,9 +96,9 @@ pub(super) struct World {
     pub(super) found: Vec<Find>,
     seen: Snapshot,
     /// Replicas that have begun with nothing.
-    begun: BTreeSet<ReplicaId>,
+    begun: BTreeSet<(Generation, ReplicaId)>,
     /// Replicas that have voted.
-    voted: BTreeSet<ReplicaId>,
+    voted: BTreeSet<(Generation, ReplicaId)>,
     serial: u64,
     pub(super) log: Vec<String>,
     /// The steps that took something away.
@@ -143,7 +153,10 @@ impl World {
             pods: BTreeMap::new(),
             procs: Vec::new(),
             volumes: BTreeMap::new(),
+            generation: Generation(1),
             agreed: Agreed::default(),
+            head: None,
+            acknowledged: BTreeSet::new(),
             store: None,
             stored_at: 0,
             shipless: false,
@@ -170,7 +183,8 @@ impl World {
     }
 
     fn remembers(&self, id: ReplicaId) -> bool {
-        self.procs.iter().any(|p| p.id == id && p.memory && self.reached(&p.node))
+        let present = |p: &Proc| p.generation == self.generation && p.id == id;
+        self.procs.iter().any(|p| present(p) && p.memory && self.reached(&p.node))
     }
 
     /// Voters that could form a quorum of these right now.
@@ -289,10 +303,11 @@ impl World {
     fn kubelets(&mut self) {
         let slots: Vec<Slot> = self.pods.keys().copied().collect();
         for slot in slots {
-            let Some((mut pod, start, zone)) = self.pods.get(&slot).cloned() else { continue };
+            let Some((mut pod, start, told)) = self.pods.get(&slot).cloned() else { continue };
             if pod.node.is_none() && !pod.deleting {
                 let held = |name: &NodeName| self.pods.values().any(|(p, ..)| p.node.as_ref() == Some(name));
-                let fits = |n: &SimNode| n.up && !n.cut && n.zone == zone && !n.draining && !n.out_of_service;
+                let fits =
+                    |n: &SimNode| n.up && !n.cut && n.zone == pod.zone && !n.draining && !n.out_of_service;
                 pod.node =
                     self.nodes.iter().find(|(name, n)| fits(n) && !held(name)).map(|(name, _)| name.clone());
                 pod.process = if pod.node.is_some() { Process::MayRun } else { Process::Unplaced };
@@ -309,7 +324,7 @@ impl World {
                     _ => self.start(&mut pod, slot, &start),
                 }
             }
-            self.pods.insert(slot, (pod, start, zone));
+            self.pods.insert(slot, (pod, start, told));
         }
         let held: BTreeSet<Slot> = self.pods.keys().copied().collect();
         self.volumes.retain(|slot, (volume, _)| !volume.deleting || held.contains(slot));
@@ -320,21 +335,30 @@ impl World {
         let without = self.wanted.volumes.is_none();
         let vote = self.volumes.get(&slot).is_some_and(|(_, vote)| *vote);
         // Without volumes the vote record lives as long as the pod.
-        let vote = vote
-            || (without && self.begun.contains(&pod.replica) && pod.trouble != Some(Trouble::Unschedulable));
+        let vote = vote || (without && self.begun.contains(&(pod.generation, pod.replica)));
+        let past = pod.generation < self.generation || self.head.is_some_and(|head| pod.generation < head);
         let left = self.agreed.epoch > 0
+            && pod.generation == self.generation
             && self.agreed.voters.iter().chain(&self.agreed.learners).all(|m| m.id != pod.replica);
-        if left {
+        if left || past {
             pod.trouble = Some(Trouble::CrashLoop);
             return;
         }
         let memory = match start {
-            Start::Bootstrap(_) if !vote => {
-                assert!(self.begun.insert(pod.replica), "replica {} begins a second time", pod.replica);
+            Start::Bootstrap(_) | Start::Restore(_) if !vote => {
+                assert!(
+                    self.begun.insert((pod.generation, pod.replica)),
+                    "replica {} begins a second time",
+                    pod.replica
+                );
                 true
             }
             Start::Join if !vote => {
-                assert!(!self.voted.contains(&pod.replica), "voter {} joins with nothing", pod.replica);
+                assert!(
+                    !self.voted.contains(&(pod.generation, pod.replica)),
+                    "voter {} joins with nothing",
+                    pod.replica
+                );
                 false
             }
             Start::Resume(_) if !vote => {
@@ -350,6 +374,7 @@ impl World {
         self.serial += 1;
         let node = pod.node.clone().expect("it was reached");
         self.procs.push(Proc {
+            generation: pod.generation,
             pod: pod.uid.clone(),
             slot,
             id: pod.replica,
@@ -361,32 +386,23 @@ impl World {
     }
 
     fn protocol(&mut self) {
+        self.form();
         let majority = self.agreed.voters.len() / 2 + 1;
         let live = self.live(&self.agreed.voters);
         if self.agreed.voters.is_empty() {
-            // The lineage begins when a majority of those who are told to be its members runs.
-            let members: Vec<Member> = self
-                .pods
-                .iter()
-                .filter(|(_, (_, start, _))| matches!(start, Start::Bootstrap(_)))
-                .map(|(slot, (pod, _, zone))| Member { id: pod.replica, slot: *slot, zone: zone.clone() })
-                .collect();
-            if members.len() == self.wanted.replicas && self.live(&members) > members.len() / 2 {
-                self.agreed.highest = members.iter().map(|m| m.id.0).max().unwrap_or_default();
-                self.voted.extend(members.iter().map(|m| m.id));
-                self.agreed.voters = members;
-            }
             return;
         }
-        let leads = self.agreed.primary.filter(|id| self.remembers(*id) && self.voters().contains(id));
+        let leads = self.agreed.led.filter(|id| self.remembers(*id) && self.voters().contains(id));
         self.agreed.primary = if live >= majority {
             leads.or_else(|| self.agreed.voters.iter().map(|m| m.id).find(|id| self.remembers(*id)))
         } else {
             leads
         };
+        self.agreed.led = self.agreed.primary.or(self.agreed.led);
         let (now, leads) = (self.now, self.agreed.primary);
         let nodes = self.nodes.clone();
-        for process in &mut self.procs {
+        let generation = self.generation;
+        for process in self.procs.iter_mut().filter(|p| p.generation == generation) {
             let reached = nodes.get(&process.node).is_some_and(|n| n.up && !n.cut);
             // Whoever has lost its memory gets it from a primary.
             process.memory |= reached && leads.is_some();
@@ -400,12 +416,43 @@ impl World {
         let stay: BTreeSet<ReplicaId> =
             self.agreed.voters.iter().chain(&self.agreed.learners).map(|m| m.id).collect();
         if self.serving() {
-            self.procs.retain(|p| stay.contains(&p.id));
+            self.procs.retain(|p| p.generation > generation || stay.contains(&p.id));
+        }
+        // Whoever learns that its lineage goes on elsewhere has ended as well.
+        let head = self.head.unwrap_or_default();
+        self.procs.retain(|p| p.generation >= head || !nodes.get(&p.node).is_some_and(|n| n.up && !n.cut));
+    }
+
+    /// A generation begins when a majority of those who are told to be its members runs. All are told the same.
+    fn form(&mut self) {
+        let begins = |start: &Start| matches!(start, Start::Bootstrap(_) | Start::Restore(_));
+        let newest =
+            self.pods.values().filter(|(_, start, _)| begins(start)).max_by_key(|(p, ..)| p.generation);
+        let Some((pod, _, members)) = newest.cloned() else { return };
+        let formed = self.generation == pod.generation && !self.agreed.voters.is_empty();
+        if formed || pod.generation < self.generation {
+            return;
+        }
+        for (other, start, told) in self.pods.values() {
+            let same = !begins(start) || other.generation != pod.generation || *told == members;
+            assert!(same, "two replicas of one beginning are told of different members");
+        }
+        let runs = |id: ReplicaId| {
+            let present = |p: &&Proc| p.generation == pod.generation && p.id == id && p.memory;
+            self.procs.iter().find(present).is_some_and(|p| self.reached(&p.node))
+        };
+        if members.iter().filter(|m| runs(m.id)).count() > members.len() / 2 {
+            self.generation = pod.generation;
+            self.voted.extend(members.iter().map(|m| (pod.generation, m.id)));
+            let highest = members.iter().map(|m| m.id.0).max().unwrap_or_default();
+            self.agreed =
+                Agreed { voters: members, highest, commit: self.agreed.commit, ..Agreed::default() };
+            self.head = Some(self.generation);
         }
     }
 
     fn check(&self) {
-        let mut ids: Vec<ReplicaId> = self.procs.iter().map(|p| p.id).collect();
+        let mut ids: Vec<_> = self.procs.iter().map(|p| (p.generation, p.id)).collect();
         ids.sort_unstable();
         let all = ids.len();
         ids.dedup();
@@ -434,10 +481,11 @@ impl World {
             seen.nodes = Known::At(now, self.nodes.iter().map(|(name, n)| (name.clone(), node(n))).collect());
         }
         if sees(Source::Store) {
-            let store = self.store.clone().map_or(Store::Empty, |lineage| Store::Mine {
-                lineage,
-                generation: (self.agreed.commit > 0).then_some(Generation(1)),
-            });
+            let store = self
+                .store
+                .clone()
+                .map_or(Store::Empty, |lineage| Store::Mine { lineage, generation: self.head });
+            seen.acknowledged = Known::At(now, self.acknowledged.clone());
             seen.store = Known::At(now, store);
             seen.inventory = Known::At(now, self.found.clone());
         }
@@ -469,21 +517,22 @@ impl World {
         let agreed = &self.agreed;
         let amnesiac = !process.memory;
         let lost = amnesiac && agreed.primary.is_none() && !agreed.voters.is_empty();
-        let begins = agreed.voters.is_empty();
+        let begins = agreed.voters.is_empty() || process.generation != self.generation;
         let (state, name) = match () {
+            () if begins => (State::Busy, "ViewChange"),
             () if process.normal_since.is_some() => (State::Normal, "Normal"),
             () if lost && self.live(&agreed.voters) == 0 => (State::QuorumLost, "QuorumLost"),
             () if amnesiac && agreed.voters.iter().any(|m| m.id == process.id) => {
                 (State::Amnesiac, "Recovering")
             }
-            () => (State::Busy, if begins { "ViewChange" } else { "Joining" }),
+            () => (State::Busy, "Joining"),
         };
         Said {
             at: Moment(self.now),
             normal_since: process.normal_since.map(Moment),
             replica: process.id,
             lineage: self.store.clone().unwrap_or_default(),
-            generation: Generation(1),
+            generation: process.generation,
             incarnation: process.incarnation,
             state,
             state_name: name.to_owned(),
@@ -494,14 +543,14 @@ impl World {
             stored: Op(agreed.commit),
             stored_at: Some(Moment(self.stored_at)),
             shipper: agreed.primary,
-            configuration: self.configuration(),
+            configuration: if begins { Configuration::default() } else { self.configuration() },
             highest_id: ReplicaId(agreed.highest),
         }
     }
 
     fn configuration(&self) -> Configuration {
         Configuration {
-            id: ConfigurationId(format!("epoch-{}", self.agreed.epoch)),
+            id: ConfigurationId(format!("epoch-{}-{}", self.generation, self.agreed.epoch)),
             epoch: Epoch(self.agreed.epoch),
             voters: self.agreed.voters.clone(),
             learners: self.agreed.learners.clone(),
@@ -573,19 +622,32 @@ impl World {
                 let volume = Volume { uid, zone, replica, generation, lineage, deleting: false };
                 self.volumes.entry(slot).or_insert((volume, false));
             }
-            Step::MakePod { member, generation, start } => {
+            Step::Fence { generation, .. } => {
+                if self.head.is_none_or(|head| head < generation) {
+                    self.head = Some(generation);
+                }
+            }
+            Step::AssignVolume { slot, uid, replica, generation } => {
+                if let Some((volume, vote)) = self.volumes.get_mut(&slot).filter(|(v, _)| v.uid == uid) {
+                    (volume.replica, volume.generation) = (replica, generation);
+                    // The record that is there is of an older generation.
+                    *vote = false;
+                }
+            }
+            Step::MakePod { member, generation, members, start } => {
                 let pod = Pod {
                     uid: self.uid(),
                     replica: member.id,
                     generation,
                     template: self.wanted.template.clone(),
+                    zone: member.zone,
                     node: None,
                     process: Process::Unplaced,
                     deleting: false,
                     created: Moment(self.now),
                     trouble: None,
                 };
-                self.pods.entry(member.slot).or_insert((pod, start, member.zone));
+                self.pods.entry(member.slot).or_insert((pod, start, members));
             }
             Step::Release { slot, uid } => {
                 if self.pods.get(&slot).is_some_and(|(p, ..)| p.uid == uid) {
@@ -612,7 +674,7 @@ impl World {
             }
             Step::HandOff { to } => {
                 if self.serving() && self.remembers(to) {
-                    self.agreed.primary = Some(to);
+                    (self.agreed.primary, self.agreed.led) = (Some(to), Some(to));
                 }
             }
         }
@@ -636,7 +698,8 @@ impl World {
                 agreed.learners.push(member);
             }
             Change::Promote(id, instead_of) => {
-                let holds = self.procs.iter().any(|p| p.id == id && p.memory);
+                let present = |p: &Proc| p.generation == self.generation && p.id == id;
+                let holds = self.procs.iter().any(|p| present(p) && p.memory);
                 let Some(at) = agreed.learners.iter().position(|m| m.id == id).filter(|_| holds) else {
                     return;
                 };
@@ -645,8 +708,12 @@ impl World {
                     Some(old) => agreed.voters[old] = learner,
                     None => agreed.voters.push(learner),
                 }
-                self.voted.insert(id);
-                if let Some((_, vote)) = self.volumes.values_mut().find(|(v, _)| v.replica == id) {
+                self.voted.insert((self.generation, id));
+                if let Some((_, vote)) = self
+                    .volumes
+                    .values_mut()
+                    .find(|(v, _)| v.replica == id && v.generation == self.generation)
+                {
                     *vote = true;
                 }
             }

@@ -1,0 +1,70 @@
+//! What others may do to the pods: evict one, and not two; connect where they have business.
+
+use super::*;
+use k8s_openapi::api::networking::v1::{
+    NetworkPolicy, NetworkPolicyIngressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+};
+use k8s_openapi::api::policy::v1::{PodDisruptionBudget, PodDisruptionBudgetSpec};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+
+/// One budget over all voters: an eviction may take one of them while all the others are there.
+#[must_use]
+pub fn disruption_budget(cluster: &VRCluster, voters: usize) -> PodDisruptionBudget {
+    let naming = Naming::of(cluster);
+    let wanted = cluster.spec.replicas.max(i32::try_from(voters).unwrap_or(i32::MAX));
+    let spec = PodDisruptionBudgetSpec {
+        min_available: Some(IntOrString::Int(wanted.saturating_sub(1))),
+        selector: Some(pods(naming.selector())),
+        unhealthy_pod_eviction_policy: Some("IfHealthyBudget".to_owned()),
+        max_unavailable: None,
+    };
+    PodDisruptionBudget { metadata: naming.owned(naming.name().to_owned()), spec: Some(spec), status: None }
+}
+
+/// Clients to the client port, replicas to each other, the operator to the control port, anybody to the metrics.
+/// Nothing if people do without.
+#[must_use]
+pub fn network_policy(cluster: &VRCluster) -> Option<NetworkPolicy> {
+    let given = cluster.spec.network_policy.as_ref();
+    if given.and_then(|given| given.enabled) == Some(false) {
+        return None;
+    }
+    let naming = Naming::of(cluster);
+    let clients = given.map(|given| given.client_pod_labels.clone()).unwrap_or_default();
+    let here = |labels: BTreeMap<String, String>| NetworkPolicyPeer {
+        pod_selector: Some(pods(labels)),
+        ..NetworkPolicyPeer::default()
+    };
+    let operator = NetworkPolicyPeer {
+        namespace_selector: Some(LabelSelector::default()),
+        pod_selector: Some(pods(BTreeMap::from([(
+            "app.kubernetes.io/name".to_owned(),
+            "vr-operator".to_owned(),
+        )]))),
+        ip_block: None,
+    };
+    let rule = |port: u16, from: Option<NetworkPolicyPeer>| NetworkPolicyIngressRule {
+        from: from.map(|from| vec![from]),
+        ports: Some(vec![NetworkPolicyPort {
+            port: Some(IntOrString::Int(port.into())),
+            ..NetworkPolicyPort::default()
+        }]),
+    };
+    let spec = NetworkPolicySpec {
+        pod_selector: Some(pods(naming.selector())),
+        policy_types: Some(vec!["Ingress".to_owned()]),
+        ingress: Some(vec![
+            rule(CLIENT_PORT, Some(here(clients))),
+            rule(PEER_PORT, Some(here(naming.selector()))),
+            rule(CONTROL_PORT, Some(operator)),
+            rule(ADMIN_PORT, None),
+        ]),
+        egress: None,
+    };
+    Some(NetworkPolicy { metadata: naming.owned(naming.name().to_owned()), spec: Some(spec) })
+}
+
+fn pods(labels: BTreeMap<String, String>) -> LabelSelector {
+    LabelSelector { match_labels: (!labels.is_empty()).then_some(labels), match_expressions: None }
+}
