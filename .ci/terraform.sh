@@ -108,6 +108,13 @@ for place in "$work"/terraform/{modules,examples}/*/; do
         }
         quietly terraform test -no-color
         grep -E '^Success!' "$work/said" | sed "s|^Success!|$name:|"
+        # The policies as they come out of the code.
+        case $name in
+        */checkpoint-bucket | */identity)
+            quietly terraform test -json -verbose
+            cp "$work/said" "$work/${name##*/}.jsonl"
+            ;;
+        esac
         ;;
     *)
         quietly terraform plan -no-color -refresh=false -parallelism=2 -out=plan
@@ -118,5 +125,6 @@ for place in "$work"/terraform/{modules,examples}/*/; do
     cd - >/dev/null
 done
 echo "$passed modules and examples are in order"
+python3 "$here/iam.py" "$work/checkpoint-bucket.jsonl" "$work/identity.jsonl"
 
 "$checkov_python" -m checkov.main --directory terraform --framework terraform --skip-download --quiet --compact

@@ -201,12 +201,16 @@ resource "aws_s3_bucket_policy" "this" {
         Resource  = "${local.bucket_arn}/*"
       },
       {
+        # A writer that names no encryption gets the bucket's. Null, since a negated condition holds of what is absent.
         Sid       = "OnlyKms"
         Effect    = "Deny"
         Principal = "*"
         Action    = "s3:PutObject"
         Resource  = "${local.bucket_arn}/*"
-        Condition = { StringNotEqualsIfExists = { "s3:x-amz-server-side-encryption" = "aws:kms" } }
+        Condition = {
+          Null            = { "s3:x-amz-server-side-encryption" = "false" }
+          StringNotEquals = { "s3:x-amz-server-side-encryption" = "aws:kms" }
+        }
       },
       {
         Sid       = "OnlyThisKey"
@@ -214,7 +218,10 @@ resource "aws_s3_bucket_policy" "this" {
         Principal = "*"
         Action    = "s3:PutObject"
         Resource  = "${local.bucket_arn}/*"
-        Condition = { StringNotEqualsIfExists = { "s3:x-amz-server-side-encryption-aws-kms-key-id" = local.kms_key_arn } }
+        Condition = {
+          Null            = { "s3:x-amz-server-side-encryption-aws-kms-key-id" = "false" }
+          StringNotEquals = { "s3:x-amz-server-side-encryption-aws-kms-key-id" = local.kms_key_arn }
+        }
       },
     ])
   })

@@ -150,7 +150,7 @@ run "own_key" {
   assert {
     condition = contains([
       for s in jsondecode(aws_s3_bucket_policy.this.policy).Statement :
-      try(s.Condition.StringNotEqualsIfExists["s3:x-amz-server-side-encryption-aws-kms-key-id"], "")
+      try(s.Condition.StringNotEquals["s3:x-amz-server-side-encryption-aws-kms-key-id"], "")
     ], var.kms_key_arn)
     error_message = "another key than the given one gets through"
   }
