@@ -68,6 +68,7 @@ quietly() {
 }
 
 here_absolute=$PWD/$here
+crd=$(echo "$PWD"/crds/*vrclusters*.yaml)
 [[ -n ${VR_TERRAFORM:-} ]] ||
     terraform_python=$(python_with "$here/terraform-requirements.txt" terraform --require-hashes)
 standin_python=$(python_with "$here/standin-requirements.txt" terraform-standin)
@@ -119,6 +120,11 @@ for place in "$work"/terraform/{modules,examples}/*/; do
     *)
         quietly terraform plan -no-color -refresh=false -parallelism=2 -out=plan
         grep -E '^Plan:' "$work/said" | sed "s|^|$name: |"
+        if grep -q '"vr_cluster"' outputs.tf; then
+            quietly terraform show -json plan
+            cp "$work/said" "$work/plan.json"
+            quietly "$checkov_python" "$here_absolute/fields.py" "$crd" "$work/plan.json"
+        fi
         ;;
     esac
     passed=$((passed + 1))

@@ -83,8 +83,8 @@ variable "volume_throughput" {
   default     = 500
 
   validation {
-    condition     = var.volume_throughput >= 125 && var.volume_throughput <= 1000 && floor(var.volume_throughput) == var.volume_throughput
-    error_message = "volume_throughput: a whole number from 125 (which gp3 has anyway) to 1000."
+    condition     = var.volume_throughput >= 125 && var.volume_throughput <= 750 && floor(var.volume_throughput) == var.volume_throughput
+    error_message = "volume_throughput: a whole number from 125 (which gp3 has anyway) to 750: for more, gp3 wants more IOPS than the 3000 that it has anyway."
   }
 }
 

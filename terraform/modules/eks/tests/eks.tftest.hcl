@@ -160,6 +160,12 @@ run "refuses_slow_volumes" {
   expect_failures = [var.volume_throughput]
 }
 
+run "refuses_more_than_its_iops_carry" {
+  command = plan
+  variables { volume_throughput = 1000 }
+  expect_failures = [var.volume_throughput]
+}
+
 run "refuses_a_name_with_spaces" {
   command = plan
   variables { name = "my cluster" }
