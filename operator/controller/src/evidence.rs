@@ -263,10 +263,12 @@ impl<'a> Look<'a> {
         self.configuration().is_some_and(|c| c.learners.iter().any(|m| m.id == member.id))
     }
 
-    /// Whether the volume of a member's slot still holds its vote record.
+    /// Whether the volume of a member's slot still holds its vote record, and stays.
     fn keeps_votes(&self, volumes: &BTreeMap<Slot, Volume>, member: &Member) -> bool {
         self.wanted.volumes.is_some()
-            && volumes.get(&member.slot).is_some_and(|v| v.replica == member.id && self.ours(v))
+            && volumes
+                .get(&member.slot)
+                .is_some_and(|v| v.replica == member.id && self.ours(v) && !v.deleting)
     }
 
     /// Proof that a volume's replica was never started. Its id was never given, so nobody can know it.

@@ -152,8 +152,8 @@ fn conditions(look: &Look<'_>, decision: &Decision, status: &mut VRClusterStatus
     let (serving, voters) = (look.serving().len(), configuration.map_or(0, |c| c.voters.len()));
     let available = if committing {
         (Some(true), "QuorumHealthy", format!("{serving} of {voters} voters take part"))
-    } else if let "QuorumLost" | "TotalLoss" | "Bootstrapping" | "Restoring" | "Superseded" | "LineageFound" =
-        decision.reason
+    } else if let "QuorumLost" | "TotalLoss" | "Bootstrapping" | "Restoring" | "Hibernated" | "Superseded"
+    | "LineageFound" = decision.reason
     {
         (Some(false), decision.reason, says.to_owned())
     } else if !heard && configuration.is_some() {

@@ -100,6 +100,8 @@ pub enum Step {
         /// This one and no other.
         uid: Uid,
     },
+    /// Lets the resource go that is being deleted: nothing of it is left to be looked after.
+    LetGo,
     /// Changes the members, if these are still the members.
     Reconfigure {
         /// What is replaced.
@@ -121,6 +123,7 @@ impl Step {
     pub fn disruptive(&self) -> bool {
         match self {
             Step::Claim(_)
+            | Step::LetGo
             | Step::Fence { .. }
             | Step::AssignVolume { .. }
             | Step::MakeVolume { .. }
@@ -136,7 +139,7 @@ impl Step {
     #[must_use]
     pub fn destructive(&self) -> bool {
         match self {
-            Step::DeletePod { .. } | Step::DeleteVolume { .. } | Step::Fence { .. } => true,
+            Step::DeletePod { .. } | Step::DeleteVolume { .. } | Step::Fence { .. } | Step::LetGo => true,
             Step::Reconfigure { change, .. } => {
                 matches!(change, Change::Remove(_) | Change::Promote(_, Some(_)))
             }
@@ -170,6 +173,7 @@ impl fmt::Display for Step {
                 };
                 write!(f, "make pod {} in zone {}: replica {}, {start}", member.slot, member.zone, member.id)
             }
+            Step::LetGo => f.write_str("let the resource go"),
             Step::Release { slot, .. } => write!(f, "release pod {slot}"),
             Step::DeletePod { slot, .. } => write!(f, "delete pod {slot}"),
             Step::DeleteVolume { slot, .. } => write!(f, "delete volume {slot}"),

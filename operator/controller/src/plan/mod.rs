@@ -11,6 +11,7 @@ mod loss;
 mod members;
 mod placement;
 mod recover;
+mod rest;
 mod update;
 
 use crate::evidence::Look;
@@ -139,14 +140,25 @@ fn decide(look: &Look<'_>) -> Decision {
         return decision;
     }
     keep::tidy(look)
+        .or_else(|| rest::deleted(look))
         .or_else(|| bootstrap::decide(look))
         .or_else(|| recover::decide(look))
+        .or_else(|| rest::hibernated(look))
         .or_else(|| keep::decide(look))
         .or_else(|| loss::decide(look))
         .or_else(|| members::decide(look))
         .or_else(|| update::decide(look))
         .or_else(|| placement::decide(look))
-        .unwrap_or_else(Decision::rest)
+        .unwrap_or_else(|| {
+            if look.wanted.deleting {
+                Decision::wait(
+                    "DeletionProtected",
+                    "spec.deletionProtection is set: it goes on until that is unset, and is deleted then",
+                )
+            } else {
+                Decision::rest()
+            }
+        })
 }
 
 /// The lineage goes on elsewhere, and what is here is its past: nothing is ever taken back.

@@ -18,6 +18,7 @@ fn situations() -> Vec<Situation> {
         ("a volume is gone", |w| w.delete_volume(Slot(1))),
         ("fewer are wanted", |w| w.wanted.replicas = 1),
         ("the template changes", |w| w.wanted.template = Template::from("v2")),
+        ("it is to rest", |w| w.wanted.hibernated = true),
         ("nothing happens", |_| {}),
     ]
 }

@@ -90,6 +90,9 @@ pub(super) struct World {
     pub(super) shipless: bool,
     /// The write before which the operator dies, counted down; what it then wants to write does not happen.
     pub(super) dies: Option<usize>,
+    /// Slots whose process was told to end and has left all it had on its disks.
+    marked: BTreeSet<Slot>,
+    pub(super) gone: bool,
     /// Writes until now.
     pub(super) writes: usize,
     pub(super) blind: BTreeSet<Source>,
@@ -161,6 +164,8 @@ impl World {
             stored_at: 0,
             shipless: false,
             dies: None,
+            marked: BTreeSet::new(),
+            gone: false,
             writes: 0,
             blind: BTreeSet::new(),
             found: Vec::new(),
@@ -316,6 +321,7 @@ impl World {
             let reached = pod.node.as_ref().is_some_and(|n| self.reached(n));
             let runs = self.procs.iter().any(|p| p.pod == pod.uid);
             if reached && pod.deleting {
+                self.mark(&pod.uid);
                 self.procs.retain(|p| p.pod != pod.uid);
                 pod.process = Process::Over;
             } else if reached && !runs && pod.process == Process::MayRun {
@@ -328,6 +334,15 @@ impl World {
         }
         let held: BTreeSet<Slot> = self.pods.keys().copied().collect();
         self.volumes.retain(|slot, (volume, _)| !volume.deleting || held.contains(slot));
+        self.marked.retain(|slot| self.volumes.contains_key(slot));
+    }
+
+    /// A process that is told to end leaves what it has, if it has it and its disks outlive it.
+    fn mark(&mut self, pod: &Uid) {
+        let leaves = self.procs.iter().find(|p| p.pod == *pod && p.memory);
+        if let Some(slot) = leaves.map(|p| p.slot).filter(|slot| self.volumes.contains_key(slot)) {
+            self.marked.insert(slot);
+        }
     }
 
     /// What `vr-replica` does with its disks when it starts.
@@ -365,8 +380,9 @@ impl World {
                 pod.trouble = Some(Trouble::NoVoteRecord);
                 return;
             }
-            _ => false,
+            _ => self.marked.contains(&slot),
         };
+        self.marked.remove(&slot);
         if let Some((_, vote)) = self.volumes.get_mut(&slot) {
             *vote = *vote || !matches!(start, Start::Join);
         }
@@ -559,6 +575,9 @@ impl World {
 
     /// One turn of the loop; whether there was something to do or to say.
     pub(super) fn turn(&mut self) -> bool {
+        if self.gone {
+            return false;
+        }
         let seen = self.look();
         let plan = plan(&self.wanted, &self.status, &seen, Moment(self.now));
         if let Some(step) = &plan.step {
@@ -622,6 +641,7 @@ impl World {
                 let volume = Volume { uid, zone, replica, generation, lineage, deleting: false };
                 self.volumes.entry(slot).or_insert((volume, false));
             }
+            Step::LetGo => self.gone = true,
             Step::Fence { generation, .. } => {
                 if self.head.is_none_or(|head| head < generation) {
                     self.head = Some(generation);
@@ -632,6 +652,7 @@ impl World {
                     (volume.replica, volume.generation) = (replica, generation);
                     // The record that is there is of an older generation.
                     *vote = false;
+                    self.marked.remove(&slot);
                 }
             }
             Step::MakePod { member, generation, members, start } => {
@@ -658,6 +679,7 @@ impl World {
                 if let Some((pod, ..)) = self.pods.get_mut(&slot).filter(|(p, ..)| p.uid == uid) {
                     pod.deleting = true;
                     let ends = uid;
+                    self.mark(&ends);
                     self.procs.retain(|p| p.pod != ends);
                 }
             }
