@@ -1,13 +1,13 @@
 //! The client's task: keeps one connection, to the primary if it can, and moves on when it breaks.
 
-use crate::Options;
 use crate::session::{Call, Session};
+use crate::{Options, Problem};
 use bytes::BytesMut;
 use prost::Message as _;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::io;
-use std::sync::Arc;
+use std::sync::{Arc, PoisonError};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -32,7 +32,7 @@ struct Link {
 }
 
 /// Serves the calls until nobody can make any more and all are answered.
-pub(crate) async fn run(options: Options, mut session: Session) {
+pub(crate) async fn run(options: Options, mut session: Session, problem: Problem) {
     let count = options.endpoints.len();
     let mut at = 0;
     // How many endpoints in a row were left because another one leads.
@@ -43,9 +43,12 @@ pub(crate) async fn run(options: Options, mut session: Session) {
         return;
     }
     loop {
-        let welcomed =
-            tokio::time::timeout(CONNECT, connect(&options.endpoints[at], &options, &mut session)).await;
-        if let Ok(Ok((mut link, welcome))) = welcomed {
+        let endpoint = &options.endpoints[at];
+        let welcomed = tokio::time::timeout(CONNECT, connect(endpoint, &options, &mut session)).await;
+        let welcomed = welcomed.unwrap_or_else(|_too_long| Err(format!("no answer within {CONNECT:?}")));
+        *problem.lock().unwrap_or_else(PoisonError::into_inner) =
+            welcomed.as_ref().err().map(|reason| format!("{endpoint}: {reason}"));
+        if let Ok((mut link, welcome)) = welcomed {
             let elsewhere = welcome.primary != 0 && welcome.primary != welcome.replica;
             if elsewhere && passed + 1 < count {
                 passed += 1;
@@ -89,6 +92,9 @@ async fn connect(
     loop {
         if let Some(payload) = frame::next_payload(&mut link.buffer)? {
             let message = ToClient::decode(payload).map_err(|e| e.to_string())?;
+            if !message.refused.is_empty() {
+                return Err(format!("it says: {}", message.refused));
+            }
             let welcome = message.welcome.ok_or("it began without a Welcome")?;
             let hello = session.hello();
             session.welcomed(&welcome)?;
@@ -100,7 +106,7 @@ async fn connect(
             };
         }
         if link.stream.read_buf(&mut link.buffer).await.map_or(0, |read| read) == 0 {
-            return Err("it ended".to_owned());
+            return Err("it ended the connection: is it the client port of a VR replica?".to_owned());
         }
     }
 }

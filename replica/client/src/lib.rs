@@ -11,8 +11,8 @@
 //! or the session was forgotten while the client was away). It never repeats a write on its own under another number
 //! unless the first was surely without effect.
 //!
-//! A call waits for as long as no replica can be reached; whoever has no patience puts a timeout around it. What was sent
-//! by then may be executed nevertheless.
+//! A call waits for as long as no replica can be reached ([`Client::problem`] says why); whoever has no patience puts a
+//! timeout around it. What was sent by then may be executed nevertheless.
 //!
 //! It does not watch, and it does not keep leases alive: use gRPC beside it.
 //!
@@ -31,7 +31,7 @@ mod session;
 
 use bytes::Bytes;
 use session::{Call, Session};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use tokio::sync::{mpsc, oneshot};
 pub use vr_proto::etcdserverpb as pb;
@@ -90,7 +90,11 @@ pub enum Error {
 #[derive(Clone, Debug)]
 pub struct Client {
     calls: mpsc::Sender<Call>,
+    problem: Problem,
 }
+
+/// Why there is no connection; `None` while there is one.
+type Problem = Arc<Mutex<Option<String>>>;
 
 impl Client {
     /// A client that connects when it is first used, and again whenever it has to. Must be called inside a tokio runtime;
@@ -100,8 +104,16 @@ impl Client {
         let in_flight = options.in_flight.clamp(1, 8192);
         let (calls, asked) = mpsc::channel(in_flight);
         let session = Session::new(asked, in_flight);
-        tokio::spawn(connection::run(Options { in_flight, ..options }, session));
-        Client { calls }
+        let problem = Problem::default();
+        tokio::spawn(connection::run(Options { in_flight, ..options }, session, problem.clone()));
+        Client { calls, problem }
+    }
+
+    /// Why calls wait: what the newest attempt to connect came to, for a person. `None` while it is connected, and before
+    /// it was first used.
+    #[must_use]
+    pub fn problem(&self) -> Option<String> {
+        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Does one operation, whatever it is.

@@ -66,6 +66,7 @@ fn clients(samples: &mut Samples) {
         welcome: Some(welcome),
         answers: vec![Answer { number: 9, outcome: Some(Outcome::Fate(Fate::Unknown as i32)) }],
         forgotten: true,
+        refused: "no more of this".to_owned(),
     };
     samples.push(("client-frame", "valid-hello", framed(&hello.encode_to_vec())));
     samples.push(("client-frame", "valid-requests", framed(&requests.encode_to_vec())));

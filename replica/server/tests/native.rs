@@ -8,12 +8,14 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
+use prost::Message as _;
+
 use cluster::{Cluster, PATIENCE, eventually};
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vr_client::{Client, Error, Options, pb};
-use vr_proto::client::MAGIC;
+use vr_proto::client::{MAGIC, ToClient};
 use vr_replica::config::{RawPortTls, RawTls};
 use vr_replica::tls::ClientFiles;
 
@@ -161,14 +163,17 @@ async fn whoever_breaks_the_rules_loses_the_connection_and_nothing_else() {
     let mut flipped = frame(b"\x0a\x00");
     *flipped.last_mut().expect("not empty") ^= 1;
     // Field 1, Hello; in it field 1 is the client's number, without the highest bit.
-    for bad in [
-        flipped,
-        frame(b"\xff\xff"),
-        frame(b""),
-        frame(b"\x0a\x02\x08\x05"),
-        [&MAGIC[..], &[0xff; 8]].concat(),
+    for (bad, reason) in [
+        (flipped, "checksum"),
+        (frame(b"\xff\xff"), "failed to decode"),
+        (frame(b""), "without a Hello"),
+        (frame(b"\x0a\x02\x08\x05"), "highest bit"),
+        ([&MAGIC[..], &[0xff; 8]].concat(), "limit"),
     ] {
-        assert_eq!(said(replica, &bad).await, b"", "{bad:?}");
+        let mut said = bytes::BytesMut::from(&said(replica, &bad).await[..]);
+        let words = vr_proto::frame::next_payload(&mut said).expect("intact").expect("whole");
+        let refused = ToClient::decode(words).expect("a message").refused;
+        assert!(refused.contains(reason), "{bad:?}: {refused}");
     }
     client.put("a", "2").await.expect("the others go on");
     eventually("the reasons are in the log", async || {

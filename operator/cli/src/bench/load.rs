@@ -23,6 +23,8 @@ use vr_replica::tls::Connector;
 
 /// How long a session rests after a failed operation, so that a server that is down is not hammered.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(50);
+/// For the first answer over a native connection.
+const REACHED: Duration = Duration::from_secs(4);
 
 /// What each operation does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -111,6 +113,9 @@ impl Load {
         for n in 0..self.connections {
             let endpoint = self.endpoints[n % self.endpoints.len()].clone();
             let native = self.native.then(|| self.native_client());
+            if let Some(client) = &native {
+                reached(client).await?;
+            }
             links.push(Rc::new(Link::open(endpoint, self.connector.clone(), native).await?));
         }
         let start = Instant::now();
@@ -283,6 +288,16 @@ impl Measured {
 }
 
 /// A connection that is opened anew when it broke.
+/// Asks something, so that what keeps a native client from connecting is known before anything is measured.
+async fn reached(client: &vr_client::Client) -> Result<(), std::io::Error> {
+    let asked = RangeRequest { key: Bytes::from_static(b"x"), serializable: true, ..RangeRequest::default() };
+    if tokio::time::timeout(REACHED, client.range(asked)).await.is_ok() {
+        return Ok(());
+    }
+    let problem = client.problem().unwrap_or_else(|| format!("no answer within {REACHED:?}"));
+    Err(std::io::Error::other(format!("no native connection to any endpoint; {problem}")))
+}
+
 struct Link {
     endpoint: Endpoint,
     connector: Connector,

@@ -2,13 +2,14 @@
 
 use super::answer::refusal;
 use crate::etcd::native::{Asked, asked, read};
+use crate::listen::last_words;
 use crate::node;
 use bytes::{Bytes, BytesMut};
 use prost::Message as _;
 use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
 use tokio::sync::Notify;
 use vr_core::{Incarnation, RequestNumber, SessionId};
 use vr_proto::client::{Answer, Fate, ToClient, ToReplica, answer::Outcome};
@@ -80,13 +81,27 @@ fn is_small(op: &vr_proto::etcdserverpb::ResponseOp) -> bool {
 /// Serves one client, whose first bytes after the magic are in `buffer`.
 ///
 /// # Errors
-/// What the client did wrong. A connection that ends is no error.
+/// Why the connection had to end; the client is told. One that ends by itself is no error.
 pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     stream: S,
-    mut buffer: BytesMut,
+    buffer: BytesMut,
 ) -> Result<(), String> {
     let (mut reader, mut writer) = tokio::io::split(stream);
-    let Some(first) = next(&mut reader, &mut buffer).await? else { return Ok(()) };
+    let end = talk(&mut reader, &mut writer, buffer).await;
+    if let Err(reason) = &end {
+        let mut words = BytesMut::new();
+        encode(&ToClient { refused: reason.clone(), ..ToClient::default() }, &mut words);
+        last_words(&mut tokio::io::join(reader, writer), &words).await;
+    }
+    end
+}
+
+async fn talk<S: AsyncRead + AsyncWrite>(
+    reader: &mut ReadHalf<S>,
+    writer: &mut WriteHalf<S>,
+    mut buffer: BytesMut,
+) -> Result<(), String> {
+    let Some(first) = next(reader, &mut buffer).await? else { return Ok(()) };
     let hello =
         ToReplica::decode(first).map_err(|e| e.to_string())?.hello.ok_or("it began without a Hello")?;
     if !SessionId::names_client(hello.client) {
@@ -94,8 +109,8 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
     }
     let named = SessionId { client: hello.client, incarnation: Incarnation(hello.opened) };
     let session = if hello.opened > 0 { Some(named) } else { opened(hello.client).await };
-    // Without a primary there is no session: the client tries elsewhere.
-    let Some(session) = session else { return Ok(()) };
+    // The client tries elsewhere.
+    let session = session.ok_or("no session could be opened: no primary is known here")?;
     let link = Link::default();
     let Some(welcome) = node::try_with(|node| node.welcome(session, &link)) else { return Ok(()) };
     let leave = Leave(session, link.clone());
@@ -115,7 +130,7 @@ pub(super) async fn serve<S: AsyncRead + AsyncWrite + Unpin + 'static>(
         }
     };
     let reading = async {
-        while let Some(payload) = next(&mut reader, &mut buffer).await? {
+        while let Some(payload) = next(reader, &mut buffer).await? {
             requests(session, payload, &link)?;
         }
         Ok(())
