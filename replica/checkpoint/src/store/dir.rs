@@ -6,10 +6,13 @@
 //! <dir>/lock             locked by the process that writes here
 //! <dir>/stall            (fault switch) a number of seconds: every write first waits as long, once per write
 //! <dir>/full             (fault switch) every write fails as on a device without room
+//! <dir>/unsynced         (fault switch) the folder it names (`.` for the directory) cannot be synced
 //! <dir>/<key>            everything else
 //! ```
 //!
-//! A file is written beside its place, synced, renamed, and its directory synced, before it counts as created. A file
+//! A file is written beside its place, synced, linked into it, and its folder synced, before it counts as created: also
+//! one that is found there, since whoever put it there may have ended, or failed, before that. The same holds for each
+//! folder in the one above, once per process. A file
 //! whose sync failed is lost: it is removed and the descriptor never used again, because the kernel may have thrown the
 //! data away and call the next sync a success. Files are preallocated, so that a full disk shows early, and leave the
 //! page cache when they are written. Work runs on tokio's blocking threads; the caller never waits for a disk.
@@ -19,6 +22,7 @@ use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
 use rustix::fs::{Advice, FallocateFlags, FlockOperation};
+use std::collections::BTreeSet;
 use std::fs::{self, File};
 use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
@@ -40,6 +44,8 @@ struct Shared {
     dir: PathBuf,
     /// Held by whoever changes HEAD: the comparison and the write are one step.
     swapping: Mutex<()>,
+    /// Folders that are known to stay, whatever happens to the machine.
+    lasting: Mutex<BTreeSet<PathBuf>>,
     /// What makes the directory ours; none for one that is only read.
     lock: Option<File>,
     requests: AtomicU64,
@@ -57,7 +63,7 @@ impl DirStore {
         let failed = |e: &io::Error| failure(&shared(None).describe(), "open", e);
         let temporary = dir.join("tmp");
         let prepared = || {
-            fs::create_dir_all(dir)?;
+            create_durably(dir)?;
             let lock = File::options().create(true).write(true).truncate(false).open(dir.join("lock"))?;
             match rustix::fs::flock(&lock, FlockOperation::NonBlockingLockExclusive) {
                 Err(rustix::io::Errno::WOULDBLOCK) => return Ok(None),
@@ -132,7 +138,8 @@ fn failure(store: &str, what: &str, error: &io::Error) -> StoreError {
 impl Shared {
     fn new(dir: &Path, lock: Option<File>) -> Shared {
         let (requests, written, read) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        Shared { dir: dir.to_owned(), swapping: Mutex::new(()), lock, requests, written, read }
+        let (swapping, lasting) = Default::default();
+        Shared { dir: dir.to_owned(), swapping, lasting, lock, requests, written, read }
     }
 
     fn describe(&self) -> String {
@@ -215,33 +222,48 @@ impl Shared {
     fn create(&self, key: &str, body: &[u8]) -> io::Result<Created> {
         self.writable()?;
         let path = self.path(key)?;
-        if path.exists() {
-            return Ok(Created::Exists);
-        }
         let folder = path.parent().expect("a key stands below the directory");
         self.make_folder(folder)?;
+        if path.exists() {
+            return self.sync_folder(folder).map(|()| Created::Exists);
+        }
         let beside = self.write_beside(body)?;
         // A link, unlike a rename, never replaces what another writer may have put there meanwhile.
         let linked = fs::hard_link(&beside, &path);
         fs::remove_file(&beside)?;
         match linked {
-            Ok(()) => sync_dir(folder).map(|()| Created::Yes),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Ok(Created::Exists),
+            Ok(()) => self.sync_folder(folder).map(|()| Created::Yes),
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
+                self.sync_folder(folder).map(|()| Created::Exists)
+            }
             Err(e) => Err(e),
         }
     }
 
     /// Makes a folder and those above it durable, from the directory down.
     fn make_folder(&self, folder: &Path) -> io::Result<()> {
-        if folder.is_dir() {
+        let lasting = || self.lasting.lock().unwrap_or_else(PoisonError::into_inner);
+        if folder == self.dir || (lasting().contains(folder) && folder.is_dir()) {
             return Ok(());
         }
         let above = folder.parent().expect("it stands below the directory");
         self.make_folder(above)?;
         match fs::create_dir(folder) {
-            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => Err(e),
-            _ => sync_dir(above),
+            Err(e) if e.kind() != io::ErrorKind::AlreadyExists => return Err(e),
+            _ => self.sync_folder(above)?,
         }
+        lasting().insert(folder.to_owned());
+        Ok(())
+    }
+
+    /// Makes what stands in a folder durable.
+    fn sync_folder(&self, folder: &Path) -> io::Result<()> {
+        if let Some(named) = absent(fs::read_to_string(self.dir.join("unsynced")))?
+            && self.dir.join(named.trim()) == folder
+        {
+            return Err(io::Error::from(rustix::io::Errno::IO));
+        }
+        sync_dir(folder)
     }
 
     fn read(&self, key: &str) -> io::Result<Option<Bytes>> {
@@ -293,7 +315,7 @@ impl Shared {
         self.writable()?;
         let path = self.path(key)?;
         match absent(fs::remove_file(&path))? {
-            Some(()) => sync_dir(path.parent().expect("a key stands below the directory")),
+            Some(()) => self.sync_folder(path.parent().expect("a key stands below the directory")),
             None => Ok(()),
         }
     }
@@ -336,7 +358,7 @@ impl Shared {
         let beside = self.write_beside(&encode_head(version, body))?;
         fs::rename(&beside, self.dir.join(HEADS[at]))?;
         // From here on a reader may see it: a failure leaves open which one survives a crash.
-        Ok(sync_dir(&self.dir).map_or(Swapped::Unknown, |()| Swapped::Yes))
+        Ok(self.sync_folder(&self.dir).map_or(Swapped::Unknown, |()| Swapped::Yes))
     }
 }
 
@@ -359,6 +381,22 @@ fn parse_head(bytes: &[u8]) -> Option<(u64, Bytes)> {
     let whole = crc32c::crc32c(content) == u32::from_le_bytes(*crc);
     let whole = whole && body.len() == u32::from_le_bytes(*length) as usize;
     whole.then(|| (u64::from_le_bytes(*version), Bytes::copy_from_slice(body)))
+}
+
+/// Makes a directory and those above it that are missing, each durable in the one above.
+fn create_durably(dir: &Path) -> io::Result<()> {
+    match fs::create_dir(dir) {
+        Err(e) if e.kind() == io::ErrorKind::AlreadyExists && dir.is_dir() => return Ok(()),
+        Err(e) if e.kind() == io::ErrorKind::NotFound => {
+            create_durably(dir.parent().ok_or(e)?)?;
+            fs::create_dir(dir)?;
+        }
+        made => made?,
+    }
+    match dir.parent() {
+        Some(above) if !above.as_os_str().is_empty() => sync_dir(above),
+        _ => sync_dir(Path::new(".")),
+    }
 }
 
 fn sync_dir(dir: &Path) -> io::Result<()> {
