@@ -11,6 +11,7 @@ use cluster::rpc::{Watching, everything};
 use cluster::{Cluster, PATIENCE, Replica, eventually, http, rpc};
 use tonic::{Code, Status};
 use vr_proto::etcdserverpb as pb;
+use vr_proto::etcdserverpb::watch_client::WatchClient;
 use vr_replica::status::TierReport;
 
 async fn tier(replica: &Replica, name: &str) -> TierReport {
@@ -253,6 +254,33 @@ async fn requests_that_are_too_much_or_too_little() {
 
     let after = rpc::kv(&channel).txn(txn(128)).await.expect("as many as are allowed").into_inner();
     assert_eq!(rpc::revision(after.header), before + 1, "a refused request left a trace");
+}
+
+/// On a stream, too, and only that stream ends.
+#[tokio::test]
+async fn a_watch_request_that_is_too_large() {
+    let cluster = Cluster::start(1).await;
+    let replica = &cluster.replicas[0];
+    let mut client = WatchClient::new(replica.channel());
+    let watch = |key: Vec<u8>| pb::WatchRequest {
+        request_union: Some(pb::watch_request::RequestUnion::CreateRequest(pb::WatchCreateRequest {
+            key: key.into(),
+            ..Default::default()
+        })),
+    };
+    let (asks, asked) = tokio::sync::mpsc::channel(2);
+    let mut stream = client
+        .watch(tokio_stream::wrappers::ReceiverStream::new(asked))
+        .await
+        .expect("it serves")
+        .into_inner();
+    asks.send(watch(b"key".to_vec())).await.expect("the stream is open");
+    assert!(stream.message().await.expect("it is taken").expect("an answer").created);
+    asks.send(watch(vec![b'k'; 4 << 20])).await.expect("the stream is open");
+    let ended = stream.message().await.expect_err("it is not even read");
+    assert_eq!(ended.code(), Code::ResourceExhausted, "{ended:?}");
+    says(ended.message(), &["received message larger than max", "vs. 2097152)"]);
+    put(replica, "key").await.expect("it goes on");
 }
 
 async fn compact(replica: &Replica, revision: i64) {
