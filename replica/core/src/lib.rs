@@ -127,6 +127,8 @@
 //! # Ok::<(), BootError>(())
 //! ```
 //!
+//! A cluster of three over TCP, with a log as its service, is `vr-example-log` in this repository.
+//!
 //! # What it does not promise
 //!
 //! It does not promise that an acknowledged write survives the simultaneous loss of a majority's memory. That is

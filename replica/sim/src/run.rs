@@ -9,6 +9,7 @@ use crate::world::{Outcome, World};
 use std::cell::RefCell;
 use std::panic::{self, AssertUnwindSafe};
 use std::sync::Once;
+use vr_example_log::Log;
 use vr_store::Store;
 
 thread_local! {
@@ -51,6 +52,7 @@ pub fn run(plan: Plan, trace: Trace) -> Outcome {
     let played = caught(|| match plan.machine {
         MachineKind::Toy => World::<Toy>::new(plan, trace).run(),
         MachineKind::Store => World::<Store>::new(plan, trace).run(),
+        MachineKind::Log => World::<Log>::new(plan, trace).run(),
     });
     played.unwrap_or_else(|said| Outcome {
         seed,

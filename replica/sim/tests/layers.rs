@@ -22,7 +22,12 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
         "replica/fuzz",
         &["vr-checkpoint", "vr-core", "vr-proto", "vr-replica", "vr-store", "vr-tree"],
     ),
-    ("vr-sim", "replica/sim", &["vr-checkpoint", "vr-core", "vr-recorder", "vr-store", "vr-tree"]),
+    (
+        "vr-sim",
+        "replica/sim",
+        &["vr-checkpoint", "vr-core", "vr-example-log", "vr-recorder", "vr-store", "vr-tree"],
+    ),
+    ("vr-example-log", "replica/example-log", &["vr-core"]),
     ("vr-recorder", "replica/recorder", &["vr-core", "vr-store", "vr-tree"]),
     ("vr-store", "replica/store", &["vr-core", "vr-tree"]),
     ("vr-checkpoint", "replica/checkpoint", &["vr-tree"]),

@@ -1,5 +1,6 @@
 //! The state machines that a world can replicate, and the tap through which the oracles watch them execute.
 
+mod log;
 mod store;
 mod toy;
 

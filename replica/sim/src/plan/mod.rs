@@ -35,6 +35,8 @@ pub enum MachineKind {
     Toy,
     /// [`vr_store::Store`].
     Store,
+    /// [`vr_example_log::Log`]: in no world unless it is asked for.
+    Log,
 }
 
 /// How messages travel. Times in microseconds.
