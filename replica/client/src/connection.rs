@@ -40,6 +40,7 @@ pub(crate) async fn run(options: Options, mut session: Session, problem: Problem
     // Nobody has asked yet, or nobody will.
     let Some(mut first) = session.calls.recv().await.map(Some) else { return };
     if count == 0 {
+        *problem.lock().unwrap_or_else(PoisonError::into_inner) = Some("no endpoint is given".to_owned());
         return;
     }
     loop {
@@ -117,16 +118,15 @@ async fn serve(link: &mut Link, options: &Options, session: &mut Session, first:
     let (mut reader, mut writer) = tokio::io::split(stream);
     let mut out = BytesMut::new();
     let mut taken: Vec<Call> = Vec::new();
+    session.resend();
+    first.take().into_iter().for_each(|call| session.take(call));
     let mut closed = false;
     let mut heard = Instant::now();
     let mut repeat_at: Option<Instant> = None;
-    let start = frame::begin(&mut out);
-    session.resend(&mut out);
-    if let Some(call) = first.take() {
-        session.take(call, &mut out);
-    }
-    frame::end(&mut out, start);
     loop {
+        if out.len() < READ {
+            session.send(&mut out);
+        }
         if closed && session.unanswered() == 0 {
             return true;
         }
@@ -143,12 +143,15 @@ async fn serve(link: &mut Link, options: &Options, session: &mut Session, first:
                 if read.map_or(0, |read| read) == 0 {
                     return false;
                 }
-                heard = Instant::now();
                 loop {
                     match frame::next_payload(buffer) {
                         Ok(Some(payload)) => {
                             let Ok(message) = ToClient::decode(payload) else { return false };
-                            message.answers.into_iter().for_each(|answer| session.answered(answer));
+                            for answer in message.answers {
+                                if session.answered(answer) {
+                                    heard = Instant::now();
+                                }
+                            }
                             if message.forgotten {
                                 session.forgotten();
                                 return false;
@@ -170,19 +173,13 @@ async fn serve(link: &mut Link, options: &Options, session: &mut Session, first:
                 if session.unanswered() == 0 {
                     heard = Instant::now();
                 }
-                if count > 0 {
-                    let start = frame::begin(&mut out);
-                    taken.drain(..).for_each(|call| session.take(call, &mut out));
-                    frame::end(&mut out, start);
-                }
+                taken.drain(..).for_each(|call| session.take(call));
             }
             () = tokio::time::sleep_until(deadline), if repeat_at.is_some() || session.unanswered() > 0 => {
                 let now = Instant::now();
                 if repeat_at.is_some_and(|at| at <= now) {
                     repeat_at = None;
-                    let start = frame::begin(&mut out);
-                    session.resend_rejected(&mut out);
-                    frame::end(&mut out, start);
+                    session.resend_rejected();
                 } else if now >= silent {
                     return false;
                 }

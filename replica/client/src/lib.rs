@@ -47,7 +47,7 @@ pub struct Options {
     pub in_flight: usize,
     /// With TLS, as the client ports have it: whom to trust, and with mutual TLS what to show.
     pub tls: Option<Arc<rustls::ClientConfig>>,
-    /// After this long without any answer while calls wait, a connection counts as broken.
+    /// After this long in which no waiting call was settled, the client turns to the next replica.
     pub silence: Duration,
 }
 

@@ -2,9 +2,16 @@
 
 use crate::{Error, pb};
 use bytes::BytesMut;
+use prost::Message as _;
 use std::collections::VecDeque;
 use tokio::sync::{mpsc, oneshot};
 use vr_proto::client::{Answer, Fate, Hello, Refusal, Request, Welcome, answer::Outcome};
+use vr_proto::frame;
+
+/// Bytes of one request; what replicas are told to take at most lies far below.
+const LARGEST: usize = frame::MAX_FRAME - frame::FULL - 1024;
+/// gRPC's code for it.
+const INVALID_ARGUMENT: u32 = 3;
 
 /// One call and who waits for it.
 #[derive(Debug)]
@@ -30,8 +37,10 @@ pub(crate) struct Session {
     waiting: VecDeque<Option<Waiting>>,
     first: u64,
     count: usize,
-    /// Numbers to be sent again, after a pause.
-    again: Vec<u64>,
+    /// Numbers to be sent, once or again.
+    unsent: VecDeque<u64>,
+    /// Numbers that a replica would not take: to be sent again after a pause.
+    rejected: Vec<u64>,
 }
 
 impl Session {
@@ -46,7 +55,8 @@ impl Session {
             waiting: VecDeque::new(),
             first: 1,
             count: 0,
-            again: Vec::new(),
+            unsent: VecDeque::new(),
+            rejected: Vec::new(),
         }
     }
 
@@ -89,7 +99,8 @@ impl Session {
         }
         (self.client, self.opened) = (number(), 0);
         (self.first, self.count) = (1, 0);
-        self.again.clear();
+        self.unsent.clear();
+        self.rejected.clear();
     }
 
     /// How many more calls may be taken in now.
@@ -103,47 +114,73 @@ impl Session {
         self.count
     }
 
-    /// Gives a call the next number and appends it to a frame.
-    pub(crate) fn take(&mut self, call: Call, frame: &mut BytesMut) {
+    /// Gives a call the next number. One that fits no frame is refused, as every replica would.
+    pub(crate) fn take(&mut self, call: Call) {
+        if call.op.encoded_len() > LARGEST {
+            let text = "etcdserver: request is too large".to_owned();
+            let _ = call.answer.send(Err(Error::Refused { code: INVALID_ARGUMENT, text }));
+            return;
+        }
         let number = self.first + self.waiting.len() as u64;
         let request = Request { number, op: Some(call.op) };
-        append(&request, frame);
         self.waiting.push_back(Some(Waiting { request, answer: call.answer }));
+        self.unsent.push_back(number);
         self.count += 1;
     }
 
-    /// Appends everything unanswered: a new connection knows nothing.
-    pub(crate) fn resend(&mut self, frame: &mut BytesMut) {
-        self.again.clear();
-        self.waiting.iter().flatten().for_each(|waiting| append(&waiting.request, frame));
+    /// Everything unanswered is to be sent: a new connection knows nothing.
+    pub(crate) fn resend(&mut self) {
+        self.rejected.clear();
+        let unanswered = (self.first..).zip(&self.waiting).filter(|(_, waiting)| waiting.is_some());
+        self.unsent = unanswered.map(|(number, _)| number).collect();
     }
 
-    /// Appends what a replica would not take before.
-    pub(crate) fn resend_rejected(&mut self, frame: &mut BytesMut) {
-        for number in std::mem::take(&mut self.again) {
-            if let Some(Some(waiting)) = self.slot(number) {
-                append(&waiting.request, frame);
-            }
-        }
+    /// What a replica would not take is to be sent again.
+    pub(crate) fn resend_rejected(&mut self) {
+        self.unsent.extend(self.rejected.drain(..));
     }
 
     pub(crate) fn has_rejected(&self) -> bool {
-        !self.again.is_empty()
+        !self.rejected.is_empty()
+    }
+
+    /// Appends one frame of what is to be sent, if there is anything.
+    pub(crate) fn send(&mut self, out: &mut BytesMut) {
+        if self.unsent.is_empty() {
+            return;
+        }
+        let start = frame::begin(out);
+        while out.len() - start < frame::FULL
+            && let Some(number) = self.unsent.pop_front()
+        {
+            if let Some(Some(waiting)) = self.slot(number) {
+                // Field 2 of ToReplica: a message of many requests is the sequence of them.
+                prost::encoding::message::encode(2, &waiting.request, out);
+            }
+        }
+        frame::end(out, start);
     }
 
     fn slot(&mut self, number: u64) -> Option<&mut Option<Waiting>> {
         self.waiting.get_mut(usize::try_from(number.checked_sub(self.first)?).ok()?)
     }
 
-    /// An answer; one that nobody waits for is dropped.
-    pub(crate) fn answered(&mut self, answer: Answer) {
+    /// An answer; one that nobody waits for is dropped. Whether a call was settled by it: a replica that only says that it
+    /// takes nothing may go on saying so for ever.
+    pub(crate) fn answered(&mut self, answer: Answer) -> bool {
         let Answer { number, outcome } = answer;
-        let Some(Some(_)) = self.slot(number) else { return };
+        let Some(Some(_)) = self.slot(number) else { return false };
         let result = match outcome {
             Some(Outcome::Ok(op)) => op.response.ok_or(Error::Mismatch),
             Some(Outcome::Refusal(Refusal { code, text })) => Err(Error::Refused { code, text }),
-            Some(Outcome::Fate(fate)) if fate == Fate::Rejected as i32 => return self.again.push(number),
-            Some(Outcome::Fate(fate)) if fate == Fate::Again as i32 => return self.renumber(number),
+            Some(Outcome::Fate(fate)) if fate == Fate::Rejected as i32 => {
+                self.rejected.push(number);
+                return false;
+            }
+            Some(Outcome::Fate(fate)) if fate == Fate::Again as i32 => {
+                self.renumber(number);
+                return false;
+            }
             Some(Outcome::Fate(_)) => Err(Error::Unknown),
             None => Err(Error::Mismatch),
         };
@@ -153,6 +190,7 @@ impl Session {
             self.count -= 1;
         }
         self.trim();
+        true
     }
 
     fn trim(&mut self) {
@@ -168,14 +206,9 @@ impl Session {
         let next = self.first + self.waiting.len() as u64;
         waiting.request.number = next;
         self.waiting.push_back(Some(waiting));
-        self.again.push(next);
+        self.rejected.push(next);
         self.trim();
     }
-}
-
-fn append(request: &Request, frame: &mut BytesMut) {
-    // Field 2 of ToReplica: a message of many requests is the sequence of them.
-    prost::encoding::message::encode(2, request, frame);
 }
 
 /// A number that no other session has: 63 random bits below the bit that says "client".
@@ -205,7 +238,7 @@ mod tests {
         let (answer, answered) = oneshot::channel();
         let put = pb::PutRequest { key: "k".into(), ..Default::default() };
         let op = pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put)) };
-        session.take(Call { op, answer }, &mut BytesMut::new());
+        session.take(Call { op, answer });
         answered
     }
 
@@ -219,11 +252,15 @@ mod tests {
     }
 
     fn sent(session: &mut Session) -> Vec<u64> {
-        use prost::Message as _;
-        let mut frame = BytesMut::new();
-        session.resend(&mut frame);
-        let message = vr_proto::client::ToReplica::decode(frame.freeze()).expect("it was just encoded");
-        message.requests.iter().map(|request| request.number).collect()
+        session.resend();
+        let (mut out, mut numbers) = (BytesMut::new(), Vec::new());
+        session.send(&mut out);
+        while let Some(payload) = frame::next_payload(&mut out).expect("well formed") {
+            let message = vr_proto::client::ToReplica::decode(payload).expect("it was just encoded");
+            numbers.extend(message.requests.iter().map(|request| request.number));
+            session.send(&mut out);
+        }
+        numbers
     }
 
     #[test]
@@ -250,6 +287,32 @@ mod tests {
         assert_eq!(sent(&mut session), [1, 3, 4]);
         session.answered(ok(4));
         assert_eq!(sent(&mut session), [1, 3]);
+    }
+
+    #[test]
+    fn large_calls_go_in_frames_of_their_own_and_what_fits_none_is_refused() {
+        let (mut session, _calls) = session();
+        let mut put = |bytes: usize| {
+            let (answer, answered) = oneshot::channel();
+            let put = pb::PutRequest { key: "k".into(), value: vec![7; bytes].into(), ..Default::default() };
+            let op = pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put)) };
+            session.take(Call { op, answer });
+            answered
+        };
+        let mut asked: Vec<_> = [600 << 10, 600 << 10, 600 << 10, 65 << 20].map(&mut put).into();
+        let refused = asked.remove(3).try_recv().expect("at once").expect_err("it fits no frame");
+        assert!(matches!(refused, Error::Refused { code: 3, .. }), "{refused:?}");
+        let mut frames = Vec::new();
+        loop {
+            let mut out = BytesMut::new();
+            session.send(&mut out);
+            if out.is_empty() {
+                break;
+            }
+            frames.push(out.len() >> 10);
+        }
+        assert_eq!(frames, [1200, 600]);
+        assert_eq!(sent(&mut session), [1, 2, 3]);
     }
 
     #[test]

@@ -14,6 +14,8 @@ use bytes::{Buf, BufMut, Bytes, BytesMut};
 pub const MAX_FRAME: usize = 64 << 20;
 /// Room made at a time for a frame that has not arrived.
 const AHEAD: usize = 1 << 20;
+/// Bytes after which whoever has more to say begins another frame.
+pub const FULL: usize = 1 << 20;
 /// Bytes before the payload.
 pub const HEAD: usize = 8;
 

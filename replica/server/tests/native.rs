@@ -137,6 +137,38 @@ async fn calls_are_answered_as_over_grpc() {
     assert_eq!(client.get("a").await.expect("get").count, 0);
 }
 
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn large_requests_and_answers_go_in_many_frames() {
+    let cluster = Cluster::start(1).await;
+    let client = client(&cluster);
+    // Together more than one frame carries, both ways.
+    let mut puts = tokio::task::JoinSet::new();
+    for n in 0..64_u8 {
+        let client = client.clone();
+        puts.spawn(async move { client.put(vec![b'k', n], vec![n; 1_400_000]).await.map(|_| n) });
+    }
+    assert_eq!(
+        tokio::time::timeout(PATIENCE, puts.join_all()).await.expect("in time").iter().flatten().count(),
+        64
+    );
+    let mut gets = tokio::task::JoinSet::new();
+    for n in 0..64_u8 {
+        let client = client.clone();
+        gets.spawn(async move { client.get(vec![b'k', n]).await.map(|found| found.kvs[0].value.len()) });
+    }
+    let found = tokio::time::timeout(PATIENCE, gets.join_all()).await.expect("in time");
+    assert!(found.iter().all(|found| *found == Ok(1_400_000)), "{found:?}");
+    let all = pb::RangeRequest { key: "k".into(), range_end: "l".into(), ..Default::default() };
+    match client.range(all).await {
+        Err(Error::Refused { code, text }) => {
+            assert_eq!(code, 8, "{text}");
+            assert!(text.contains("ask for fewer keys"), "{text}");
+        }
+        other => panic!("{:?}", other.map(|found| found.count)),
+    }
+    client.put("a", "1").await.expect("the session goes on");
+}
+
 /// What the replica says to these bytes until it closes.
 async fn said(replica: SocketAddr, bytes: &[u8]) -> Vec<u8> {
     let mut stream = TcpStream::connect(replica).await.expect("it listens");

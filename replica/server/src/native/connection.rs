@@ -10,14 +10,18 @@ use std::cell::{Cell, RefCell};
 use std::rc::Rc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, WriteHalf};
-use tokio::sync::Notify;
+use tokio::sync::{Notify, Semaphore};
 use vr_core::{Incarnation, RequestNumber, SessionId};
-use vr_proto::client::{Answer, Fate, ToClient, ToReplica, answer::Outcome};
+use vr_proto::client::{Answer, Fate, Refusal, ToClient, ToReplica, answer::Outcome};
 use vr_proto::frame;
 
 const READ: usize = 256 << 10;
-/// A client whose answers pile up beyond this is not reading them.
-const BACKLOG: usize = 64 << 20;
+/// Answers that a client has not taken: beyond this, nothing more is read from it, or for it.
+const BACKLOG: usize = 16 << 20;
+/// Reads of one connection at a time: each holds an answer that is counted only when it is there.
+const READS: usize = 16;
+/// Bytes of one answer.
+const LARGEST: usize = frame::MAX_FRAME - 2 * frame::FULL;
 /// How long a client waits for its session before it is to try elsewhere.
 const REGISTER: Duration = Duration::from_secs(5);
 /// Between two looks whether it has it.
@@ -29,13 +33,31 @@ const WINDOW: usize = vr_core::WINDOW as usize / 2;
 #[derive(Clone, Default)]
 pub(crate) struct Link(Rc<Out>);
 
-#[derive(Default)]
 struct Out {
-    message: RefCell<ToClient>,
+    answers: RefCell<Vec<Answer>>,
+    forgotten: Cell<bool>,
     bytes: Cell<usize>,
     unanswered: Cell<usize>,
     bell: Notify,
+    /// Rung when answers were taken, and at the end.
+    taken: Notify,
+    reads: Semaphore,
     over: Cell<bool>,
+}
+
+impl Default for Out {
+    fn default() -> Out {
+        Out {
+            answers: RefCell::default(),
+            forgotten: Cell::default(),
+            bytes: Cell::default(),
+            unanswered: Cell::default(),
+            bell: Notify::new(),
+            taken: Notify::new(),
+            reads: Semaphore::new(READS),
+            over: Cell::default(),
+        }
+    }
 }
 
 impl Link {
@@ -48,9 +70,45 @@ impl Link {
         self.0.unanswered.set(self.0.unanswered.get().saturating_sub(1));
         // Puts are counted by their number only; what carries keys and values, by its length.
         let small = matches!(&answer.outcome, Some(Outcome::Ok(op)) if is_small(op));
-        self.0.bytes.set(self.0.bytes.get() + if small { 64 } else { answer.encoded_len() });
-        self.0.message.borrow_mut().answers.push(answer);
+        let bytes = if small { 64 } else { answer.encoded_len() };
+        let answer = if bytes > LARGEST { too_large(answer.number, bytes) } else { answer };
+        self.0.bytes.set(self.0.bytes.get() + bytes.min(LARGEST));
+        self.0.answers.borrow_mut().push(answer);
         self.0.bell.notify_one();
+    }
+
+    /// Waits until the client has taken enough of its answers; `false` if it never will.
+    async fn room(&self) -> bool {
+        loop {
+            let taken = self.0.taken.notified();
+            if self.0.over.get() {
+                return false;
+            }
+            if self.0.bytes.get() <= BACKLOG {
+                return true;
+            }
+            taken.await;
+        }
+    }
+
+    /// Appends everything that is to be said, in frames.
+    fn say(&self, out: &mut BytesMut) {
+        let mut answers = self.0.answers.take().into_iter().peekable();
+        self.0.bytes.set(0);
+        self.0.taken.notify_waiters();
+        while answers.peek().is_some() {
+            let start = frame::begin(out);
+            while out.len() - start < frame::FULL
+                && let Some(answer) = answers.next()
+            {
+                // Field 2 of ToClient: a message of many answers is the sequence of them.
+                prost::encoding::message::encode(2, &answer, out);
+            }
+            frame::end(out, start);
+        }
+        if self.0.forgotten.take() {
+            encode(&ToClient { forgotten: true, ..ToClient::default() }, out);
+        }
     }
 
     pub(crate) fn reply(&self, number: RequestNumber, reply: &vr_store::Reply) {
@@ -62,7 +120,7 @@ impl Link {
     }
 
     pub(crate) fn forgotten(&self) {
-        self.0.message.borrow_mut().forgotten = true;
+        self.0.forgotten.set(true);
         self.0.bell.notify_one();
     }
 
@@ -70,7 +128,16 @@ impl Link {
     pub(crate) fn end(&self) {
         self.0.over.set(true);
         self.0.bell.notify_one();
+        self.0.taken.notify_waiters();
     }
+}
+
+/// No frame carries it; etcd's clients have a limit of their own for it, with this code.
+fn too_large(number: u64, bytes: usize) -> Answer {
+    let text =
+        format!("an answer of {bytes} bytes, of which {LARGEST} are sent: ask for fewer keys at a time");
+    let refusal = Refusal { code: tonic::Code::ResourceExhausted as u32, text };
+    Answer { number, outcome: Some(Outcome::Refusal(refusal)) }
 }
 
 fn is_small(op: &vr_proto::etcdserverpb::ResponseOp) -> bool {
@@ -124,13 +191,13 @@ async fn talk<S: AsyncRead + AsyncWrite>(
             link.0.bell.notified().await;
             // Let everything that is runnable answer first: one write for all of it.
             tokio::task::yield_now().await;
-            link.0.bytes.set(0);
-            let message = std::mem::take(&mut *link.0.message.borrow_mut());
-            encode(&message, &mut out);
+            link.say(&mut out);
         }
     };
     let reading = async {
-        while let Some(payload) = next(reader, &mut buffer).await? {
+        while link.room().await
+            && let Some(payload) = next(reader, &mut buffer).await?
+        {
             requests(session, payload, &link)?;
         }
         Ok(())
@@ -145,6 +212,7 @@ struct Leave(SessionId, Link);
 
 impl Drop for Leave {
     fn drop(&mut self) {
+        self.1.end();
         node::try_with(|node| node.native_left(self.0, &self.1));
     }
 }
@@ -190,8 +258,8 @@ fn requests(session: SessionId, payload: Bytes, link: &Link) -> Result<(), Strin
         return Err("a second Hello".to_owned());
     }
     let unanswered = link.0.unanswered.get() + message.requests.len();
-    if unanswered > 2 * WINDOW || link.0.bytes.get() > BACKLOG {
-        return Err(format!("it asks on without reading its answers: {unanswered} requests are unanswered"));
+    if unanswered > 2 * WINDOW {
+        return Err(format!("{unanswered} requests at a time; {} are served", 2 * WINDOW));
     }
     link.0.unanswered.set(unanswered);
     let most = node::try_with(|node| node.config.max_request_bytes).ok_or("stopping")?;
@@ -203,6 +271,10 @@ fn requests(session: SessionId, payload: Bytes, link: &Link) -> Result<(), Strin
             Ok(Asked::Read(op)) => {
                 let link = link.clone();
                 tokio::task::spawn_local(async move {
+                    let Ok(_one_of_few) = link.0.reads.acquire().await else { return };
+                    if !link.room().await {
+                        return;
+                    }
                     let outcome = match read(&op).await {
                         Ok(Ok(response)) => Outcome::Ok(response),
                         Ok(Err(error)) => Outcome::Refusal(refusal(&error)),
