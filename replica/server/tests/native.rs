@@ -15,7 +15,7 @@ use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
 use vr_client::{Client, Error, Options, pb};
-use vr_proto::client::{MAGIC, ToClient};
+use vr_proto::client::{Hello, MAGIC, Request, ToClient, ToReplica};
 use vr_replica::config::{RawPortTls, RawTls};
 use vr_replica::tls::ClientFiles;
 
@@ -206,6 +206,23 @@ async fn whoever_breaks_the_rules_loses_the_connection_and_nothing_else() {
         let words = vr_proto::frame::next_payload(&mut said).expect("intact").expect("whole");
         let refused = ToClient::decode(words).expect("a message").refused;
         assert!(refused.contains(reason), "{bad:?}: {refused}");
+    }
+    // In a session of its own, numbers that nobody comes to by counting.
+    let put = pb::PutRequest { key: "x".into(), ..Default::default() };
+    let op = pb::RequestOp { request: Some(pb::request_op::Request::RequestPut(put)) };
+    for numbers in [vec![0], vec![u64::MAX, 5], vec![(1 << 62) + 1]] {
+        let hello =
+            ToReplica { hello: Some(Hello { client: 1 << 63 | 77, opened: 0 }), ..ToReplica::default() };
+        let requests = numbers.iter().map(|&number| Request { number, op: Some(op.clone()) }).collect();
+        let asks = ToReplica { hello: None, requests };
+        let bytes =
+            [frame(&hello.encode_to_vec()), frame(&asks.encode_to_vec())[MAGIC.len()..].to_vec()].concat();
+        let mut said = bytes::BytesMut::from(&said(replica, &bytes).await[..]);
+        let mut refused = String::new();
+        while let Some(words) = vr_proto::frame::next_payload(&mut said).expect("intact") {
+            refused = ToClient::decode(words).expect("a message").refused;
+        }
+        assert!(refused.contains("is no number of a request"), "{numbers:?}: {refused}");
     }
     client.put("a", "2").await.expect("the others go on");
     eventually("the reasons are in the log", async || {

@@ -26,6 +26,8 @@ const LARGEST: usize = frame::MAX_FRAME - 2 * frame::FULL;
 const REGISTER: Duration = Duration::from_secs(5);
 /// Between two looks whether it has it.
 const LOOK: Duration = Duration::from_millis(2);
+/// No client comes as far as this by counting; what is told of requests by their numbers reaches somewhat beyond them.
+const HIGHEST: u64 = 1 << 62;
 /// Unanswered requests of one connection.
 const WINDOW: usize = vr_core::WINDOW as usize / 2;
 
@@ -185,7 +187,9 @@ async fn talk<S: AsyncRead + AsyncWrite>(
     encode(&ToClient { welcome: Some(welcome), ..ToClient::default() }, &mut out);
     let writing = async {
         loop {
-            if writer.write_all_buf(&mut out).await.is_err() || link.0.over.get() {
+            // TLS may still hold the end of the last record.
+            let written = writer.write_all_buf(&mut out).await.is_ok() && writer.flush().await.is_ok();
+            if !written || link.0.over.get() {
                 return Ok(());
             }
             link.0.bell.notified().await;
@@ -260,6 +264,10 @@ fn requests(session: SessionId, payload: Bytes, link: &Link) -> Result<(), Strin
     let unanswered = link.0.unanswered.get() + message.requests.len();
     if unanswered > 2 * WINDOW {
         return Err(format!("{unanswered} requests at a time; {} are served", 2 * WINDOW));
+    }
+    let strange = |number: &u64| !(1..=HIGHEST).contains(number);
+    if let Some(number) = message.requests.iter().map(|request| request.number).find(strange) {
+        return Err(format!("{number} is no number of a request: they go from 1 to {HIGHEST}"));
     }
     link.0.unanswered.set(unanswered);
     let most = node::try_with(|node| node.config.max_request_bytes).ok_or("stopping")?;
