@@ -7,7 +7,7 @@ use prost::Message as _;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::io;
-use std::sync::{Arc, PoisonError};
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -40,15 +40,14 @@ pub(crate) async fn run(options: Options, mut session: Session, problem: Problem
     // Nobody has asked yet, or nobody will.
     let Some(mut first) = session.calls.recv().await.map(Some) else { return };
     if count == 0 {
-        *problem.lock().unwrap_or_else(PoisonError::into_inner) = Some("no endpoint is given".to_owned());
+        problem.is(Some("no endpoint is given".to_owned()));
         return;
     }
     loop {
         let endpoint = &options.endpoints[at];
         let welcomed = tokio::time::timeout(CONNECT, connect(endpoint, &options, &mut session)).await;
         let welcomed = welcomed.unwrap_or_else(|_too_long| Err(format!("no answer within {CONNECT:?}")));
-        *problem.lock().unwrap_or_else(PoisonError::into_inner) =
-            welcomed.as_ref().err().map(|reason| format!("{endpoint}: {reason}"));
+        problem.is(welcomed.as_ref().err().map(|reason| format!("{endpoint}: {reason}")));
         if let Ok((mut link, welcome)) = welcomed {
             let elsewhere = welcome.primary != 0 && welcome.primary != welcome.replica;
             if elsewhere && passed + 1 < count {

@@ -94,11 +94,23 @@ pub struct Client {
 }
 
 /// Why there is no connection; `None` while there is one.
-type Problem = Arc<Mutex<Option<String>>>;
+#[derive(Clone, Debug, Default)]
+struct Problem(Arc<Mutex<Option<String>>>);
+
+impl Problem {
+    fn is(&self, problem: Option<String>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = problem;
+    }
+
+    fn now(&self) -> Option<String> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+}
 
 impl Client {
     /// A client that connects when it is first used, and again whenever it has to. Must be called inside a tokio runtime;
-    /// the connection is a task of it, and ends when the last clone is gone and everything is answered.
+    /// the connection is a task of it. It ends when the last clone is gone and everything is answered; for that it needs a
+    /// replica that can be reached.
     #[must_use]
     pub fn new(options: Options) -> Client {
         let in_flight = options.in_flight.clamp(1, 8192);
@@ -113,7 +125,7 @@ impl Client {
     /// it was first used.
     #[must_use]
     pub fn problem(&self) -> Option<String> {
-        self.problem.lock().unwrap_or_else(PoisonError::into_inner).clone()
+        self.problem.now()
     }
 
     /// Does one operation, whatever it is.

@@ -9,6 +9,7 @@ use crate::node::{self, Halt, Node, Parts, Promise};
 use crate::tls::{self, Port, Reloader};
 use crate::{control, etcd, flight, http, listen, members, peer, vote};
 use anyhow::Context;
+use bytes::Bytes;
 use std::net::SocketAddr;
 use std::rc::{Rc, Weak};
 use std::sync::Arc;
@@ -99,14 +100,12 @@ async fn serve(config: Config, local: Weak<LocalSet>) -> anyhow::Result<End> {
     tokio::task::spawn_local(votes_written(written));
     tokio::task::spawn_local(roots_hashed(roots));
     tokio::task::spawn_local(housekeeping());
-    let receive = |payload, names: &tls::Names, answers: &peer::Outbox| {
-        let receive = |node: &mut Node| node.receive(payload, names, Some(answers));
-        node::try_with(receive).unwrap_or(Err(peer::Refused::Stopping))
-    };
+    let asked_by =
+        |payload, names: &tls::Names, answers: &peer::Outbox| receive(payload, names, Some(answers));
     let refused = || {
         node::try_with(|node| node.counters.peer_connections_refused += 1);
     };
-    tokio::task::spawn_local(peer::accept(peers, tls.peer.clone(), receive, refused));
+    tokio::task::spawn_local(peer::accept(peers, tls.peer.clone(), asked_by, refused));
     tokio::task::spawn_local(listen::serve("adminAddress", admin, http::admin_routes(), tls.admin.clone()));
     if let Some(control) = control {
         let trust = tls.control.clone();
@@ -129,6 +128,12 @@ async fn serve(config: Config, local: Weak<LocalSet>) -> anyhow::Result<End> {
     stop().await
 }
 
+/// A frame from a peer; `answers` leads back to one that has made the connection.
+fn receive(payload: Bytes, names: &tls::Names, answers: Option<&peer::Outbox>) -> Result<(), peer::Refused> {
+    let received = node::try_with(|node| node.receive(payload, names, answers));
+    received.unwrap_or(Err(peer::Refused::Stopping))
+}
+
 /// Keeps a connection to a peer. A new member may come of a request whose task is none of `local`'s: where a replica is
 /// alone, a request is committed at once.
 fn dial(local: Weak<LocalSet>, tls: Option<Arc<Port>>) -> node::Dial {
@@ -136,10 +141,7 @@ fn dial(local: Weak<LocalSet>, tls: Option<Arc<Port>>) -> node::Dial {
         let lost = move || {
             node::try_with(|node| node.step(Input::PeerLost(id)));
         };
-        let answered = |payload, names: &tls::Names| {
-            let receive = |node: &mut Node| node.receive(payload, names, None);
-            node::try_with(receive).unwrap_or(Err(peer::Refused::Stopping))
-        };
+        let answered = |payload, names: &tls::Names| receive(payload, names, None);
         let dialling = peer::dial(id, address, tls.clone(), outbox, answered, lost);
         local.upgrade().expect("all of this runs in it").spawn_local(dialling).abort_handle()
     })

@@ -287,7 +287,6 @@ impl Measured {
     }
 }
 
-/// A connection that is opened anew when it broke.
 /// Asks something, so that what keeps a native client from connecting is known before anything is measured.
 async fn reached(client: &vr_client::Client) -> Result<(), std::io::Error> {
     let asked = RangeRequest { key: Bytes::from_static(b"x"), serializable: true, ..RangeRequest::default() };
@@ -298,6 +297,7 @@ async fn reached(client: &vr_client::Client) -> Result<(), std::io::Error> {
     Err(std::io::Error::other(format!("no native connection to any endpoint; {problem}")))
 }
 
+/// A connection that is opened anew when it broke.
 struct Link {
     endpoint: Endpoint,
     connector: Connector,

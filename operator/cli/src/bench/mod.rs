@@ -59,7 +59,7 @@ struct Common {
     #[command(flatten)]
     trust: Trust,
 
-    /// Speak the native protocol of VR replicas instead of gRPC: one connection, to the primary
+    /// Speak the native protocol of VR replicas instead of gRPC: connections go to the primary
     #[arg(long)]
     native: bool,
 

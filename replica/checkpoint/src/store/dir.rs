@@ -12,10 +12,10 @@
 //!
 //! A file is written beside its place, synced, linked into it, and its folder synced, before it counts as created: also
 //! one that is found there, since whoever put it there may have ended, or failed, before that. The same holds for each
-//! folder in the one above, once per process. A file
-//! whose sync failed is lost: it is removed and the descriptor never used again, because the kernel may have thrown the
-//! data away and call the next sync a success. Files are preallocated, so that a full disk shows early, and leave the
-//! page cache when they are written. Work runs on tokio's blocking threads; the caller never waits for a disk.
+//! folder in the one above, once per process. A file whose sync failed is lost: it is removed and the descriptor never
+//! used again, because the kernel may have thrown the data away and call the next sync a success. Files are preallocated,
+//! so that a full disk shows early, and leave the page cache when they are written. Work runs on tokio's blocking threads;
+//! the caller never waits for a disk.
 
 use super::{Created, Listed, ObjectStore, StoreError, Swapped, Tag, Usage};
 use bytes::Bytes;
@@ -231,13 +231,12 @@ impl Shared {
         // A link, unlike a rename, never replaces what another writer may have put there meanwhile.
         let linked = fs::hard_link(&beside, &path);
         fs::remove_file(&beside)?;
-        match linked {
-            Ok(()) => self.sync_folder(folder).map(|()| Created::Yes),
-            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => {
-                self.sync_folder(folder).map(|()| Created::Exists)
-            }
-            Err(e) => Err(e),
-        }
+        let created = match linked {
+            Ok(()) => Created::Yes,
+            Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Created::Exists,
+            Err(e) => return Err(e),
+        };
+        self.sync_folder(folder).map(|()| created)
     }
 
     /// Makes a folder and those above it durable, from the directory down.
