@@ -28,7 +28,7 @@ use std::io::{self, Write};
 use std::os::unix::fs::FileExt;
 use std::path::{Path, PathBuf};
 use std::sync::atomic::{AtomicU64, Ordering};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, SystemTime};
 
 const HEADS: [&str; 2] = ["HEAD.0", "HEAD.1"];
@@ -42,8 +42,9 @@ pub struct DirStore {
 #[derive(Debug)]
 struct Shared {
     dir: PathBuf,
-    /// Held by whoever changes HEAD: the comparison and the write are one step.
-    swapping: Mutex<()>,
+    /// Whether the HEAD that stands there is known to last. Held by whoever changes it: the comparison and the write are
+    /// one step.
+    head_lasts: Mutex<bool>,
     /// Folders that are known to stay, whatever happens to the machine.
     lasting: Mutex<BTreeSet<PathBuf>>,
     /// What makes the directory ours; none for one that is only read.
@@ -138,8 +139,9 @@ fn failure(store: &str, what: &str, error: &io::Error) -> StoreError {
 impl Shared {
     fn new(dir: &Path, lock: Option<File>) -> Shared {
         let (requests, written, read) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        let (swapping, lasting) = Default::default();
-        Shared { dir: dir.to_owned(), swapping, lasting, lock, requests, written, read }
+        // Whoever opens it for writing syncs it.
+        let (head_lasts, lasting) = (Mutex::new(true), Mutex::default());
+        Shared { dir: dir.to_owned(), head_lasts, lasting, lock, requests, written, read }
     }
 
     fn describe(&self) -> String {
@@ -319,6 +321,24 @@ impl Shared {
         }
     }
 
+    /// HEAD as something to rely upon: a rename that was not synced is made good before it is believed.
+    fn lasting_head(&self) -> io::Result<Option<(u64, usize, Bytes)>> {
+        self.settle(&mut self.head_lasts())?;
+        self.head()
+    }
+
+    fn settle(&self, lasts: &mut bool) -> io::Result<()> {
+        if !*lasts {
+            self.sync_folder(&self.dir)?;
+            *lasts = true;
+        }
+        Ok(())
+    }
+
+    fn head_lasts(&self) -> MutexGuard<'_, bool> {
+        self.head_lasts.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
     /// The valid HEAD of the higher version, and where it stands.
     fn head(&self) -> io::Result<Option<(u64, usize, Bytes)>> {
         let mut best: Option<(u64, usize, Bytes)> = None;
@@ -345,7 +365,8 @@ impl Shared {
 
     fn swap_head(&self, expected: Option<&Tag>, body: &[u8]) -> io::Result<Swapped> {
         self.writable()?;
-        let _swapping = self.swapping.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut lasts = self.head_lasts();
+        self.settle(&mut lasts)?;
         let standing = self.head()?;
         let tag = standing.as_ref().map(|(version, _, body)| tag(*version, body));
         match (&tag, expected) {
@@ -355,9 +376,10 @@ impl Shared {
         }
         let (version, at) = standing.map_or((1, 0), |(version, at, _)| (version + 1, 1 - at));
         let beside = self.write_beside(&encode_head(version, body))?;
+        *lasts = false;
         fs::rename(&beside, self.dir.join(HEADS[at]))?;
         // From here on a reader may see it: a failure leaves open which one survives a crash.
-        Ok(self.sync_folder(&self.dir).map_or(Swapped::Unknown, |()| Swapped::Yes))
+        Ok(self.settle(&mut lasts).map_or(Swapped::Unknown, |()| Swapped::Yes))
     }
 }
 
@@ -447,7 +469,7 @@ impl ObjectStore for DirStore {
 
     fn head(&self) -> BoxFuture<'_, Result<Option<(Bytes, Tag)>, StoreError>> {
         self.blocking("read HEAD".to_owned(), |shared| {
-            Ok(shared.head()?.map(|(version, _, body)| (body.clone(), tag(version, &body))))
+            Ok(shared.lasting_head()?.map(|(version, _, body)| (body.clone(), tag(version, &body))))
         })
     }
 

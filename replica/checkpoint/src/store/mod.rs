@@ -43,7 +43,8 @@ pub trait ObjectStore: Send + Sync {
     /// Deletes an object; one that does not exist is no error.
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
 
-    /// The HEAD with the tag that a swap compares; `None` before the first.
+    /// The HEAD with the tag that a swap compares; `None` before the first. For whoever may write it is durable: nobody
+    /// takes a swap of unknown outcome for done that a loss of power would undo.
     fn head(&self) -> BoxFuture<'_, Result<Option<(Bytes, Tag)>, StoreError>>;
 
     /// Replaces HEAD if it is still the one with `expected` (`None`: if there is none yet).
