@@ -181,10 +181,15 @@ impl Entry {
     /// The entry as bytes: header, length of the body, body.
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
-        let mut bytes = Vec::with_capacity(HEADER_BYTES + 4 + self.body.len());
-        bytes.extend_from_slice(&self.header.encode());
-        bytes.extend_from_slice(&(self.body.len() as u32).to_le_bytes());
-        bytes.extend_from_slice(&self.body);
+        [&self.encode_head()[..], &self.body].concat()
+    }
+
+    /// What [`Entry::encode`] writes before the body.
+    #[must_use]
+    pub fn encode_head(&self) -> [u8; HEADER_BYTES + 4] {
+        let mut bytes = [0; HEADER_BYTES + 4];
+        bytes[..HEADER_BYTES].copy_from_slice(&self.header.encode());
+        bytes[HEADER_BYTES..].copy_from_slice(&(self.body.len() as u32).to_le_bytes());
         bytes
     }
 

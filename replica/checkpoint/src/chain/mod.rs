@@ -8,10 +8,10 @@
 mod tail;
 mod tier;
 
-use crate::format::LogEntry;
 use crate::restore::TierKind;
 use crate::store::ObjectStore;
 use crate::writer::{Beginning, Cut, Frames, Identity};
+use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -83,9 +83,27 @@ pub struct Chain {
     kinds: Vec<TierKind>,
 }
 
+/// A committed entry of the log, as its replica hands it in.
+///
+/// The tiers write [`head`](Committed::head) and [`body`](Committed::body) one after the other, as the bytes of a
+/// [`LogEntry`](crate::format::LogEntry): apart, so that the body need not be copied before.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// Its number.
+    pub op: u64,
+    /// The primary's wall clock when it proposed it, microseconds since the Unix epoch.
+    pub time_micros: u64,
+    /// Chained digest of the log through it.
+    pub digest: [u8; 32],
+    /// The beginning of the entry in the protocol's encoding.
+    pub head: Bytes,
+    /// The rest of it.
+    pub body: Bytes,
+}
+
 enum Message {
     Cut(Arc<Handed>),
-    Committed(LogEntry),
+    Committed(Committed),
     /// Anything whose destruction should not happen on the replica's thread.
     Drop(Box<dyn std::any::Any + Send>),
     Finish(Option<Arc<Handed>>, oneshot::Sender<Result<(), String>>),
@@ -176,7 +194,7 @@ impl Chain {
     }
 
     /// Hands in a committed entry. If the thread is far behind, the entry is left out and the tiers ask for a cut.
-    pub fn committed(&self, entry: LogEntry) {
+    pub fn committed(&self, entry: Committed) {
         self.shared.committed.store(entry.op, Ordering::Relaxed);
         let _ = self.inbox.try_send(Message::Committed(entry));
     }
@@ -271,7 +289,7 @@ async fn run(options: Options, shared: Arc<Shared>, mut messages: mpsc::Receiver
                     tier.wake.notify_one();
                 }
             }
-            Message::Committed(entry) => lock(&shared.tail).push(&entry),
+            Message::Committed(entry) => lock(&shared.tail).push(entry),
             Message::Drop(garbage) => drop(garbage),
             Message::Finish(cut, done) => {
                 let mut result = Ok(());

@@ -1,34 +1,47 @@
-//! The newest part of the committed log, kept once for all tiers and encoded once.
+//! The newest part of the committed log, kept once for all tiers.
 //!
-//! Entries are written into the segment that is open as they come. When a tier is due, that segment is sealed, and its
-//! bytes go to every tier that needs exactly those ops; a tier that is further behind gets them merged. What all tiers
-//! have is let go of, and beyond a bound the oldest goes in any case: a tier that still needed it has a gap, and asks
-//! for a checkpoint. The memory of what went is used again.
+//! An entry's body is the memory that the replica's own log holds: to keep it here costs little more. It is copied
+//! when it is written: a tier that is due gets what it lacks as one segment, and a tier that is due at the same moment
+//! and lacks the same gets the same bytes. What all tiers have is let go of, and beyond a bound the oldest goes in any
+//! case: a tier that still needed it has a gap, and asks for a checkpoint.
 
-use crate::format::{LogEntry, SegmentBuilder};
+use super::Committed;
+use crate::format::SegmentBuilder;
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 
 /// Bytes that are kept for tiers that are behind.
-const BOUND: usize = 64 << 20;
+const BOUND: u64 = 64 << 20;
 /// Bytes of one segment, about.
-const SEGMENT: usize = 16 << 20;
+const SEGMENT: u64 = 16 << 20;
 
 /// The log that some tier may still need.
 pub(super) struct Tail {
     lineage: [u8; 16],
     generation: u64,
-    open: Option<SegmentBuilder>,
-    /// Time of the newest entry in it.
-    open_time: u64,
-    sealed: VecDeque<Sealed>,
-    /// Bytes in `sealed`.
-    bytes: usize,
-    /// How far each tier is.
-    shipped: Vec<u64>,
+    /// Consecutive.
+    entries: VecDeque<Kept>,
+    /// Bytes of all entries that ever came, as they are written.
+    total: u64,
+    tiers: Vec<Reach>,
+    /// The last one made.
+    segment: Option<Sealed>,
+    /// Memory of one that nobody needs any more.
     spare: BytesMut,
-    /// Bytes of the newest sealed one: the next will be about as long.
-    last_len: usize,
+}
+
+struct Kept {
+    entry: Committed,
+    /// Bytes of all entries that came before it.
+    before: u64,
+}
+
+/// How far a tier is.
+#[derive(Clone, Copy, Default)]
+struct Reach {
+    shipped: u64,
+    /// What it shall have now; what came later waits until it is due again.
+    until: u64,
 }
 
 /// A finished segment.
@@ -46,117 +59,131 @@ impl Tail {
         Tail {
             lineage,
             generation,
-            open: None,
-            open_time: 0,
-            sealed: VecDeque::new(),
-            bytes: 0,
-            shipped: vec![0; tiers],
+            entries: VecDeque::new(),
+            total: 0,
+            tiers: vec![Reach::default(); tiers],
+            segment: None,
             spare: BytesMut::new(),
-            last_len: 0,
         }
     }
 
     /// Takes the next committed entry. One that does not follow the last begins anew.
-    pub(super) fn push(&mut self, entry: &LogEntry) {
-        if self.shipped.is_empty() {
+    pub(super) fn push(&mut self, entry: Committed) {
+        if self.tiers.is_empty() {
             return;
         }
-        if self.open.as_ref().is_some_and(|open| open.next() != entry.op || open.len() >= SEGMENT) {
-            self.seal();
+        if self.newest().is_some_and(|newest| entry.op != newest + 1) {
+            self.entries.clear();
         }
-        let (lineage, generation) = (self.lineage, self.generation);
-        let (spare, about) = (&mut self.spare, self.last_len + self.last_len / 8);
-        let open = self.open.get_or_insert_with(|| {
-            let mut memory = std::mem::take(spare);
-            // To grow step by step is to copy all of it, into memory that was never used, again and again.
-            memory.clear();
-            memory.reserve(about);
-            SegmentBuilder::new(lineage, generation, entry.op, memory)
-        });
-        open.push(entry);
-        self.open_time = entry.time_micros;
+        let before = self.total;
+        self.total += SegmentBuilder::bytes_of(&entry) as u64;
+        self.entries.push_back(Kept { entry, before });
+        while self.entries.front().is_some_and(|oldest| self.total - oldest.before > BOUND) {
+            self.entries.pop_front();
+        }
     }
 
-    /// A tier is due: if everything that it lacks is still open, that is sealed now. Otherwise another tier was due a
-    /// moment ago, and what was sealed for it is the right piece for this one too.
+    fn oldest(&self) -> Option<u64> {
+        self.entries.front().map(|kept| kept.entry.op)
+    }
+
+    fn newest(&self) -> Option<u64> {
+        self.entries.back().map(|kept| kept.entry.op)
+    }
+
+    /// The entries above `op`.
+    fn above(&self, op: u64) -> impl Iterator<Item = &Kept> {
+        let skip = self.oldest().map_or(0, |oldest| (op + 1).saturating_sub(oldest));
+        self.entries.range(self.entries.len().min(usize::try_from(skip).unwrap_or(usize::MAX))..)
+    }
+
+    /// A tier is due: it shall have everything, unless another was due a moment ago: then what was made for that one is
+    /// the right piece for this one too.
     pub(super) fn due(&mut self, tier: usize) {
-        if self.sealed.back().is_none_or(|newest| newest.last <= self.shipped[tier]) {
-            self.seal();
+        let made = self.segment.as_ref().map(|segment| segment.last);
+        let reach = &self.tiers[tier];
+        let until = made.filter(|made| *made > reach.shipped).or(self.newest());
+        self.tiers[tier].until = until.unwrap_or(0);
+    }
+
+    /// What comes next for a tier, in one piece.
+    pub(super) fn next(&mut self, tier: usize) -> Option<Sealed> {
+        let Reach { shipped, until } = self.tiers[tier];
+        if let Some(made) =
+            self.segment.as_ref().filter(|made| made.first == shipped + 1 && made.last <= until)
+        {
+            return Some(made.clone());
+        }
+        let first = self.above(shipped).next().filter(|kept| kept.entry.op == shipped + 1)?;
+        let (from, mut bytes) = (first.before, 0);
+        // At least one, however long.
+        let fits =
+            |kept: &&Kept| kept.entry.op <= until && (kept.before == from || kept.before - from < SEGMENT);
+        let mut piece = 0;
+        for kept in self.above(shipped).take_while(fits) {
+            bytes += SegmentBuilder::bytes_of(&kept.entry);
+            piece += 1;
+        }
+        if piece == 0 {
+            return None;
+        }
+        let memory = self.memory(SegmentBuilder::EMPTY + bytes);
+        let mut segment = SegmentBuilder::new(self.lineage, self.generation, shipped + 1, memory);
+        let mut time_micros = 0;
+        for Kept { entry, .. } in self.above(shipped).take(piece) {
+            segment.push(entry);
+            time_micros = entry.time_micros;
+        }
+        let (first, last) = (shipped + 1, segment.next() - 1);
+        let made = Sealed { first, last, time_micros, body: segment.finish() };
+        self.segment = Some(made.clone());
+        Some(made)
+    }
+
+    /// Memory for a segment of so many bytes: that of an older one, if it is large enough and nobody reads it any more.
+    fn memory(&mut self, bytes: usize) -> BytesMut {
+        self.retire();
+        match std::mem::take(&mut self.spare) {
+            spare if spare.capacity() >= bytes => spare,
+            // The next may be a little longer.
+            _ => BytesMut::with_capacity(bytes + bytes / 8),
         }
     }
 
-    /// What comes next for a tier, sealed and in one piece.
-    pub(super) fn next(&self, tier: usize) -> Option<Sealed> {
-        let at = self.shipped[tier];
-        let mut behind = self.sealed.iter().skip_while(|segment| segment.last <= at).peekable();
-        let first = behind.next_if(|segment| segment.first <= at + 1)?;
-        let (mut last, mut bytes) = (first, first.body.len());
-        let mut more = Vec::new();
-        while let Some(segment) =
-            behind.next_if(|segment| segment.first == last.last + 1 && bytes + segment.body.len() <= SEGMENT)
-        {
-            bytes += segment.body.len();
-            more.push(segment);
-            last = segment;
+    /// The last segment serves no more tier.
+    fn retire(&mut self) {
+        let last = self.segment.take().and_then(|made| made.body.try_into_mut().ok());
+        if let Some(last) = last.filter(|last| last.capacity() > self.spare.capacity()) {
+            self.spare = last;
         }
-        if more.is_empty() && first.first == at + 1 {
-            return Some(first.clone());
-        }
-        let memory = BytesMut::with_capacity(bytes);
-        let mut merged = SegmentBuilder::new(self.lineage, self.generation, at + 1, memory);
-        merged.append(&first.body);
-        more.iter().for_each(|segment| merged.append(&segment.body));
-        Some(Sealed { first: at + 1, last: last.last, time_micros: last.time_micros, body: merged.finish() })
     }
 
     /// A tier has everything through `op`.
     pub(super) fn shipped(&mut self, tier: usize, op: u64) {
-        self.shipped[tier] = op;
-        self.trim();
+        self.tiers[tier].shipped = op;
+        let all_have = self.tiers.iter().map(|reach| reach.shipped).min().unwrap_or(u64::MAX);
+        while self.oldest().is_some_and(|oldest| oldest <= all_have) {
+            self.entries.pop_front();
+        }
+        if self.segment.as_ref().is_some_and(|made| made.last <= all_have) {
+            self.retire();
+        }
     }
 
     /// Whether there are entries beyond what a tier has, and they do not follow.
     pub(super) fn has_gap(&self, tier: usize) -> bool {
-        let at = self.shipped[tier];
-        let sealed = self.sealed.iter().find(|segment| segment.last > at).map(|segment| segment.first);
-        let open = self.open.as_ref().filter(|open| open.next() > at + 1).map(SegmentBuilder::first);
-        sealed.or(open).is_some_and(|first| first > at + 1)
+        let at = self.tiers[tier].shipped;
+        self.above(at).next().is_some_and(|kept| kept.entry.op > at + 1)
     }
 
     /// Bytes that a tier lacks.
-    pub(super) fn waiting(&self, tier: usize) -> usize {
-        let at = self.shipped[tier];
-        let sealed: usize = self.sealed.iter().filter(|s| s.last > at).map(|s| s.body.len()).sum();
-        let open = self.open.as_ref().filter(|open| open.next() > at + 1);
-        sealed + open.map_or(0, SegmentBuilder::len)
+    pub(super) fn waiting(&self, tier: usize) -> u64 {
+        self.above(self.tiers[tier].shipped).next().map_or(0, |kept| self.total - kept.before)
     }
 
     /// Whether a tier lacks as much as one segment holds: to wait for its next turn would only let more fall out.
     pub(super) fn fills(&self, tier: usize) -> bool {
         self.waiting(tier) >= SEGMENT
-    }
-
-    fn seal(&mut self) {
-        let Some(open) = self.open.take() else { return };
-        let (first, last) = (open.first(), open.next() - 1);
-        let body = open.finish();
-        self.bytes += body.len();
-        self.last_len = body.len();
-        self.sealed.push_back(Sealed { first, last, time_micros: self.open_time, body });
-        self.trim();
-    }
-
-    fn trim(&mut self) {
-        let all_have = self.shipped.iter().copied().min().unwrap_or(u64::MAX);
-        while self.sealed.front().is_some_and(|oldest| oldest.last <= all_have || self.bytes > BOUND) {
-            let Some(gone) = self.sealed.pop_front() else { break };
-            self.bytes -= gone.body.len();
-            if let Ok(memory) = gone.body.try_into_mut()
-                && memory.capacity() > self.spare.capacity()
-            {
-                self.spare = memory;
-            }
-        }
     }
 }
 
@@ -165,13 +192,20 @@ mod tests {
     use super::*;
     use crate::format::Segment;
 
-    fn entry(op: u64, bytes: usize) -> LogEntry {
-        LogEntry { op, time_micros: op * 10, digest: [op as u8; 32], bytes: vec![op as u8; bytes].into() }
+    fn entry(op: u64, bytes: usize) -> Committed {
+        let body = vec![op as u8; bytes].into();
+        Committed {
+            op,
+            time_micros: op * 10,
+            digest: [op as u8; 32],
+            head: Bytes::from_static(b"head"),
+            body,
+        }
     }
 
     fn tail(tiers: usize, ops: std::ops::RangeInclusive<u64>) -> Tail {
         let mut tail = Tail::new([3; 16], 1, tiers);
-        ops.for_each(|op| tail.push(&entry(op, 10)));
+        ops.for_each(|op| tail.push(entry(op, 10)));
         tail
     }
 
@@ -189,14 +223,17 @@ mod tests {
         tail.due(0);
         let first = tail.next(0).expect("three entries");
         tail.shipped(0, first.last);
-        tail.push(&entry(4, 10));
+        tail.push(entry(4, 10));
         tail.due(1);
         let second = tail.next(1).expect("the same three");
         assert_eq!(ops(&second), [1, 2, 3]);
         assert_eq!(second.body.as_ptr(), first.body.as_ptr());
+        drop((first, second));
         tail.shipped(1, 3);
         assert!(tail.next(1).is_none(), "the fourth waits until somebody is due");
-        assert_eq!((tail.sealed.len(), tail.bytes), (0, 0));
+        assert_eq!(tail.newest(), Some(4));
+        assert_eq!(tail.oldest(), Some(4), "what both have is let go of");
+        assert!(tail.segment.is_none() && tail.spare.capacity() > 0, "its memory serves the next");
         tail.due(1);
         assert_eq!(ops(&tail.next(1).expect("the fourth")), [4]);
     }
@@ -208,7 +245,7 @@ mod tests {
             tail.due(0);
             let sealed = tail.next(0).expect("something");
             tail.shipped(0, sealed.last);
-            tail.push(&entry(op, 10));
+            tail.push(entry(op, 10));
         }
         tail.shipped(1, 1);
         tail.due(1);
@@ -219,15 +256,54 @@ mod tests {
     fn what_does_not_fit_falls_out_and_leaves_a_gap() {
         let mut tail = Tail::new([3; 16], 1, 1);
         for op in 1..=100 {
-            tail.push(&entry(op, 1 << 20));
+            tail.push(entry(op, 1 << 20));
         }
         assert!(tail.has_gap(0));
-        assert!(tail.bytes <= BOUND);
+        assert!(tail.total - tail.entries[0].before <= BOUND);
         assert!(tail.next(0).is_none(), "nothing is shipped beyond a gap");
         tail.shipped(0, 100);
         assert!(!tail.has_gap(0));
         assert_eq!(tail.waiting(0), 0);
-        tail.push(&entry(102, 5));
+        tail.push(entry(102, 5));
         assert!(tail.has_gap(0), "101 was left out");
+    }
+
+    #[test]
+    fn what_came_after_a_tier_was_due_waits() {
+        let mut tail = tail(1, 1..=3);
+        tail.due(0);
+        tail.push(entry(4, 10));
+        assert_eq!(ops(&tail.next(0).expect("what there was")), [1, 2, 3]);
+        tail.shipped(0, 3);
+        assert!(tail.next(0).is_none());
+        assert!(tail.waiting(0) > 0);
+    }
+
+    #[test]
+    fn a_lot_goes_in_pieces_of_about_a_segment() {
+        let mut tail = Tail::new([3; 16], 1, 1);
+        (1..=40).for_each(|op| tail.push(entry(op, 1 << 20)));
+        assert!(tail.fills(0));
+        tail.due(0);
+        let mut pieces = Vec::new();
+        while let Some(piece) = tail.next(0) {
+            tail.shipped(0, piece.last);
+            pieces.push((piece.first, piece.last));
+        }
+        assert_eq!(pieces, [(1, 16), (17, 32), (33, 40)]);
+    }
+
+    #[test]
+    fn an_entry_longer_than_a_segment_goes_alone() {
+        let mut tail = tail(1, 1..=1);
+        tail.push(entry(2, 20 << 20));
+        tail.push(entry(3, 1));
+        tail.due(0);
+        let mut pieces = Vec::new();
+        while let Some(piece) = tail.next(0) {
+            tail.shipped(0, piece.last);
+            pieces.push((piece.first, piece.last));
+        }
+        assert_eq!(pieces, [(1, 2), (3, 3)]);
     }
 }

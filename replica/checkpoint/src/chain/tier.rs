@@ -267,7 +267,7 @@ impl Tier {
 
     fn report(&self) {
         let usage = self.options.store.usage();
-        let dirty = lock(&self.shared.tail).waiting(self.place) as u64;
+        let dirty = lock(&self.shared.tail).waiting(self.place);
         let mut status = lock(&self.mine().status);
         (status.requests, status.written_bytes, status.dirty_bytes) = (usage.requests, usage.written, dirty);
     }

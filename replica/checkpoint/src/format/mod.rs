@@ -18,7 +18,8 @@ pub use index::{Index, Place};
 pub use manifest::{Manifest, ManifestState, Named};
 pub use names::{Names, Part};
 pub use pack::{Pack, PackBuilder, PackEntry};
-pub use segment::{LogEntry, Segment, SegmentBuilder};
+pub(crate) use segment::SegmentBuilder;
+pub use segment::{LogEntry, Segment};
 
 /// Name and version of the format, in every JSON record.
 pub const FORMAT: &str = "vrckpt/1";

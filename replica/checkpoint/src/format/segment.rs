@@ -8,6 +8,7 @@
 
 use super::read::{Reader, checked};
 use super::{FormatError, VERSION};
+use crate::chain::Committed;
 use bytes::{Bytes, BytesMut};
 
 const MAGIC: [u8; 4] = *b"VRSG";
@@ -38,7 +39,7 @@ pub struct Segment {
 
 /// A segment being put together.
 #[derive(Debug)]
-pub struct SegmentBuilder {
+pub(crate) struct SegmentBuilder {
     bytes: BytesMut,
     first: u64,
     next: u64,
@@ -53,7 +54,12 @@ const CRC: usize = 4;
 impl SegmentBuilder {
     /// One whose first entry will be `first`, in memory that may have been used before.
     #[must_use]
-    pub fn new(lineage: [u8; 16], generation: u64, first: u64, mut memory: BytesMut) -> SegmentBuilder {
+    pub(crate) fn new(
+        lineage: [u8; 16],
+        generation: u64,
+        first: u64,
+        mut memory: BytesMut,
+    ) -> SegmentBuilder {
         memory.clear();
         memory.extend_from_slice(&MAGIC);
         memory.extend_from_slice(&VERSION.to_le_bytes());
@@ -64,59 +70,40 @@ impl SegmentBuilder {
         SegmentBuilder { bytes: memory, first, next: first }
     }
 
-    /// Its first entry's op.
-    #[must_use]
-    pub fn first(&self) -> u64 {
-        self.first
-    }
-
     /// The op that the next entry must have.
     #[must_use]
-    pub fn next(&self) -> u64 {
+    pub(crate) fn next(&self) -> u64 {
         self.next
     }
 
-    /// Bytes so far.
-    #[must_use]
-    pub fn len(&self) -> usize {
-        self.bytes.len()
-    }
+    /// Bytes of a segment without entries.
+    pub(crate) const EMPTY: usize = HEADER + CRC;
 
-    /// Whether it has no entry yet.
-    #[must_use]
-    pub fn is_empty(&self) -> bool {
-        self.next == self.first
+    /// Bytes that an entry takes.
+    pub(crate) fn bytes_of(entry: &Committed) -> usize {
+        ENTRY + entry.head.len() + entry.body.len()
     }
 
     /// Adds the entry [`SegmentBuilder::next`].
-    pub fn push(&mut self, entry: &LogEntry) {
+    pub(crate) fn push(&mut self, entry: &Committed) {
         debug_assert_eq!(entry.op, self.next);
-        self.bytes.reserve(ENTRY + entry.bytes.len() + CRC);
-        self.bytes.extend_from_slice(&entry.time_micros.to_le_bytes());
-        self.bytes.extend_from_slice(&entry.digest);
-        self.bytes.extend_from_slice(&(entry.bytes.len() as u32).to_le_bytes());
-        self.bytes.extend_from_slice(&entry.bytes);
-        self.next += 1;
+        self.add(entry.time_micros, &entry.digest, [&entry.head, &entry.body]);
     }
 
-    /// Adds the entries of a finished segment from [`SegmentBuilder::next`] on, which it must hold.
-    pub fn append(&mut self, segment: &[u8]) {
-        let op =
-            |at: usize| u64::from_le_bytes(*segment[at..].first_chunk().expect("a segment has a header"));
-        let (first, last) = (op(HEADER - 16), op(HEADER - 8));
-        let mut at = HEADER;
-        for _ in first..self.next {
-            let length = segment[at + ENTRY - 4..].first_chunk().expect("an entry has a length");
-            at += ENTRY + u32::from_le_bytes(*length) as usize;
-        }
-        self.bytes.extend_from_slice(&segment[at..segment.len() - CRC]);
-        self.next = last + 1;
+    fn add(&mut self, time_micros: u64, digest: &[u8; 32], parts: [&[u8]; 2]) {
+        let len = parts.map(<[u8]>::len).iter().sum::<usize>();
+        self.bytes.reserve(ENTRY + len + CRC);
+        self.bytes.extend_from_slice(&time_micros.to_le_bytes());
+        self.bytes.extend_from_slice(digest);
+        self.bytes.extend_from_slice(&(len as u32).to_le_bytes());
+        parts.iter().for_each(|part| self.bytes.extend_from_slice(part));
+        self.next += 1;
     }
 
     /// The segment; it must have an entry.
     #[must_use]
-    pub fn finish(mut self) -> Bytes {
-        debug_assert!(!self.is_empty());
+    pub(crate) fn finish(mut self) -> Bytes {
+        debug_assert!(self.next > self.first);
         self.bytes[HEADER - 8..HEADER].copy_from_slice(&(self.next - 1).to_le_bytes());
         let crc = crc32c::crc32c(&self.bytes);
         self.bytes.extend_from_slice(&crc.to_le_bytes());
@@ -129,7 +116,7 @@ impl Segment {
     #[must_use]
     pub fn encode(&self) -> Bytes {
         let mut out = SegmentBuilder::new(self.lineage, self.generation, self.entries[0].op, BytesMut::new());
-        self.entries.iter().for_each(|entry| out.push(entry));
+        self.entries.iter().for_each(|entry| out.add(entry.time_micros, &entry.digest, [&entry.bytes, &[]]));
         out.finish()
     }
 
@@ -172,28 +159,6 @@ mod tests {
             bad[at] ^= 1;
             assert!(Segment::parse("s", &bad.into()).is_err(), "byte {at}");
             assert!(Segment::parse("s", &bytes.slice(..at)).is_err(), "cut at {at}");
-        }
-    }
-
-    #[test]
-    fn finished_segments_become_one_that_begins_where_it_is_wanted() {
-        let entry = |op: u64| LogEntry {
-            op,
-            time_micros: op,
-            digest: [op as u8; 32],
-            bytes: vec![op as u8; op as usize % 9].into(),
-        };
-        let segment = |ops: std::ops::Range<u64>| Segment {
-            lineage: [2; 16],
-            generation: 4,
-            entries: ops.map(entry).collect(),
-        };
-        for first in 5..9 {
-            let mut builder = SegmentBuilder::new([2; 16], 4, first, BytesMut::from(&b"used"[..]));
-            builder.append(&segment(5..9).encode());
-            builder.append(&segment(8..12).encode());
-            builder.append(&segment(12..13).encode());
-            assert_eq!(builder.finish(), segment(first..13).encode(), "from {first}");
         }
     }
 }

@@ -1,10 +1,11 @@
 //! The chain as a replica sees it: it never waits, tiers do not wait for each other, and nothing is left out.
 
-use crate::support::{LINEAGE, cut, entry, identity, newest, newest_op, source, state};
+use crate::support::{LINEAGE, committed, cut, identity, newest, newest_op, source, state};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use vr_checkpoint::chain::Committed;
 use vr_checkpoint::chain::{Chain, Options, TierOptions, TierStatus};
-use vr_checkpoint::format::{LogEntry, Names, Pack, Parent};
+use vr_checkpoint::format::{Names, Pack, Parent};
 use vr_checkpoint::restore::{self, TierKind};
 use vr_checkpoint::store::fault::{Act, FaultStore, On, Rule};
 use vr_checkpoint::store::{DirStore, MemStore, ObjectStore};
@@ -46,13 +47,13 @@ async fn it_asks_for_cuts_at_its_cadence_ships_the_log_between_and_ends_with_the
     let store = memory();
     let chain = start(1, vec![tier(TierKind::Nvme, &store, SOON)]);
     for op in 1..=3 {
-        chain.committed(entry(op));
+        chain.committed(committed(op));
         until("it wants a cut", || chain.wants_cut()).await;
         chain.cut(cut(op), state(op));
         until("a checkpoint", || status(&chain, 0).checkpoint_op == op).await;
     }
     let before = status(&chain, 0);
-    chain.committed(entry(4));
+    chain.committed(committed(4));
     until("the log", || status(&chain, 0).recovery_op == 4).await;
     let after = status(&chain, 0);
     assert_eq!((after.checkpoint_op, after.recovery_micros, after.error), (3, 4000, None));
@@ -65,17 +66,17 @@ async fn it_asks_for_cuts_at_its_cadence_ships_the_log_between_and_ends_with_the
 async fn a_gap_in_the_log_is_closed_by_a_cut_before_it_is_due() {
     let store = memory();
     let chain = start(1, vec![tier(TierKind::Nvme, &store, NEVER)]);
-    chain.committed(entry(1));
+    chain.committed(committed(1));
     until("it wants its first cut", || chain.wants_cut()).await;
     chain.cut(cut(1), state(1));
-    chain.committed(entry(2));
+    chain.committed(committed(2));
     until("the log", || status(&chain, 0).recovery_op == 2).await;
     assert!(!chain.wants_cut(), "the next checkpoint is due in an hour");
-    chain.committed(entry(4));
+    chain.committed(committed(4));
     until("it wants a cut", || chain.wants_cut()).await;
     assert_eq!(status(&chain, 0).recovery_op, 2, "nothing is shipped beyond a gap");
     chain.cut(cut(4), state(4));
-    chain.committed(entry(5));
+    chain.committed(committed(5));
     until("it leads on again", || status(&chain, 0).recovery_op == 5).await;
     assert_eq!(newest_op(&store).await, 4);
 }
@@ -85,15 +86,15 @@ async fn a_log_that_fills_a_segment_is_shipped_before_it_is_due() {
     let store = memory();
     let rare = TierOptions { log: NEVER, ..tier(TierKind::Nvme, &store, NEVER) };
     let chain = start(1, vec![rare]);
-    chain.committed(entry(1));
+    chain.committed(committed(1));
     until("it wants its first cut", || chain.wants_cut()).await;
     chain.cut(cut(1), state(1));
     until("a checkpoint", || status(&chain, 0).checkpoint_op == 1).await;
-    chain.committed(entry(2));
+    chain.committed(committed(2));
     let large = bytes::Bytes::from(vec![7; 1 << 20]);
     // More than is kept for a tier that is behind.
     for op in 3..=100 {
-        chain.committed(LogEntry { bytes: large.clone(), ..entry(op) });
+        chain.committed(Committed { body: large.clone(), ..committed(op) });
         if op % 20 == 0 {
             until("the log", || status(&chain, 0).recovery_op > op - 20).await;
         }
@@ -109,9 +110,9 @@ async fn a_stalled_tier_holds_neither_the_caller_nor_the_others() {
     let chain = start(1, vec![tier(TierKind::Nvme, &stalled, SOON), tier(TierKind::Volume, &healthy, SOON)]);
     faulty.wait_until_stalled(1).await;
     let began = Instant::now();
-    chain.committed(entry(1));
+    chain.committed(committed(1));
     chain.cut(cut(1), state(1));
-    (2..=5_000).for_each(|op| chain.committed(entry(op)));
+    (2..=5_000).for_each(|op| chain.committed(committed(op)));
     assert!(began.elapsed() < Duration::from_secs(2), "handing in took {:?}", began.elapsed());
     until("the healthy tier", || status(&chain, 1).recovery_op == 5_000).await;
     assert_eq!((status(&chain, 0).recovery_op, faulty.inner().usage().written), (0, 0));
@@ -125,7 +126,7 @@ async fn a_tier_that_fails_says_so_and_comes_back() {
     let store: Arc<dyn ObjectStore> = Arc::clone(&faulty) as _;
     faulty.add(strikes(On::Create, 2, Act::NoSpace));
     let chain = start(1, vec![tier(TierKind::Nvme, &store, SOON)]);
-    chain.committed(entry(1));
+    chain.committed(committed(1));
     chain.cut(cut(1), state(1));
     until("the error", || status(&chain, 0).error.is_some_and(|e| e.contains("no free space"))).await;
     until("a checkpoint", || status(&chain, 0).checkpoint_op == 1).await;
@@ -136,13 +137,13 @@ async fn a_tier_that_fails_says_so_and_comes_back() {
 async fn a_chain_of_the_past_is_told_to_stop_and_writes_nothing_more() {
     let store = memory();
     let chain = start(1, vec![tier(TierKind::Nvme, &store, NEVER)]);
-    chain.committed(entry(1));
+    chain.committed(committed(1));
     chain.cut(cut(1), state(1));
     until("a checkpoint", || status(&chain, 0).checkpoint_op == 1).await;
     let parent = Parent { generation: 1, op: 1, root: "00".repeat(32) };
     restore::fence(&*store, &parent, 2, 0, "restore").await.expect("fences");
     let before = store.list("").await.expect("lists");
-    chain.committed(entry(2));
+    chain.committed(committed(2));
     until("it is told", || chain.fenced().is_some()).await;
     let why = chain.fenced().expect("just seen");
     assert!(why.contains("HEAD is of generation 2, this process is of generation 1"), "{why}");
@@ -159,15 +160,15 @@ async fn segments(store: &Arc<dyn ObjectStore>) -> Vec<(u64, u64)> {
 async fn a_new_shipper_goes_on_where_the_old_one_ended() {
     let store = memory();
     let chains = [1, 2].map(|replica| start(replica, vec![tier(TierKind::ObjectStore, &store, NEVER)]));
-    let committed = |op: u64| chains.iter().for_each(|chain| chain.committed(entry(op)));
+    let all_committed = |op: u64| chains.iter().for_each(|chain| chain.committed(committed(op)));
     chains[0].ship_to_object_store(true);
-    committed(1);
+    all_committed(1);
     chains[0].cut(cut(1), state(1));
-    committed(2);
+    all_committed(2);
     until("the first ships", || status(&chains[0], 0).recovery_op == 2).await;
     for (old, new, op) in [(0, 1, 3), (1, 0, 4), (0, 1, 5)] {
         chains[old].ship_to_object_store(false);
-        committed(op);
+        all_committed(op);
         let named: &Chain = &chains[new];
         named.ship_to_object_store(true);
         until("the other ships", || status(named, 0).recovery_op == op).await;
@@ -196,7 +197,7 @@ async fn only_the_named_replica_writes_the_object_store_and_all_learn_what_is_re
     [&shipper, &other].iter().for_each(|chain| chain.reserve(500));
     until("the shipper has reserved", || shipper.reserved() == 500).await;
     until("the other knows", || other.reserved() == 500).await;
-    shipper.committed(entry(1));
+    shipper.committed(committed(1));
     shipper.cut(cut(1), state(1));
     until("a checkpoint", || status(&shipper, 0).checkpoint_op == 1).await;
     [&shipper, &other].iter().for_each(|chain| chain.reserve(900));
@@ -212,13 +213,13 @@ async fn a_head_that_was_deleted_from_the_object_store_is_not_made_again() {
     let store: Arc<dyn ObjectStore> = Arc::new(DirStore::open(dir.path()).expect("opens"));
     let chain = start(1, vec![tier(TierKind::ObjectStore, &store, NEVER)]);
     chain.ship_to_object_store(true);
-    chain.committed(entry(1));
+    chain.committed(committed(1));
     chain.cut(cut(1), state(1));
     until("a checkpoint", || status(&chain, 0).checkpoint_op == 1).await;
     for head in ["HEAD.0", "HEAD.1"] {
         let _ = std::fs::remove_file(dir.path().join(head));
     }
-    chain.committed(entry(2));
+    chain.committed(committed(2));
     until("it says so", || status(&chain, 0).error.is_some_and(|e| e.contains("HEAD is gone"))).await;
     until("it goes on saying so", || status(&chain, 0).error.is_some_and(|e| e.contains("there is no HEAD")))
         .await;
@@ -230,11 +231,11 @@ async fn a_head_that_was_deleted_from_the_object_store_is_not_made_again() {
 async fn tiers_that_are_due_together_hold_the_same_frames_and_segments() {
     let (near, far) = (memory(), memory());
     let chain = start(1, vec![tier(TierKind::Nvme, &near, NEVER), tier(TierKind::Volume, &far, NEVER)]);
-    chain.committed(entry(1));
+    chain.committed(committed(1));
     until("it wants a cut", || chain.wants_cut()).await;
     chain.cut(cut(1), state(1));
     until("both checkpoints", || (0..2).all(|place| status(&chain, place).checkpoint_op == 1)).await;
-    (2..=20).for_each(|op| chain.committed(entry(op)));
+    (2..=20).for_each(|op| chain.committed(committed(op)));
     until("both logs", || (0..2).all(|place| status(&chain, place).recovery_op == 20)).await;
     assert_eq!((newest_op(&near).await, newest_op(&far).await), (1, 1));
     let frames = async |store: &Arc<dyn ObjectStore>| {
@@ -262,7 +263,7 @@ async fn only_a_disk_must_have_the_last_checkpoint() {
         let store: Arc<dyn ObjectStore> = Arc::clone(&faulty) as _;
         let chain = start(1, vec![tier(kind, &store, NEVER)]);
         chain.ship_to_object_store(true);
-        chain.committed(entry(1));
+        chain.committed(committed(1));
         chain.cut(cut(1), state(1));
         until("a checkpoint", || status(&chain, 0).checkpoint_op == 1).await;
         faulty.add(strikes(On::Create, u32::MAX, Act::Refuse));

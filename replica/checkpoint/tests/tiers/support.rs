@@ -2,6 +2,7 @@
 
 use bytes::Bytes;
 use std::sync::Arc;
+use vr_checkpoint::chain::Committed;
 use vr_checkpoint::format::{Head, LogEntry};
 use vr_checkpoint::restore::{self, LoadError, Loaded, Source, TierKind};
 use vr_checkpoint::store::ObjectStore;
@@ -40,6 +41,12 @@ pub(crate) fn cut(op: u64) -> Cut {
 
 pub(crate) fn entry(op: u64) -> LogEntry {
     LogEntry { op, time_micros: op * 1000, digest: [op as u8; 32], bytes: Bytes::from_static(b"entry") }
+}
+
+/// The same as a replica hands it in.
+pub(crate) fn committed(op: u64) -> Committed {
+    let LogEntry { op, time_micros, digest, bytes } = entry(op);
+    Committed { op, time_micros, digest, head: bytes.slice(..2), body: bytes.slice(2..) }
 }
 
 pub(crate) async fn open(

@@ -226,16 +226,18 @@ impl<S: StateMachine> Replica<S> {
 
     pub(super) fn propose_what_fits(&mut self, out: &mut Effects<S>) {
         while self.has_room() && !self.lead.queue.is_empty() {
-            let mut body = Vec::with_capacity(self.options.batch_bytes.min(
-                self.lead.queue.iter().take(64).map(|q| q.body.len() + batch::REQUEST_BYTES).sum::<usize>(),
-            ));
-            while let Some(next) = self.lead.queue.front() {
+            // The log keeps this memory for long: exactly what is needed.
+            let (mut bytes, mut fit) = (0, 0);
+            for next in &self.lead.queue {
                 let len = next.body.len() + batch::REQUEST_BYTES;
-                if !body.is_empty() && body.len() + len > self.options.batch_bytes {
+                if fit > 0 && bytes + len > self.options.batch_bytes {
                     break;
                 }
+                (bytes, fit) = (bytes + len, fit + 1);
+            }
+            let mut body = Vec::with_capacity(bytes);
+            for next in self.lead.queue.drain(..fit) {
                 batch::push(&mut body, next.session, next.number, &next.body);
-                self.lead.queue.pop_front();
             }
             self.propose(Kind::Requests, body.into(), out);
         }

@@ -4,8 +4,7 @@
 use crate::status::TierReport;
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use vr_checkpoint::chain::Chain;
-use vr_checkpoint::format::LogEntry;
+use vr_checkpoint::chain::{Chain, Committed};
 use vr_checkpoint::restore::TierKind;
 use vr_checkpoint::writer::Cut;
 use vr_core::{Ballot, Configuration, Digest, Entry, Member, Op};
@@ -54,11 +53,12 @@ impl Tiering {
     }
 
     pub(super) fn committed(&self, entry: &Entry) {
-        self.chain.committed(LogEntry {
+        self.chain.committed(Committed {
             op: entry.header.op.0,
             time_micros: entry.header.time,
             digest: entry.digest().0,
-            bytes: Bytes::from(entry.encode()),
+            head: Bytes::copy_from_slice(&entry.encode_head()),
+            body: entry.body.clone(),
         });
     }
 
