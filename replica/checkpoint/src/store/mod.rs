@@ -5,6 +5,7 @@
 
 mod dir;
 pub mod fault;
+pub mod files;
 mod mem;
 mod s3;
 #[cfg(test)]

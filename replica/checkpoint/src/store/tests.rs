@@ -140,33 +140,6 @@ async fn a_full_store_says_so_and_keeps_what_it_has() {
 }
 
 #[tokio::test]
-async fn nothing_counts_as_there_before_its_folder_was_synced() {
-    let dir = tempfile::tempdir().expect("a temporary directory");
-    let (first, switch) = (open(dir.path()), dir.path().join("unsynced"));
-    let body = Bytes::from_static(b"abc");
-    // The file's own folder; the folder's folder; the directory itself.
-    for (folder, key) in [("g/1", "g/1/a"), ("h", "h/1/a"), (".", "i/1/a")] {
-        fs::write(&switch, folder).expect("writable");
-        for again in 0..2 {
-            let error = first.create(key, body.clone()).await.expect_err("it may be gone after a power loss");
-            assert!(matches!(error, StoreError::Transient { .. }), "{key}, {again} times before: {error}");
-        }
-        fs::remove_file(&switch).expect("it was there");
-        first.create(key, body.clone()).await.expect("nothing is in the way");
-        assert_eq!(first.get(key).await.expect("works"), Some(body.clone()));
-    }
-    // Another process does not know what the one before has seen to.
-    drop(first);
-    let second = open(dir.path());
-    for folder in [".", "g", "g/1"] {
-        fs::write(&switch, folder).expect("writable");
-        second.create("g/1/a", body.clone()).await.expect_err("nobody has synced it since");
-    }
-    fs::remove_file(&switch).expect("it was there");
-    assert_eq!(second.create("g/1/a", body).await.expect("works"), Created::Exists);
-}
-
-#[tokio::test]
 async fn the_stall_switch_holds_a_write_up_and_nothing_else() {
     let dir = tempfile::tempdir().expect("a temporary directory");
     let store = open(dir.path());

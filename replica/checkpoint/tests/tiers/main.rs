@@ -2,6 +2,7 @@
 
 mod chain;
 mod crashes;
+mod power;
 #[cfg(feature = "s3-server")]
 mod s3;
 mod support;
