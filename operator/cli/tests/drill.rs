@@ -76,6 +76,54 @@ fn nothing_is_lost_with_the_primary() {
     assert!(replayed["detail"].as_str().expect("words").contains("came to the same effects"), "{replayed}");
 }
 
+/// A drill of this scenario that passes, with these checks among its own.
+fn passes(scenario: &str, expected: &[&str]) -> Value {
+    let (status, report) = drill(&["--scenario", scenario]);
+    assert_eq!((status, &report["result"]), (Some(0), &Value::from("Passed")));
+    let checks = report["checks"].as_array().expect("a list");
+    for name in [expected, &["acknowledgedWritesPresent", "lossWithinReport", "oldGenerationFenced"]].concat()
+    {
+        assert!(checks.iter().any(|check| check["name"] == name), "{name} was not checked");
+    }
+    report
+}
+
+#[test]
+fn full_disks_hold_nobody_up_and_catch_up() {
+    passes("disk-full", &["tierSaysSo", "writesGoOn", "tierCatchesUp"]);
+}
+
+#[test]
+fn an_object_store_that_was_away_is_as_good_as_before() {
+    let report = passes("s3-outage", &["tierSaysSo", "writesGoOn", "tierCatchesUp"]);
+    assert_eq!(report["restoredFrom"]["tier"], "objectStore");
+}
+
+#[test]
+fn a_slow_tier_holds_nobody_up() {
+    passes("slow-tier", &["tierSaysSo", "writesGoOn", "tierCatchesUp"]);
+}
+
+#[test]
+fn exactly_the_moment_that_was_asked_for_comes_back() {
+    let report = passes("point-in-time", &["exactMoment"]);
+    assert_eq!(report["lostOps"], 0);
+}
+
+#[test]
+fn of_two_restores_at_the_same_time_one_goes_on() {
+    passes("race-two-clusters", &["oneRestoreBegins", "rivalFenced"]);
+}
+
+#[test]
+fn one_whole_tier_is_enough() {
+    let report = passes("corrupt-everything-but-one", &["rootIsManifests"]);
+    assert_eq!(report["restoredFrom"]["tier"], "nvme");
+    let (status, report) =
+        drill(&["--scenario", "corrupt-everything-but-one", "--sabotage", "corrupt-frame"]);
+    assert_eq!((status, failed_checks(&report)), (Some(1), vec!["restore"]));
+}
+
 #[test]
 fn a_drill_that_cannot_be_carried_out_is_neither_passed_nor_failed() {
     let dir = tempfile::tempdir().expect("a directory");
@@ -163,6 +211,10 @@ fn somebodys_object_store_is_used_and_left_as_it_was() {
     assert_eq!((status, &report["result"]), (Some(0), &Value::from("Passed")));
     assert_eq!(report["restoredFrom"]["tier"], "objectStore");
     assert_eq!(files(s3.dir.path()), before);
+
+    let (status, report) = s3.drill("drills", "secret", &["--scenario", "s3-outage"]);
+    assert_eq!((status, &report["result"]), (Some(2), &Value::from("Errored")));
+    assert!(report["reason"].as_str().expect("a reason").contains("is not ours"), "{report}");
 
     for (bucket, secret, expected) in [("nobodys", "secret", "nobodys"), ("drills", "guessed", "drills")] {
         let (status, report) = s3.drill(bucket, secret, &[]);

@@ -406,6 +406,21 @@ impl Cluster {
         Ok(())
     }
 
+    /// SIGKILL to the embedded S3 server, as if it were out of reach; it keeps what it has answered.
+    ///
+    /// # Errors
+    /// When there is none, or the system does not let us.
+    pub async fn kill_object_store(&mut self) -> Result<(), ClusterError> {
+        let failed = |source| ClusterError::System { what: "kill the S3 server", source };
+        let mut s3 = self.s3.take().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
+        s3.kill().await.map_err(failed)
+    }
+
+    /// Takes over the embedded S3 server of another cluster that uses the same.
+    pub fn take_object_store(&mut self, other: &mut Cluster) {
+        self.s3 = other.s3.take().or(self.s3.take());
+    }
+
     /// Removes both disks of a replica, as if its machine were gone.
     ///
     /// # Errors

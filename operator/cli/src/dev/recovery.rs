@@ -8,7 +8,7 @@ use std::path::PathBuf;
 
 use uuid::Uuid;
 use vr_checkpoint::format::Parent;
-use vr_checkpoint::restore::{self, Candidate, Inventory, Source, Target};
+use vr_checkpoint::restore::{self, Candidate, Inventory, Target, TierKind};
 use vr_checkpoint::store::StoreError;
 use vr_replica::config::RawRestore;
 use vr_replica::node::tier_name;
@@ -41,6 +41,8 @@ pub struct Plan {
     pub reserved_revision: i64,
     /// Tells this restore from another that plans the same at the same time.
     pub token: String,
+    /// The places that hold a HEAD.
+    pub heads: Vec<String>,
     /// Every candidate, best first, and what became of it.
     pub candidates: Vec<(Candidate, String)>,
     /// What would have been better and could not be loaded, and why.
@@ -63,6 +65,17 @@ pub async fn inventory(cluster: &Cluster) -> Result<Inventory, StoreError> {
 /// When no candidate can be loaded, a tier that can be reached cannot be fenced, or the configuration cannot be
 /// written.
 pub async fn restore(cluster: &mut Cluster, target: &Target) -> anyhow::Result<Plan> {
+    let plan = plan(cluster, target).await?;
+    fence(cluster, &plan).await?;
+    configure(cluster, &plan)?;
+    Ok(plan)
+}
+
+/// Chooses, and changes nothing.
+///
+/// # Errors
+/// When no candidate can be loaded.
+pub async fn plan(cluster: &Cluster, target: &Target) -> anyhow::Result<Plan> {
     let sources = tiers::all(cluster, Access::Write).await?;
     let description = cluster.description();
     let lineage = description.lineage.to_string();
@@ -71,7 +84,7 @@ pub async fn restore(cluster: &mut Cluster, target: &Target) -> anyhow::Result<P
         recovery_point::find(&inventory, &sources, target).await?;
     // Its replicas load it again; until then it would be there twice.
     drop(loaded);
-    let plan = Plan {
+    Ok(Plan {
         tier: tier_name(best.tier).to_owned(),
         source: best.source.clone(),
         lineage,
@@ -82,11 +95,42 @@ pub async fn restore(cluster: &mut Cluster, target: &Target) -> anyhow::Result<P
         root: best.root.clone(),
         reserved_revision: inventory.reserved_revision,
         token: Uuid::new_v4().to_string(),
+        heads: inventory
+            .findings
+            .iter()
+            .filter(|f| f.generation.is_some())
+            .map(|f| f.source.clone())
+            .collect(),
         candidates: table,
         passed_over,
-    };
-    fence(&plan, &inventory, &sources).await?;
-    let sources = directories(cluster, &best)?;
+    })
+}
+
+/// Before anything else happens: whoever is of an older generation must find out wherever it can write. Of several that
+/// planned at the same time exactly one gets past the object store.
+///
+/// # Errors
+/// A tier that has a HEAD cannot be written, or another restore was faster.
+pub async fn fence(cluster: &Cluster, plan: &Plan) -> anyhow::Result<()> {
+    let parent = Parent { generation: plan.generation, op: plan.op, root: plan.root.clone() };
+    let mut sources = tiers::all(cluster, Access::Write).await?;
+    // Where all meet first: whoever is refused there has touched nothing.
+    sources.sort_by_key(|source| source.tier != TierKind::ObjectStore);
+    // Without a HEAD there is nothing to fence; its replica will begin the tier anew.
+    for source in sources.iter().filter(|source| plan.heads.contains(&source.name)) {
+        restore::fence(&*source.store, &parent, plan.next_generation, plan.reserved_revision, &plan.token)
+            .await
+            .map_err(|reason| anyhow::anyhow!("cannot fence the older generations: {reason}"))?;
+    }
+    Ok(())
+}
+
+/// Writes the next generation into the cluster's configuration.
+///
+/// # Errors
+/// When it cannot be written.
+pub fn configure(cluster: &mut Cluster, plan: &Plan) -> anyhow::Result<()> {
+    let sources = directories(cluster, &plan.source)?;
     cluster.describe(|description| {
         description.generation = plan.next_generation;
         description.served = false;
@@ -102,34 +146,14 @@ pub async fn restore(cluster: &mut Cluster, target: &Target) -> anyhow::Result<P
             sources,
         });
     })?;
-    Ok(plan)
-}
-
-/// Before anything else happens: whoever is of an older generation must find out wherever it can write.
-async fn fence(plan: &Plan, inventory: &Inventory, sources: &[Source]) -> anyhow::Result<()> {
-    let parent = Parent { generation: plan.generation, op: plan.op, root: plan.root.clone() };
-    for (source, finding) in sources.iter().zip(&inventory.findings) {
-        // Without a HEAD there is nothing to fence; its replica will begin the tier anew.
-        if finding.generation.is_some() {
-            restore::fence(
-                &*source.store,
-                &parent,
-                plan.next_generation,
-                plan.reserved_revision,
-                &plan.token,
-            )
-            .await
-            .map_err(|reason| anyhow::anyhow!("cannot fence the older generations: {reason}"))?;
-        }
-    }
     Ok(())
 }
 
 /// All disk tiers, so that every replica finds what only one of them has; the chosen one first.
-fn directories(cluster: &Cluster, best: &Candidate) -> Result<Vec<PathBuf>, StoreError> {
+fn directories(cluster: &Cluster, best: &str) -> Result<Vec<PathBuf>, StoreError> {
     let mut disks = tiers::disks(cluster, Access::Read)?;
     disks.retain(|(directory, _)| directory.exists());
-    disks.sort_by_key(|(_, source)| source.name != best.source);
+    disks.sort_by_key(|(_, source)| source.name != best);
     Ok(disks.into_iter().map(|(directory, _)| directory).collect())
 }
 
@@ -189,6 +213,7 @@ mod tests {
             root: "r".to_owned(),
             reserved_revision: 7,
             token: "t".to_owned(),
+            heads: Vec::new(),
             candidates: Vec::new(),
             passed_over: vec!["checkpoint at op 95: gone".to_owned()],
         };

@@ -43,6 +43,18 @@ pub struct Writers {
     client: Client,
     record: Rc<RefCell<Record>>,
     stop: Rc<Cell<bool>>,
+    stretch: Rc<Cell<Stretch>>,
+}
+
+/// What became of the writes of a stretch of time.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Stretch {
+    /// Requests that were acknowledged.
+    pub acknowledged: u64,
+    /// Requests that were not.
+    pub failed: u64,
+    /// The longest that one of either took.
+    pub slowest: Duration,
 }
 
 /// A write that goes into a transaction.
@@ -52,7 +64,7 @@ impl Writers {
     /// Writers that use `client`.
     #[must_use]
     pub fn new(client: Client) -> Writers {
-        Writers { client, record: Rc::default(), stop: Rc::default() }
+        Writers { client, record: Rc::default(), stop: Rc::default(), stretch: Rc::default() }
     }
 
     /// What has been written so far.
@@ -64,6 +76,11 @@ impl Writers {
     /// Ends the heartbeats; each finishes what it has sent.
     pub fn stop(&self) {
         self.stop.set(true);
+    }
+
+    /// What became of the writes that ended since this was last asked for.
+    pub fn stretch(&self) -> Stretch {
+        self.stretch.take()
     }
 
     /// Loads all batches, many at once, and calls `progress` with the entries and bytes of each that was acknowledged.
@@ -175,6 +192,7 @@ impl Writers {
     async fn write(&self, client: &Client, writes: Vec<Write>) -> Result<i64, Status> {
         let effects: Vec<(Bytes, Effect)> =
             writes.iter().map(|(key, value)| (key.clone(), value.as_deref().map(ValueHash::of))).collect();
+        let began = Instant::now();
         let answer = match <[Write; 1]>::try_from(writes) {
             Ok([(key, Some(value))]) => {
                 let put = PutRequest { key, value, ..PutRequest::default() };
@@ -186,6 +204,11 @@ impl Writers {
         let answer = answer.and_then(|header| {
             header.map(|header| header.revision).ok_or_else(|| Status::internal("an answer without a header"))
         });
+        let mut stretch = self.stretch.get();
+        stretch.acknowledged += u64::from(answer.is_ok());
+        stretch.failed += u64::from(answer.is_err());
+        stretch.slowest = stretch.slowest.max(began.elapsed());
+        self.stretch.set(stretch);
         let mut record = self.record.borrow_mut();
         match answer {
             Ok(revision) => {

@@ -126,6 +126,12 @@ impl Drill {
                 self.scenario
             );
         }
+        if self.scenario.stops_object_store() && !self.object_store.is_embedded() {
+            bail!(
+                "{} takes the object store away, and that one is not ours: leave out --s3-endpoint",
+                self.scenario
+            );
+        }
         let settings = Settings {
             scenario: self.scenario,
             sabotage: self.sabotage,

@@ -98,7 +98,11 @@ fn surviving(
     statuses: &[Status],
     scenario: Scenario,
 ) -> impl Iterator<Item = &vr_replica::status::TierReport> {
-    statuses.iter().flat_map(|status| &status.tiers).filter(move |tier| scenario.keeps_tier(&tier.tier))
+    let last = statuses.iter().map(|status| status.replica_id).max();
+    let tiers = statuses
+        .iter()
+        .flat_map(move |status| status.tiers.iter().map(move |tier| (tier, Some(status.replica_id) == last)));
+    tiers.filter(move |(tier, last)| scenario.keeps_tier(&tier.tier, *last)).map(|(tier, _)| tier)
 }
 
 #[cfg(test)]

@@ -103,6 +103,18 @@ impl Record {
         self.highest_revision = self.highest_revision.max(revision);
     }
 
+    /// What it would be if nothing had been written above a revision. Writes of unknown outcome stay.
+    #[must_use]
+    pub fn until(&self, revision: i64) -> Record {
+        let mut until = self.clone();
+        for history in until.keys.values_mut() {
+            history.acknowledged.retain(|write| write.revision <= revision);
+        }
+        until.keys.retain(|_, history| !history.acknowledged.is_empty() || !history.unknown.is_empty());
+        until.acknowledged = until.keys.values().map(|history| history.acknowledged.len() as u64).sum();
+        until
+    }
+
     /// Notes that a write may or may not have been carried out.
     pub fn unknown(&mut self, key: Bytes, effect: Effect) {
         self.keys.entry(key).or_default().unknown.push(effect);

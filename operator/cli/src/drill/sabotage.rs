@@ -31,19 +31,52 @@ pub async fn carry_out(sabotage: Sabotage, cluster: &Cluster) -> anyhow::Result<
     Ok(format!("{broken} packs broken"))
 }
 
+/// Damages every pack and every log segment on every tier but the one of this name, and says in words what was done.
+///
+/// # Errors
+/// As [`carry_out`].
+pub async fn spare_only(spared: &str, cluster: &Cluster) -> anyhow::Result<String> {
+    let (mut broken, mut found) = (0, false);
+    for source in tiers::all(cluster, Access::Write).await? {
+        if source.name == spared {
+            found = true;
+            continue;
+        }
+        for object in source.store.list("g/").await? {
+            if ["/data/", "/tree/", "/log/"].iter().any(|kind| object.key.contains(kind)) {
+                replace(&*source.store, &object.key, ruined).await?;
+                broken += 1;
+            }
+        }
+    }
+    if !found {
+        bail!("there is no {spared} that could be spared");
+    }
+    Ok(format!("{broken} packs and segments damaged; {spared} is spared"))
+}
+
+async fn replace(
+    store: &dyn ObjectStore,
+    key: &str,
+    change: impl FnOnce(&Bytes) -> Bytes,
+) -> anyhow::Result<()> {
+    let whole = store.get(key).await?.with_context(|| format!("{key} has just gone"))?;
+    store.delete(key).await?;
+    match store.create(key, change(&whole)).await? {
+        Created::Yes => Ok(()),
+        other => bail!("{key} cannot be written again: {other:?}"),
+    }
+}
+
 async fn break_packs(sabotage: Sabotage, store: &dyn ObjectStore) -> anyhow::Result<usize> {
     let mut broken = 0;
     for object in store.list("g/").await? {
         if !object.key.contains("/data/") {
             continue;
         }
-        let whole = store.get(&object.key).await?.with_context(|| format!("{} has just gone", object.key))?;
-        store.delete(&object.key).await?;
-        if sabotage == Sabotage::CorruptFrame {
-            let created = store.create(&object.key, damaged(&whole)).await?;
-            if created != Created::Yes {
-                bail!("{} cannot be written again: {created:?}", object.key);
-            }
+        match sabotage {
+            Sabotage::CorruptFrame => replace(store, &object.key, damaged).await?,
+            _ => store.delete(&object.key).await?,
         }
         broken += 1;
     }
@@ -57,6 +90,13 @@ fn damaged(whole: &Bytes) -> Bytes {
     if let Some(byte) = bytes.get_mut(middle) {
         *byte ^= 0x01;
     }
+    bytes.into()
+}
+
+/// A bit in each piece that is smaller than any frame: nothing of it is whole.
+fn ruined(whole: &Bytes) -> Bytes {
+    let mut bytes = whole.to_vec();
+    bytes.iter_mut().step_by(32).for_each(|byte| *byte ^= 0x01);
     bytes.into()
 }
 

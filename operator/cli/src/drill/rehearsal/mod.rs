@@ -3,6 +3,9 @@
 //! A step that the service fails ends the drill as Failed, with the reason as a check; a step that this machine or the
 //! input fails ends it as Errored. Whatever was found out until then is in the report.
 
+mod rivals;
+mod trouble;
+
 use std::cell::Cell;
 use std::net::SocketAddr;
 use std::time::{Duration, Instant};
@@ -10,6 +13,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use tokio::task::{JoinSet, spawn_local};
 
+use self::trouble::Trouble;
 use super::input::Input;
 use super::load::{self, CANARY, Writers};
 use super::progress::Progress;
@@ -111,6 +115,8 @@ struct Rehearsal<'a> {
     background: JoinSet<()>,
     promises: Promises,
     canary: Bytes,
+    /// The revision that is to come back, where it is not the newest.
+    moment: Option<i64>,
     phase: Option<(&'static str, Instant)>,
     report: Report,
 }
@@ -134,6 +140,7 @@ impl<'a> Rehearsal<'a> {
             background: JoinSet::new(),
             promises: Promises::new(settings.scenario, &admins),
             canary: Bytes::from(uuid::Uuid::new_v4().to_string()),
+            moment: None,
             phase: None,
             report: Report::errored(settings.scenario, settings.sabotage),
             cluster,
@@ -147,6 +154,12 @@ impl<'a> Rehearsal<'a> {
         self.load().await?;
         self.begin_phase("recoveryPoint");
         self.wait_for_recovery_point().await?;
+        if let Some(trouble) = Trouble::of(self.settings.scenario) {
+            self.go_through(trouble).await?;
+        }
+        if self.settings.scenario == Scenario::PointInTime {
+            self.note_the_moment().await?;
+        }
         self.begin_phase("writeOn");
         // Not a wait for anything: the length of the story's part in which a loss can arise.
         tokio::time::sleep(self.settings.write_on).await;
@@ -310,9 +323,22 @@ impl<'a> Rehearsal<'a> {
             self.progress.detail(|| done);
         }
 
+        if self.settings.scenario == Scenario::CorruptEverythingButOne {
+            let spared = self.spared();
+            let done =
+                sabotage::spare_only(&spared, self.cluster).await.map_err(|e| errored(&format!("{e:#}")))?;
+            self.progress.detail(|| done);
+        }
+
         self.begin_phase("restore");
-        let plan = recovery::restore(self.cluster, &Target::Newest).await;
-        let plan = plan.map_err(|error| Stop::Failed("restore", format!("{error:#}")))?;
+        let (plan, rival) = match self.settings.scenario {
+            Scenario::RaceTwoClusters => self.race().await.map(|(plan, rival)| (plan, Some(rival)))?,
+            _ => {
+                let target = self.moment.map_or(Target::Newest, Target::Revision);
+                let plan = recovery::restore(self.cluster, &target).await;
+                (plan.map_err(|error| Stop::Failed("restore", format!("{error:#}")))?, None)
+            }
+        };
         self.report.expected_root = Some(plan.root.clone());
         // Before anything serves again on the same ports: a write that is still under way must not get there.
         self.stop_writers().await;
@@ -346,6 +372,11 @@ impl<'a> Rehearsal<'a> {
         self.check_revisions(twice, handed_out.len() as u64);
         self.check_root(&plan).await;
         self.check_agreement().await;
+
+        if let Some(rival) = rival {
+            self.begin_phase("rival");
+            self.check_rival(rival).await?;
+        }
 
         self.begin_phase("oldGeneration");
         let verdict = keepsake.start_by_hand(self.cluster).await.map_err(|e| errored(&format!("{e:#}")))?;
@@ -400,7 +431,48 @@ impl<'a> Rehearsal<'a> {
             None => format!("{expected:?} is gone"),
         };
         self.check("canary", found.is_some_and(|found| found == expected), detail);
-        Ok(proof::compare(&self.writers.record(), &view, promised))
+        let Some(moment) = self.moment else {
+            return Ok(proof::compare(&self.writers.record(), &view, promised));
+        };
+        // Everything up to there was on a tier; what came after was to be left out, so it is not lost.
+        let findings = proof::compare(&self.writers.record().until(moment), &view, Some(Instant::now()));
+        let exact = findings.horizon == moment;
+        let detail =
+            format!("the newest is of revision {}, revision {moment} was asked for", findings.horizon);
+        self.check("exactMoment", exact, detail);
+        Ok(findings)
+    }
+
+    /// Chooses the moment that is to come back, and waits until a tier that survives leads there.
+    async fn note_the_moment(&mut self) -> Step<()> {
+        self.begin_phase("moment");
+        let moment = self.writers.record().highest_revision();
+        let reached = self.wait_for_recovery_point_beyond(moment).await;
+        self.moment = Some(moment);
+        reached
+    }
+
+    /// Until what a surviving tier leads to includes everything that is committed now.
+    async fn wait_for_recovery_point_beyond(&mut self, revision: i64) -> Step<()> {
+        let statuses = self.promises.look().await;
+        let commit = statuses.iter().map(|status| status.commit).max().unwrap_or(0);
+        let deadline = Instant::now() + PATIENCE;
+        while promise::recovery_op(&self.promises.look().await, self.settings.scenario) < commit {
+            if Instant::now() >= deadline {
+                let reason = format!(
+                    "no tier leads to revision {revision} (op {commit}) after {} s",
+                    PATIENCE.as_secs()
+                );
+                return Err(Stop::Failed("recoveryPoint", reason));
+            }
+            tokio::time::sleep(POLL).await;
+        }
+        Ok(())
+    }
+
+    /// The only tier that is not damaged, where all others are.
+    fn spared(&self) -> String {
+        format!("nvme of replica {}", self.cluster.ids().into_iter().max().unwrap_or(0))
     }
 
     fn check_findings(&mut self, findings: &Findings, killed: Instant) {
