@@ -68,6 +68,7 @@ mutants! {
     StaleIncarnation "R20" "listens to starts that are over";
     ForeignLineage "R20" "listens to other lineages and generations";
     RestartUnnoticed "R20" "counts what an earlier start of a peer said";
+    SpanIgnored "quorum" "commits within one failure domain although two are asked for";
     MinorityCommits "quorum" "commits what one less than a majority holds";
     AheadOfCommit "commit" "executes what is not committed yet";
     EveryRequestNew "sessions" "executes a repeated request again";

@@ -57,6 +57,8 @@ counted!(
         Pause = "pause",
         /// The wall clock moved by itself.
         WallJump = "wallJump",
+        /// Both clocks of a machine stood still.
+        Freeze = "freeze",
         /// A vote in flight at a crash that did not become durable.
         VoteLost = "voteLost",
         /// A vote in flight at a crash that did.
@@ -105,6 +107,8 @@ counted!(
         Committed = "committed",
         /// An entry committed first of all.
         CommittedFirst = "committedFirst",
+        /// The same where a commit must span two failure domains.
+        CommittedSpanning = "committedSpanning",
         /// A replica became primary of a ballot.
         Primary = "primary",
         /// A replica that had lost its memory came back.
@@ -121,6 +125,8 @@ counted!(
         Certified = "certified",
         /// `QuorumLost`, rightly.
         QuorumLost = "quorumLost",
+        /// The same by all voters of an epoch that a reconfiguration began.
+        EpochLost = "epochLost",
         /// A world of lost majorities that lived on through its primary.
         SurvivedMajorityLoss = "survivedMajorityLoss",
         /// A healed world in which all agreed again.

@@ -38,6 +38,7 @@ pub enum What {
     Partition,
     Clog,
     Jump,
+    Freeze,
     PeerLost,
     Heal,
     Converged,

@@ -393,7 +393,8 @@ impl<S: StateMachine> Replica<S> {
             held.sort_unstable();
             held.drain(..2);
         }
-        let commit = quorum::committed(&mut held, self.configuration.span_domains);
+        let span = self.configuration.span_domains && !on(Mutant::SpanIgnored);
+        let commit = quorum::committed(&mut held, span);
         self.lead.held = held;
         if commit > self.commit() {
             self.execute_to(commit, out);

@@ -86,6 +86,12 @@ impl Epochs {
         self.in_force().any(|one| one.epoch == epoch)
     }
 
+    /// Whether all voters of an epoch whose members may still be needed are so.
+    #[must_use]
+    pub fn all_voters_of_one_in_force(&self, so: impl Fn(ReplicaId) -> bool) -> bool {
+        self.in_force().any(|one| one.voters().all(&so))
+    }
+
     /// Who leads a ballot of an agreed epoch.
     #[must_use]
     pub fn primary(&self, ballot: Ballot) -> Option<ReplicaId> {

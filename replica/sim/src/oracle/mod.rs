@@ -4,12 +4,14 @@
 //! An oracle knows only what left a replica (effects, executions, durable records) and what clients asked and were
 //! told; it never trusts a replica's word about itself.
 
+mod acknowledged;
 mod epochs;
 mod gateways;
 mod history;
 pub mod linear;
 mod promises;
 
+pub use acknowledged::Acknowledged;
 pub use epochs::Epochs;
 pub use gateways::{Gateways, Outcome};
 pub use history::History;

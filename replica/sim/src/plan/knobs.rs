@@ -69,6 +69,7 @@ knobs! {
     "clog" 0 number faults.clog;
     "wall-jump" 0 number faults.wall_jump;
     "peer-lost" 0 number faults.peer_lost;
+    "freeze" 0 number faults.freeze;
     "cut" 0 number faults.cut;
     "crash-voting" 0 ppm faults.crash_voting;
     "crash-mid-step" 0 ppm faults.crash_mid_step;
@@ -80,6 +81,7 @@ knobs! {
     "hand-off" 0 number members.hand_off;
     "lose-disk" 0 number members.lose_disk;
     "remember" 0 number members.remember;
+    "domains" 0 number members.domains;
     "drop" 0 ppm network.drop;
     "duplicate" 0 ppm network.duplicate;
     "hold" 0 ppm network.hold;

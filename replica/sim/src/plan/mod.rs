@@ -19,6 +19,15 @@ const MOVING: u64 = 0x6d65_6d62_6572_7321;
 /// Tells the seeds in whose worlds clients have sessions of their own.
 const SESSIONS: u64 = 0x7365_7373_696f_6e73;
 
+/// Tells the seeds in whose worlds clocks stand still.
+const FREEZES: u64 = 0x6672_6565_7a65_7321;
+
+/// Tells the seeds in whose worlds a commit spans failure domains.
+const DOMAINS: u64 = 0x646f_6d61_696e_7321;
+
+/// Tells the seeds in whose worlds the members change and a majority is lost.
+const LOSSES: u64 = 0x6c6f_7373_6573_2121;
+
 /// How much the world may take away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -77,6 +86,8 @@ pub struct FaultPlan {
     pub wall_jump: u64,
     /// A false alarm about a connection.
     pub peer_lost: u64,
+    /// The clocks of one machine stand still.
+    pub freeze: u64,
     /// A tier wants a cut.
     pub cut: u64,
     /// A process that is down comes back after at most this.
@@ -125,6 +136,8 @@ pub struct MembersPlan {
     pub lose_disk: u64,
     /// Those who left stay connected to for this long.
     pub remember: u64,
+    /// How many failure domains a commit must span two of; it need not where there are none.
+    pub domains: u64,
 }
 
 /// What clients do. Times in microseconds.
@@ -224,7 +237,7 @@ impl Plan {
             log_bytes: rng.pick(&[1_000, 5_000, 20_000, 1 << 20]),
             portion_bytes: [100, 2_000, 128 << 10][(seed % 3) as usize],
         };
-        Plan {
+        let mut plan = Plan {
             seed,
             mode,
             replicas,
@@ -259,6 +272,26 @@ impl Plan {
             turn: rng.pick(&[0, 100, 2 * MS]),
             narrow_first: rng.chance(Ppm(100_000)),
             sabotage: None,
+        };
+        plan.add_later_faults(moving);
+        plan
+    }
+
+    /// Faults that came to the others later: by the number alone, so that all else that a seed stands for stays.
+    fn add_later_faults(&mut self, moving: bool) {
+        let drawn = |of: u64| mix(self.seed ^ of);
+        if drawn(FREEZES).is_multiple_of(4) {
+            self.faults.freeze = self.faulty / (2 + drawn(FREEZES) / 4 % 8);
+        }
+        if drawn(DOMAINS).is_multiple_of(8) && self.replicas > 1 {
+            self.members.domains = 2 + drawn(DOMAINS) / 8 % 2;
+            // Whoever loses a whole domain for good commits nothing more.
+            self.members.lose_disk = 0;
+        }
+        if moving && drawn(LOSSES).is_multiple_of(8) {
+            self.mode = Mode::Loss;
+            self.faults.majority_at = self.faulty / 10 + drawn(LOSSES) / 8 % (self.faulty * 9 / 10);
+            self.members.lose_disk = 0;
         }
     }
 
@@ -309,6 +342,7 @@ impl Plan {
             clog: 0,
             wall_jump: 0,
             peer_lost: 0,
+            freeze: 0,
             cut: 0,
             down_for: MS,
             crash_voting: Ppm(0),
@@ -368,6 +402,7 @@ fn members(seed: u64, faulty: u64) -> MembersPlan {
         hand_off: every(rng, faulty),
         lose_disk: every(rng, faulty),
         remember: rng.pick(&[0, 10 * MS, SECOND, u64::MAX]),
+        domains: 0,
     }
 }
 
@@ -393,6 +428,7 @@ fn faults(rng: &mut Rng, mode: Mode, view_timeout: u64, faulty: u64) -> FaultPla
         clog: every(rng, faulty),
         wall_jump: every(rng, faulty),
         peer_lost: every(rng, faulty),
+        freeze: 0,
         cut: every(rng, faulty),
         down_for: view_timeout * rng.pick(&[1, 3, 10]),
         crash_voting: maybe(rng, 200_000),

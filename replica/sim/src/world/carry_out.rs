@@ -43,7 +43,7 @@ impl<M: Machine> World<M> {
         (dies && self.may_forget(index)).then(|| self.faults_rng.index(effects))
     }
 
-    fn rearm(&mut self, index: usize) {
+    pub(super) fn rearm(&mut self, index: usize) {
         let late = self.process_rng.below(self.plan.turn + 1);
         let node = &mut self.nodes[index];
         if let Some(replica) = &node.replica {
@@ -182,6 +182,10 @@ impl<M: Machine> World<M> {
                 "body-fits-header",
                 "the body of entry {op} is not the one its header names"
             );
+            self.acknowledged.committed(&self.epochs, &entry.header)?;
+            if self.epochs.newest().span_domains {
+                self.coverage.seen(Seen::CommittedSpanning);
+            }
             self.agreed(entry)?;
             self.revives(index)?;
         }

@@ -24,9 +24,10 @@ pub(super) enum Kind {
     Propose,
     HandOff,
     LoseDisk,
+    Freeze,
 }
 
-const REPEATED: [Kind; 12] = [
+const REPEATED: [Kind; 13] = [
     Kind::Crash,
     Kind::CleanStop,
     Kind::Pause,
@@ -39,6 +40,7 @@ const REPEATED: [Kind; 12] = [
     Kind::Propose,
     Kind::HandOff,
     Kind::LoseDisk,
+    Kind::Freeze,
 ];
 
 impl<M: Machine> World<M> {
@@ -58,6 +60,7 @@ impl<M: Machine> World<M> {
             Kind::Propose => self.plan.members.propose,
             Kind::HandOff => self.plan.members.hand_off,
             Kind::LoseDisk => self.plan.members.lose_disk,
+            Kind::Freeze => faults.freeze,
         }
     }
 
@@ -136,6 +139,13 @@ impl<M: Machine> World<M> {
             Kind::Propose => return self.propose(),
             Kind::HandOff => return self.hand_off(),
             Kind::LoseDisk => self.lose_disk(index),
+            Kind::Freeze => {
+                let until = self.time + self.duration();
+                self.coverage.fault(Fault::Freeze);
+                self.note(index, What::Freeze, "", 0, 0, until);
+                self.nodes[index].clock.freeze(self.time, until);
+                self.rearm(index);
+            }
         }
         Ok(())
     }

@@ -1,7 +1,7 @@
 //! The end of a world: all faults stop, everyone comes back, and within a bounded time all must be well, or `QuorumLost`
-//! must be said by everyone if, and only if, a quorum was lost.
+//! must be said by all voters if, and only if, a quorum was lost.
 
-use super::{Event, World};
+use super::{EPOCH, Event, World};
 use crate::coverage::{Fault, Seen};
 use crate::machine::Machine;
 use crate::oracle::{Check, Outcome, require};
@@ -61,6 +61,7 @@ impl<M: Machine> World<M> {
         for index in 0..self.nodes.len() {
             let node = &mut self.nodes[index];
             node.paused_until = node.paused_until.min(self.time);
+            node.clock.thaw(self.time);
             if !node.is_up() && node.votes.in_flight.is_empty() {
                 let life = node.life;
                 self.queue.push(self.time, Event::Start { node: index, life });
@@ -76,7 +77,12 @@ impl<M: Machine> World<M> {
             self.replace_those_gone()?;
         }
         let well = self.is_well();
-        let lost = self.nodes.iter().all(|node| node.is_up() && node.status == Status::QuorumLost);
+        let lost = self.epochs.all_voters_of_one_in_force(|id| {
+            self.index_of(id).is_some_and(|index| {
+                let node = &self.nodes[index];
+                node.is_up() && node.status == Status::QuorumLost
+            })
+        });
         let (until, next) = match self.phase.clone() {
             Phase::Faults | Phase::Done => return Ok(()),
             Phase::Healing { until } if well => {
@@ -89,6 +95,9 @@ impl<M: Machine> World<M> {
             }
             Phase::Healing { until } if lost => {
                 require!(self.majority_was_lost, "lost-only-if-so", "QuorumLost without a lost majority");
+                if self.epochs.newest().epoch > EPOCH {
+                    self.coverage.seen(Seen::EpochLost);
+                }
                 (until, Phase::Done)
             }
             Phase::Probing { until, mut probes, above } => {

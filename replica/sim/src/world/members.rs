@@ -9,7 +9,7 @@ use super::{Event, World, packed};
 use crate::coverage::{Fault, Seen};
 use crate::machine::Machine;
 use crate::oracle::{Broken, Check, require};
-use crate::plan::MS;
+use crate::plan::{MS, Plan};
 use crate::rng::{Ppm, Rng, Stream};
 use crate::trace::What;
 use std::collections::BTreeMap;
@@ -67,6 +67,12 @@ impl Operators {
     fn pick<T: Clone>(&mut self, from: &[T]) -> Option<T> {
         (!from.is_empty()).then(|| from[self.rng.index(from.len())].clone())
     }
+}
+
+/// A member, in its failure domain where the world has some.
+pub(super) fn member(plan: &Plan, id: ReplicaId) -> Member {
+    let domain = id.0.checked_rem(plan.members.domains).map(|domain| format!("domain {domain}"));
+    Member { domain: domain.unwrap_or_default(), ..Member::bare(id) }
 }
 
 impl<M: Machine> World<M> {
@@ -134,8 +140,8 @@ impl<M: Machine> World<M> {
             }
             (12, _) => {
                 // A stranger as a voter: never.
-                next.order
-                    .push(Member::bare(ReplicaId(1 + self.operators.rng.below(self.nodes.len() as u64))));
+                let id = ReplicaId(1 + self.operators.rng.below(self.nodes.len() as u64));
+                next.order.push(member(&self.plan, id));
             }
             (13..=15, _) => remove(next),
             _ => {
@@ -153,7 +159,7 @@ impl<M: Machine> World<M> {
         let some = if self.operators.chance(100_000) { self.operators.pick(&used) } else { fresh };
         let Some(index) = some else { return };
         let node = &mut self.nodes[index];
-        next.learners.push(Member::bare(node.id));
+        next.learners.push(member(&self.plan, node.id));
         if node.votes.durable.is_none() && !node.is_up() && !node.lost_disk {
             node.gone = false;
             let life = node.life;

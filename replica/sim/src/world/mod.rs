@@ -21,7 +21,7 @@ mod sessions;
 use crate::coverage::{Coverage, Fault, MessageKind, Seen};
 use crate::machine::{Machine, Tap, Tapped};
 use crate::oracle::linear::{Cells, Verdict};
-use crate::oracle::{Broken, Check, Epochs, Gateways, History, Promises, require};
+use crate::oracle::{Acknowledged, Broken, Check, Epochs, Gateways, History, Promises, require};
 use crate::plan::{Plan, Sabotage};
 use crate::rng::{Rng, Stream};
 use crate::trace::{Line, Trace, What};
@@ -109,6 +109,7 @@ pub struct World<M: Machine> {
     gateways: Gateways,
     cells: Cells,
     promises: Promises,
+    acknowledged: Acknowledged,
     coverage: Coverage,
     trace: Trace,
     faults_rng: Rng,
@@ -122,7 +123,9 @@ impl<M: Machine> World<M> {
     #[must_use]
     pub fn new(plan: Plan, trace: Trace) -> World<M> {
         let seed = plan.seed;
-        let first = Configuration::bare(EPOCH, (1..=plan.replicas as u64).map(ReplicaId));
+        let mut first = Configuration::bare(EPOCH, []);
+        first.order = (1..=plan.replicas as u64).map(|id| members::member(&plan, ReplicaId(id))).collect();
+        first.span_domains = plan.members.domains > 1;
         let members = Rc::new(Members { configuration: first.clone(), begun: None });
         let ids = (1..=(plan.replicas + plan.members.spares) as u64).map(ReplicaId);
         let mut process_rng = Rng::new(seed, Stream::Processes);
@@ -158,6 +161,7 @@ impl<M: Machine> World<M> {
             gateways: Gateways::default(),
             cells: Cells::default(),
             promises: Promises::default(),
+            acknowledged: Acknowledged::default(),
             coverage: Coverage::default(),
             trace,
             faults_rng: Rng::new(seed, Stream::Faults),

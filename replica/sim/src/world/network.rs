@@ -93,6 +93,7 @@ impl<M: Machine> World<M> {
         let kind = MessageKind::of(&message);
         let node = &self.nodes[from];
         self.promises.says(node.id, &self.epochs, [node.status, node.status_after], &message)?;
+        self.acknowledged.says(node.id, &message);
         self.note(from, What::Send, kind.name(), to as u64, ballot_of(&message), op_of(&message));
         if let Message::GetView { nonce, .. } = message
             && self.nodes[from].nonce != nonce
