@@ -13,7 +13,7 @@ use vr_proto::etcdserverpb::PutRequest;
 use super::{PATIENCE, POLL, Rehearsal, Step, Stop};
 use crate::client::Client;
 use crate::dev::cluster::{Cluster, FENCED, status};
-use crate::dev::layout::Layout;
+use crate::dev::layout::{Layout, Ports};
 use crate::dev::ports;
 use crate::dev::process::Ended;
 use crate::dev::recovery::{self, Plan};
@@ -34,7 +34,7 @@ fn errored(error: &dyn std::fmt::Display) -> Stop {
 impl Rehearsal<'_> {
     /// Restores twice at once. The drill goes on with the one that was not refused.
     pub(super) async fn race(&mut self) -> Step<(Plan, Rival)> {
-        let mut other = self.second_cluster()?;
+        let mut other = self.second_cluster("rival")?;
         let failed = |error: anyhow::Error| Stop::Failed("restore", format!("{error:#}"));
         // Both have decided before either fences.
         let mine = recovery::plan(self.cluster, &Target::Newest).await.map_err(failed)?;
@@ -69,12 +69,19 @@ impl Rehearsal<'_> {
     }
 
     /// Another directory and other ports, the same lineage and object store.
-    fn second_cluster(&self) -> Step<Cluster> {
-        let root = self.cluster.layout().root().join("rival");
+    fn second_cluster(&self, name: &str) -> Step<Cluster> {
+        let root = self.cluster.layout().root().join(name);
         std::fs::create_dir_all(&root).map_err(|e| errored(&e))?;
         let layout = Layout::take(&root).map_err(|e| errored(&e))?;
         let mut description = self.cluster.description().clone();
-        let free = ports::free(4 * description.replicas.len(), None).map_err(|e| errored(&e))?;
+        let taken = |port: &u16| {
+            let of = |ports: &Ports| [ports.client, ports.peer, ports.admin, ports.control];
+            self.cluster.description().replicas.iter().any(|ports| of(ports).contains(port))
+        };
+        // Nobody listens on those of the cluster that was killed, and it will be started again.
+        let wanted = 4 * description.replicas.len();
+        let mut free = ports::free(2 * wanted, None).map_err(|e| errored(&e))?;
+        free.retain(|port| !taken(port));
         for (replica, free) in description.replicas.iter_mut().zip(free.chunks_exact(4)) {
             (replica.client, replica.peer, replica.admin, replica.control) =
                 (free[0], free[1], free[2], free[3]);
@@ -84,7 +91,9 @@ impl Rehearsal<'_> {
 
     /// The one that was refused is started all the same.
     pub(super) async fn check_rival(&mut self, rival: Rival) -> Step<()> {
-        let Rival { mut cluster, plan, refusal } = rival;
+        let Rival { cluster: _refused, plan, refusal } = rival;
+        // It has no disks left; on ports that are free now, and not seconds ago.
+        let mut cluster = self.second_cluster("refused")?;
         recovery::configure(&mut cluster, &plan).map_err(|e| errored(&format!("{e:#}")))?;
         cluster.start_replicas().map_err(|e| errored(&e))?;
         let connector = cluster.connector().map_err(|e| errored(&e))?;
@@ -125,8 +134,13 @@ async fn watch(cluster: &mut Cluster, client: &Client) -> Result<(), String> {
             value: Bytes::from_static(b"written by the refused restore"),
             ..PutRequest::default()
         };
-        if client.kv().put(put).await.is_ok() {
-            return Err("the refused cluster took a write".to_owned());
+        if let Ok(answer) = client.kv().put(put).await {
+            let header = answer.into_inner().header.unwrap_or_default();
+            let (by, of) = (header.member_id, header.cluster_id);
+            return Err(format!(
+                "the refused cluster took a write: revision {} by member {by:x} of cluster {of:x}",
+                header.revision
+            ));
         }
         if Instant::now() >= deadline {
             return Err(format!(
