@@ -10,6 +10,7 @@ use crate::format::{Head, Index, Manifest, Named, Names, PackEntry, Segment, hex
 use crate::restore::{Source, missing_pages, reach};
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
+pub(crate) use pack::problem_in;
 use pack::{PackFound, look_into};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;

@@ -122,6 +122,12 @@ const TIER_FAMILIES: &[(&str, &str, &str, TierValue)] = &[
         t.written_bytes as f64
     }),
     ("vr_checkpoint_requests_total", "counter", "Requests made to the tier.", |t| t.requests as f64),
+    (
+        "vr_checkpoint_damaged_objects",
+        "gauge",
+        "Objects on the tier that a retained checkpoint needs and that were found damaged.",
+        |t| t.damaged as f64,
+    ),
     ("vr_checkpoint_failing", "gauge", "1 while the tier's last run failed.", |t| {
         f64::from(u8::from(t.error.is_some()))
     }),

@@ -86,6 +86,9 @@ pub struct TierReport {
     pub written_bytes: u64,
     /// Requests made.
     pub requests: u64,
+    /// Objects that a retained checkpoint needs and that were found damaged.
+    #[serde(default)]
+    pub damaged: u64,
     /// Why the last run failed, if it did.
     pub error: Option<String>,
 }

@@ -11,7 +11,7 @@ pub enum Scenario {
     /// Kill every replica; the disks stay, and the freshest tier wins
     LoseAllMemory,
     /// Kill every replica and damage every pack and log segment on every tier but the NVMe of the last replica: what that
-    /// one holds comes back
+    /// one holds comes back, and afterwards every tier becomes whole again
     CorruptEverythingButOne,
     /// Lose everything and restore twice at the same time: exactly one of the two clusters goes on
     RaceTwoClusters,

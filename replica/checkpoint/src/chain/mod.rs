@@ -5,6 +5,7 @@
 //! oldest fall out (the tier then needs a checkpoint before its log leads on; it asks for one). Tiers do not wait for
 //! each other: a stalled disk stalls its own tier. Snapshots are dropped here, not on the replica's thread.
 
+mod scrub;
 mod tail;
 mod tier;
 
@@ -72,6 +73,8 @@ pub struct TierStatus {
     pub written_bytes: u64,
     /// Requests made to it.
     pub requests: u64,
+    /// Objects on it that a retained checkpoint needs and that were found damaged.
+    pub damaged: u64,
     /// Why its last run failed, if it did.
     pub error: Option<String>,
 }

@@ -1,5 +1,6 @@
 //! One tier's work: checkpoints and log at its cadence, reservations, and what to do when something is in the way.
 
+use super::scrub::Scrub;
 use super::tail::Sealed;
 use super::{Handed, Shared, TierOptions, TierShared, lock};
 use crate::restore::TierKind;
@@ -32,6 +33,9 @@ pub(super) struct Tier {
     retry: Duration,
     /// The log on the tier leads from its newest checkpoint to here.
     shipped: u64,
+    scrub: Scrub,
+    /// Something on the tier was found damaged: the next checkpoint ships it again, and is due now.
+    repair: bool,
 }
 
 type Last = Option<Arc<Handed>>;
@@ -47,6 +51,8 @@ impl Tier {
     ) -> Tier {
         Tier {
             place,
+            scrub: Scrub::new(options.kind, began),
+            repair: false,
             options,
             identity,
             beginning,
@@ -126,13 +132,13 @@ impl Tier {
         let standing = lock(&self.mine().status).checkpoint_op;
         let wanted = self.mine().wanted.load(Ordering::Relaxed) > standing;
         let gap = lock(&self.shared.tail).has_gap(self.place);
-        if Instant::now() >= self.due_checkpoint || gap || wanted {
+        if Instant::now() >= self.due_checkpoint || gap || wanted || self.repair {
             match handed {
                 Some(handed) if handed.cut.op > standing => {
                     self.due_checkpoint = self.next(self.options.checkpoint);
                     self.checkpoint(&handed).await?;
                 }
-                _ if self.shared.committed.load(Ordering::Relaxed) > standing => {
+                _ if self.repair || self.shared.committed.load(Ordering::Relaxed) > standing => {
                     self.shared.wants_cut.store(true, Ordering::Relaxed);
                 }
                 _ => {}
@@ -143,6 +149,8 @@ impl Tier {
             lock(&self.shared.tail).due(self.place);
             self.ship_log().await?;
         }
+        let writer = self.writer.as_mut().expect("opened above");
+        self.repair |= self.scrub.step(writer, Instant::now()).await;
         self.report();
         Ok(())
     }
@@ -206,6 +214,8 @@ impl Tier {
             status.error = None;
         }
         writer.collect(self.options.grace).await?;
+        self.scrub.remind(&mut writer);
+        self.repair |= !writer.unreadable().is_empty();
         self.writer = Some(writer);
         self.has_begun();
         Ok(())
@@ -237,6 +247,7 @@ impl Tier {
             tier = ?self.options.kind, op = cut.op, pages = written.pages, shipped_pages = written.shipped_pages,
             bytes = written.shipped_bytes, deleted, ms = began.elapsed().as_millis() as u64, "checkpoint"
         );
+        self.repair = false;
         self.shipped = self.shipped.max(cut.op);
         lock(&self.shared.tail).shipped(self.place, self.shipped);
         self.succeeded(cut.time_micros);
@@ -265,11 +276,13 @@ impl Tier {
         status.error = None;
     }
 
-    fn report(&self) {
+    fn report(&mut self) {
         let usage = self.options.store.usage();
         let dirty = lock(&self.shared.tail).waiting(self.place);
+        let damaged = self.writer.as_ref().map_or(0, |writer| self.scrub.damaged(writer));
         let mut status = lock(&self.mine().status);
         (status.requests, status.written_bytes, status.dirty_bytes) = (usage.requests, usage.written, dirty);
+        status.damaged = damaged;
     }
 
     /// The last checkpoint of a clean stop. A disk must have it; the object store should.

@@ -60,3 +60,8 @@ pub(super) fn look_into(
     }
     found
 }
+
+/// The first thing that is wrong with a pack, frame by frame.
+pub(crate) fn problem_in(named: &Named, bytes: &Bytes) -> Option<String> {
+    look_into(named, bytes, None, false, false).problems.into_iter().next().map(|problem| problem.reason)
+}

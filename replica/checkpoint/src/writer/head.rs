@@ -78,10 +78,13 @@ impl Writer {
         let Some((bytes, tag)) = self.store.head().await? else { return Err(self.gone()) };
         let head = self.parse_head(&bytes)?;
         self.fence(&head)?;
+        self.unreadable.clear();
         for retained in &head.retained {
             if !self.manifests.contains_key(&retained.manifest) {
-                let manifest = self.manifest(&retained.manifest).await?;
-                self.manifests.insert(retained.manifest.clone(), manifest);
+                match self.manifest(&retained.manifest).await {
+                    Ok(manifest) => drop(self.manifests.insert(retained.manifest.clone(), manifest)),
+                    Err(error) => self.cannot_read(&retained.manifest, error)?,
+                }
             }
         }
         self.manifests.retain(|key, _| head.retained.iter().any(|r| r.manifest == *key));
@@ -90,13 +93,30 @@ impl Writer {
             self.manifests.values().flat_map(|m| m.indexes.iter().cloned()).collect();
         for index in wanted {
             if !self.known.has_index(&index.key) {
-                let bytes = self.store.get(&index.key).await?.ok_or_else(|| self.missing(&index.key))?;
-                let parsed = Index::parse(&index.key, &bytes).map_err(|source| self.format(source))?;
-                self.known.learn(&index, &parsed);
+                match self.index(&index.key).await {
+                    Ok(parsed) => self.known.learn(&index, &parsed),
+                    Err(error) => self.cannot_read(&index.key, error)?,
+                }
             }
         }
         self.known.forget_all_but(self.manifests.values());
         Ok(())
+    }
+
+    /// What is damaged cannot be relied upon, and is no reason to write nothing any more: what the tier needs of it is
+    /// shipped again.
+    fn cannot_read(&mut self, key: &str, error: WriteError) -> Result<(), WriteError> {
+        if !matches!(error, WriteError::Format { .. } | WriteError::Broken { .. }) {
+            return Err(error);
+        }
+        tracing::warn!(%error, "what a retained checkpoint needs cannot be read");
+        self.unreadable.insert(key.to_owned());
+        Ok(())
+    }
+
+    async fn index(&self, key: &str) -> Result<Index, WriteError> {
+        let bytes = self.store.get(key).await?.ok_or_else(|| self.missing(key))?;
+        Index::parse(key, &bytes).map_err(|source| self.format(source))
     }
 
     pub(super) async fn manifest(&self, key: &str) -> Result<Manifest, WriteError> {

@@ -9,6 +9,8 @@ pub(super) struct Known {
     pages: HashMap<[u8; 32], Stored>,
     packs: Vec<Pack>,
     indexes: BTreeSet<String>,
+    /// Packs that were found damaged: their pages are not there.
+    distrusted: BTreeSet<String>,
 }
 
 /// Where a page stands, and how many bytes it takes there.
@@ -43,11 +45,27 @@ impl Known {
         for (key, bytes, entries) in &parsed.packs {
             let pack = u32::try_from(self.packs.len()).expect("packs are large, so they are few");
             self.packs.push(Pack { named: Named { key: key.clone(), bytes: *bytes }, index: index.clone() });
+            if self.distrusted.contains(key) {
+                continue;
+            }
             for entry in entries {
                 let bytes = u32::try_from(entry.header.len()).unwrap_or(u32::MAX);
                 self.pages.insert(entry.header.id, Stored { pack, bytes });
             }
         }
+    }
+
+    /// Relies on these packs no more.
+    pub(super) fn distrust(&mut self, packs: &BTreeSet<String>) {
+        self.distrusted.extend(packs.iter().cloned());
+        let lost: Vec<bool> = self.packs.iter().map(|pack| packs.contains(&pack.named.key)).collect();
+        if lost.contains(&true) {
+            self.pages.retain(|_, stored| !lost[stored.pack as usize]);
+        }
+    }
+
+    pub(super) fn is_distrusted(&self, pack: &str) -> bool {
+        self.distrusted.contains(pack)
     }
 
     /// Forgets what none of these manifests holds: it may be deleted at any time.
@@ -68,6 +86,7 @@ impl Known {
                 place.is_some()
             });
         }
+        self.distrusted.retain(|pack| held.contains(pack.as_str()));
         // One that went is read again if a manifest of another writer brings it back.
         let indexes: BTreeSet<&str> =
             manifests.flat_map(|m| m.indexes.iter().map(|i| i.key.as_str())).collect();

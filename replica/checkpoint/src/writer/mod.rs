@@ -11,18 +11,20 @@ mod frames;
 mod head;
 mod identity;
 mod known;
+mod scrub;
 mod ship;
 
 pub use error::WriteError;
 pub use frames::Frames;
 pub use identity::{Beginning, Cut, Identity, Lineage, Written};
+pub use scrub::Scrubbed;
 
 use crate::format::{FORMAT, Head, HeadState, LogEntry, Manifest, Names, Retained, Segment};
 use crate::store::{Created, ObjectStore, Tag};
 use bytes::Bytes;
 use head::{ATTEMPTS, first_head};
 use known::Known;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 
 /// One tier, being written.
@@ -35,6 +37,8 @@ pub struct Writer {
     tag: Tag,
     manifests: BTreeMap<String, Manifest>,
     known: Known,
+    /// Manifests and indexes that HEAD retains and nobody can read.
+    unreadable: BTreeSet<String>,
 }
 
 impl Writer {
@@ -59,6 +63,7 @@ impl Writer {
             tag: Tag(String::new()),
             manifests: BTreeMap::new(),
             known: Known::default(),
+            unreadable: BTreeSet::new(),
         };
         match writer.store.head().await? {
             None if may_create => {
@@ -138,10 +143,12 @@ impl Writer {
         self.update(move |head, _| head.reserved_revision = head.reserved_revision.max(revision), &[]).await
     }
 
-    /// The newest retained checkpoint of this very generation.
+    /// The newest retained checkpoint of this very generation whose manifest can be read.
     #[must_use]
     pub fn newest_own(&self) -> Option<&Retained> {
-        newest_of(&self.head, self.identity.generation)
+        let own = Some(Names { generation: self.identity.generation });
+        let readable = |retained: &&Retained| self.manifests.contains_key(&retained.manifest);
+        self.head.retained.iter().rev().filter(readable).find(|r| Names::of(&r.manifest) == own)
     }
 
     /// How far the shipped log of this generation leads on from `op`.

@@ -9,6 +9,7 @@ use vr_checkpoint::format::{Names, Pack, Parent};
 use vr_checkpoint::restore::{self, TierKind};
 use vr_checkpoint::store::fault::{Act, FaultStore, On, Rule};
 use vr_checkpoint::store::{DirStore, MemStore, ObjectStore};
+use vr_checkpoint::verify;
 
 const SOON: Duration = Duration::from_millis(20);
 const NEVER: Duration = Duration::from_secs(3600);
@@ -272,4 +273,43 @@ async fn only_a_disk_must_have_the_last_checkpoint() {
         assert!(ended.err().is_none_or(|error| error.contains("refused by a rule")));
         assert_eq!(newest_op(&store).await, 1);
     }
+}
+
+/// What rots after it was shipped is found without being needed, and shipped again.
+#[tokio::test]
+async fn what_rots_on_a_tier_is_found_and_shipped_again() {
+    for kind in ["/data/", "/tree/", "/idx/", "/ckpt/"] {
+        let rotten = Arc::new(MemStore::new());
+        let store: Arc<dyn ObjectStore> = Arc::clone(&rotten) as _;
+        let chain = start(1, vec![tier(TierKind::Nvme, &store, NEVER)]);
+        chain.committed(committed(1));
+        until("it wants its first cut", || chain.wants_cut()).await;
+        chain.cut(cut(1), state(1));
+        until("a checkpoint", || status(&chain, 0).checkpoint_op == 1).await;
+        drop(chain);
+        let listed = store.list("g/").await.expect("lists");
+        let keys: Vec<String> = listed.into_iter().map(|o| o.key).filter(|key| key.contains(kind)).collect();
+        keys.iter().for_each(|key| assert!(rotten.corrupt(key, 70), "{key}"));
+        assert_ne!(verified(&store).await, Some(1), "{kind}");
+
+        let chain = start(1, vec![tier(TierKind::Nvme, &store, NEVER)]);
+        until("it asks for a cut although nothing was written", || chain.wants_cut()).await;
+        // Hardly anything has changed: without the damage next to nothing would be shipped.
+        chain.cut(cut(2), state(2));
+        until("a checkpoint", || status(&chain, 0).checkpoint_op == 2).await;
+        until("the damage is counted", || status(&chain, 0).damaged > 0).await;
+        assert_eq!((newest_op(&store).await, verified(&store).await), (2, Some(2)), "{kind}");
+    }
+}
+
+/// Op of the newest checkpoint, if every frame of it is whole.
+async fn verified(store: &Arc<dyn ObjectStore>) -> Option<u64> {
+    let only = verify::Only { newest: true, ..verify::Only::default() };
+    let report =
+        verify::verify(&source("tier", store), &LINEAGE.to_string(), only, verify::Depth::Frames).await;
+    report
+        .checkpoints
+        .first()
+        .filter(|checkpoint| report.ok() && checkpoint.ok)
+        .map(|checkpoint| checkpoint.op)
 }

@@ -149,6 +149,7 @@ impl Tiering {
             dirty_bytes: status.dirty_bytes,
             written_bytes: status.written_bytes,
             requests: status.requests,
+            damaged: status.damaged,
             error: status.error,
         };
         self.chain.status().into_iter().map(report).collect()

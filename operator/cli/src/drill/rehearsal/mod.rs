@@ -4,6 +4,7 @@
 //! input fails ends it as Errored. Whatever was found out until then is in the report.
 
 mod rivals;
+mod rot;
 mod trouble;
 
 use std::cell::Cell;
@@ -373,6 +374,10 @@ impl<'a> Rehearsal<'a> {
         self.check_root(&plan).await;
         self.check_agreement().await;
 
+        if self.settings.scenario == Scenario::CorruptEverythingButOne {
+            self.begin_phase("wholeAgain");
+            self.check_tiers_are_whole().await;
+        }
         if let Some(rival) = rival {
             self.begin_phase("rival");
             self.check_rival(rival).await?;
@@ -468,11 +473,6 @@ impl<'a> Rehearsal<'a> {
             tokio::time::sleep(POLL).await;
         }
         Ok(())
-    }
-
-    /// The only tier that is not damaged, where all others are.
-    fn spared(&self) -> String {
-        format!("nvme of replica {}", self.cluster.ids().into_iter().max().unwrap_or(0))
     }
 
     fn check_findings(&mut self, findings: &Findings, killed: Instant) {
