@@ -151,3 +151,29 @@ fn a_newest_manifest_that_cannot_be_read_is_damage_and_not_the_one_before_it() {
     assert_eq!(empty.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&empty.stderr).contains("nothing was ever checkpointed here"));
 }
+
+#[test]
+fn a_lost_index_is_made_anew_and_one_that_cannot_be_is_named() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let tier = tier(dir.path());
+    let repair = |arguments: &[&str]| run(vr(["checkpoint", "repair-index"]).arg(&tier).args(arguments));
+    let output = repair(&[]);
+    assert_eq!(output.status.code(), Some(0));
+    assert!(String::from_utf8_lossy(&output.stdout).contains("indexes are whole"));
+    let index = largest(&tier, "/idx/");
+    let before = std::fs::read(&index).expect("readable");
+    std::fs::remove_file(&index).expect("there");
+    let looked = repair(&["--dry-run"]);
+    assert_eq!((looked.status.code(), index.exists()), (Some(0), false));
+    assert!(String::from_utf8_lossy(&looked.stdout).contains("can be repaired"));
+    assert_eq!(repair(&[]).status.code(), Some(0));
+    assert_eq!(std::fs::read(&index).expect("made anew"), before);
+    assert_eq!(verify(&tier, &[]).status.code(), Some(0));
+
+    std::fs::remove_file(&index).expect("there");
+    std::fs::remove_file(largest(&tier, "/data/")).expect("there");
+    let output = repair(&["-o", "json"]);
+    assert_eq!(output.status.code(), Some(1));
+    let failed = report(&output)["repairs"][0]["failed"].as_str().expect("a reason").to_owned();
+    assert!(failed.contains("is missing, and with it"), "{failed}");
+}

@@ -6,6 +6,7 @@
 
 pub mod chain;
 pub mod format;
+pub mod repair;
 pub mod restore;
 #[cfg(feature = "s3-server")]
 pub mod s3_server;

@@ -1,10 +1,11 @@
 //! `vr checkpoint`: what stands on a tier, read directly, with no cluster alive.
 //!
-//! Reads only. A location is a directory or an `s3://bucket/prefix`, either the root below which lineages stand or one
+//! Reads only, but for `repair-index`. A location is a directory or an `s3://bucket/prefix`, either the root below which lineages stand or one
 //! lineage's own.
 
 mod export;
 mod place;
+mod repair;
 mod verify;
 
 use std::path::PathBuf;
@@ -58,6 +59,20 @@ enum What {
         #[command(flatten)]
         extent: verify::Extent,
         /// How to print the findings
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Makes indexes anew that were lost or are damaged, from the ends of the packs alone
+    ///
+    /// Nothing else is touched, and no replica may be writing to the directory. Exit status 1 if an index that is needed
+    /// is not whole afterwards.
+    RepairIndex {
+        #[command(flatten)]
+        place: Place,
+        /// Only say what would be repaired
+        #[arg(long)]
+        dry_run: bool,
+        /// How to print what was done
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
@@ -120,6 +135,7 @@ impl Checkpoint {
                 What::Restore { place, also, target, to } => {
                     export::export(&place, &also, &target.target(), &to).await
                 }
+                What::RepairIndex { place, dry_run, output } => repair::run(&place, dry_run, output).await,
                 What::Verify { place, extent, output } => verify::run(&place, &extent, output).await,
             }
         })

@@ -112,6 +112,17 @@ impl Place {
         Source { name: location.to_string(), tier, store }
     }
 
+    /// The lineage there, to be written to.
+    pub(super) async fn for_writing(&self, lineage: Uuid) -> anyhow::Result<Arc<dyn ObjectStore>> {
+        Ok(match &self.location {
+            Location::S3 { .. } => self.source(lineage).await.store,
+            Location::Directory(root) if self.location.lineage() == Some(lineage) => {
+                Arc::new(DirStore::open(root)?)
+            }
+            Location::Directory(root) => Arc::new(DirStore::open(&root.join(lineage.to_string()))?),
+        })
+    }
+
     async fn open_s3(&self, location: &Location, lineage: Option<Uuid>) -> S3Store {
         let Location::S3 { bucket, prefix } = location else { unreachable!("only asked for S3 locations") };
         let prefix = match lineage {

@@ -17,7 +17,7 @@ pub use head::{Head, HeadState, Parent, Retained};
 pub use index::{Index, Place};
 pub use manifest::{Manifest, ManifestState, Named};
 pub use names::{Names, Part};
-pub use pack::{Pack, PackBuilder, PackEntry};
+pub use pack::{Pack, PackBuilder, PackEnd, PackEntry};
 pub(crate) use segment::SegmentBuilder;
 pub use segment::{LogEntry, Segment};
 

@@ -46,6 +46,17 @@ impl Names {
         format!("{}idx/{upload}.idx", self.prefix())
     }
 
+    /// The upload of a key of an index or a pack, and the number of a pack in it.
+    #[must_use]
+    pub fn upload(key: &str) -> Option<(Ulid, Option<u32>)> {
+        let file = key.rsplit('/').next()?;
+        if let Some(upload) = file.strip_suffix(".idx") {
+            return Some((upload.parse().ok()?, None));
+        }
+        let (upload, number) = file.strip_suffix(".pk")?.split_once('-')?;
+        Some((upload.parse().ok()?, Some(number.parse().ok()?)))
+    }
+
     /// A pack of an upload. The two digits spread the packs over directories and key prefixes.
     #[must_use]
     pub fn pack(self, part: Part, upload: Ulid, number: u32) -> String {
@@ -99,6 +110,9 @@ mod tests {
         assert_eq!(names.index(upload), "g/0000000000000002/idx/00000000010000000000000002.idx");
         assert!(names.pack(Part::Tree, upload, 3).starts_with("g/0000000000000002/tree/"));
         assert!(names.pack(Part::Data, upload, 3).ends_with("/00000000010000000000000002-3.pk"));
+        assert_eq!(Names::upload(&names.index(upload)), Some((upload, None)));
+        assert_eq!(Names::upload(&names.pack(Part::Tree, upload, 3)), Some((upload, Some(3))));
+        assert_eq!(Names::upload(&names.segment(1, 16)), None);
         assert_eq!(names.segment(1, 16), "g/0000000000000002/log/0000000000000001-0000000000000010.seg");
         assert_eq!(names.segment_range(&names.segment(1, 16)), Some((1, 16)));
         assert_eq!(names.segment_range("g/0000000000000002/log/x.seg"), None);

@@ -113,22 +113,9 @@ impl<'a> Pack<'a> {
         let Some((content, trailer)) = bytes.split_last_chunk::<TRAILER>() else {
             return Err(reader.invalid("it is cut short"));
         };
-        let mut end = Reader::new(file, "pack", trailer);
-        let (count, at, crc) = (end.u32()? as usize, end.u64()?, end.u32()?);
-        if end.array()? != END {
-            return Err(reader.invalid("its end is missing: it is cut short"));
-        }
-        let at = usize::try_from(at).unwrap_or(usize::MAX);
-        let places = content.get(at..).filter(|_| at >= HEADER).unwrap_or_default();
-        if places.len() != count.saturating_mul(ENTRY) || crc32c::crc32c(places) != crc {
-            return Err(reader.invalid("the places of its frames are damaged"));
-        }
-        let mut places = Reader::new(file, "pack", places);
-        let mut entries = Vec::with_capacity(count);
-        for _ in 0..count {
-            entries.push(entry(&mut places)?);
-        }
-        Ok(Pack { lineage, generation, entries, bytes: content })
+        let end = PackEnd::parse(file, bytes.len() as u64, trailer)?;
+        let places = usize::try_from(end.places).ok().and_then(|at| content.get(at..)).unwrap_or_default();
+        Ok(Pack { lineage, generation, entries: end.entries(file, places)?, bytes: content })
     }
 
     /// The bytes of a frame.
@@ -137,6 +124,50 @@ impl<'a> Pack<'a> {
         let start = usize::try_from(entry.offset).unwrap_or(usize::MAX).min(self.bytes.len());
         let len = usize::try_from(entry.header.len()).unwrap_or(usize::MAX);
         &self.bytes[start..self.bytes.len().min(start.saturating_add(len))]
+    }
+}
+
+/// The last bytes of a pack: where the places of its frames stand. With it they can be read without the frames.
+#[derive(Clone, Copy, Debug)]
+pub struct PackEnd {
+    /// Offset of the first place.
+    pub places: u64,
+    /// Bytes of all of them.
+    pub len: u64,
+    crc: u32,
+}
+
+impl PackEnd {
+    /// How many bytes it takes.
+    pub const LEN: u64 = TRAILER as u64;
+
+    /// Reads the end of a pack of `size` bytes.
+    ///
+    /// # Errors
+    /// It is not the end of a whole pack.
+    pub fn parse(file: &str, size: u64, bytes: &[u8]) -> Result<PackEnd, FormatError> {
+        let mut end = Reader::new(file, "pack", bytes);
+        let (count, places, crc) = (end.u32()?, end.u64()?, end.u32()?);
+        if end.array()? != END {
+            return Err(end.invalid("its end is missing: it is cut short"));
+        }
+        let len = u64::from(count) * ENTRY as u64;
+        if places < HEADER as u64 || places.saturating_add(len).saturating_add(PackEnd::LEN) != size {
+            return Err(end.invalid("the places of its frames are damaged"));
+        }
+        Ok(PackEnd { places, len, crc })
+    }
+
+    /// Reads the places, from the bytes that stand there.
+    ///
+    /// # Errors
+    /// They are damaged.
+    pub fn entries(&self, file: &str, bytes: &[u8]) -> Result<Vec<PackEntry>, FormatError> {
+        let mut places = Reader::new(file, "pack", bytes);
+        if bytes.len() as u64 != self.len || crc32c::crc32c(bytes) != self.crc {
+            return Err(places.invalid("the places of its frames are damaged"));
+        }
+        (0..bytes.len() / ENTRY).map(|_| entry(&mut places)).collect()
     }
 }
 

@@ -3,6 +3,7 @@
 mod chain;
 mod crashes;
 mod power;
+mod repair;
 #[cfg(feature = "s3-server")]
 mod s3;
 mod support;
