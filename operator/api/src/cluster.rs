@@ -309,7 +309,7 @@ pub struct CheckpointPolicy {
     pub keep_last: Option<i32>,
     /// One checkpoint of each of so many last hours is kept. Default: 24.
     #[serde(default, skip_serializing_if = "Option::is_none")]
-    #[schemars(range(min = 0, max = 8760))]
+    #[schemars(range(min = 0, max = 200))]
     pub keep_hours: Option<i32>,
     /// What happens when a tier falls behind its objective. Default: Alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]

@@ -364,6 +364,7 @@ impl Layout {
                     checkpoint_interval: Some(seconds(cadence.object_store.checkpoint)),
                     log_interval: Some(seconds(cadence.object_store.log)),
                     keep: Some(cadence.object_store.keep),
+                    ..RawObjectStore::default()
                 }),
             }),
             restore: description.restore.clone(),

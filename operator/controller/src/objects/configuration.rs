@@ -133,6 +133,7 @@ fn tiers(cluster: &VRCluster) -> Value {
             "pathStyle": bucket.endpoint.as_ref().map(|_| true),
             "checkpointInterval": every(policy.and_then(|p| p.object_store_interval_seconds), 300),
             "keep": policy.and_then(|p| p.keep_last).unwrap_or(3),
+            "keepHourly": policy.and_then(|p| p.keep_hours).unwrap_or(24),
         },
     })
 }

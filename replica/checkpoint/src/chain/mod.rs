@@ -11,7 +11,7 @@ mod tier;
 
 use crate::restore::TierKind;
 use crate::store::ObjectStore;
-use crate::writer::{Beginning, Cut, Frames, Identity};
+use crate::writer::{Beginning, Cut, Frames, Identity, Retention};
 use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -39,7 +39,7 @@ pub struct TierOptions {
     /// Between two shipments of the log.
     pub log: Duration,
     /// Checkpoints kept.
-    pub keep: usize,
+    pub keep: Retention,
     /// What nothing retains is deleted after so long.
     pub grace: Duration,
     /// Whether it may be begun where there is no HEAD (at a bootstrap, or on a new disk).

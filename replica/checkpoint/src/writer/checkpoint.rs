@@ -95,8 +95,7 @@ impl Writer {
                 if !head.retained.contains(&retained) {
                     head.retained.push(retained.clone());
                 }
-                let surplus = head.retained.len().saturating_sub(keep);
-                head.retained.drain(..surplus);
+                keep.apply(&mut head.retained);
             },
             &relied,
         )

@@ -22,6 +22,9 @@ impl Writer {
             let manifest = &self.manifests[&retained.manifest];
             needed.insert(&retained.manifest);
             needed.extend(manifest.indexes.iter().chain(&manifest.packs).map(|n| n.key.as_str()));
+        }
+        for retained in self.keep.with_log(&self.head.retained) {
+            let manifest = &self.manifests[&retained.manifest];
             let op = oldest.entry(manifest.generation).or_insert(manifest.op);
             *op = manifest.op.min(*op);
         }
@@ -29,7 +32,8 @@ impl Writer {
         let mut deleted = 0;
         for object in self.store.list("g/").await? {
             let Some(names) = Names::of(&object.key) else { continue };
-            // Segments are needed from the oldest retained cut of their generation on; of the own one always.
+            // Segments are needed from the oldest cut of their generation on that the log leads on from; of the own
+            // generation always.
             let segment_needed = names.segment_range(&object.key).is_some_and(|(_, last)| {
                 oldest
                     .get(&names.generation)

@@ -11,12 +11,14 @@ mod frames;
 mod head;
 mod identity;
 mod known;
+mod retention;
 mod scrub;
 mod ship;
 
 pub use error::WriteError;
 pub use frames::Frames;
 pub use identity::{Beginning, Cut, Identity, Lineage, Written};
+pub use retention::Retention;
 pub use scrub::Scrubbed;
 
 use crate::format::{FORMAT, Head, HeadState, LogEntry, Manifest, Names, Retained, Segment};
@@ -32,7 +34,7 @@ pub struct Writer {
     store: Arc<dyn ObjectStore>,
     identity: Identity,
     beginning: Option<Beginning>,
-    keep: usize,
+    keep: Retention,
     head: Head,
     tag: Tag,
     manifests: BTreeMap<String, Manifest>,
@@ -52,14 +54,14 @@ impl Writer {
         identity: Identity,
         beginning: Option<Beginning>,
         may_create: bool,
-        keep: usize,
+        keep: impl Into<Retention>,
     ) -> Result<Writer, WriteError> {
         let mut writer = Writer {
             head: first_head(&identity, beginning.as_ref()),
             store,
             identity,
             beginning,
-            keep: keep.max(1),
+            keep: keep.into(),
             tag: Tag(String::new()),
             manifests: BTreeMap::new(),
             known: Known::default(),

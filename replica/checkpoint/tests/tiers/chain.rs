@@ -16,7 +16,7 @@ const NEVER: Duration = Duration::from_secs(3600);
 
 fn tier(kind: TierKind, store: &Arc<dyn ObjectStore>, checkpoint: Duration) -> TierOptions {
     let store = Arc::clone(store);
-    TierOptions { kind, store, checkpoint, log: SOON, keep: 3, grace: NEVER, may_create: true }
+    TierOptions { kind, store, checkpoint, log: SOON, keep: 3.into(), grace: NEVER, may_create: true }
 }
 
 fn start(replica: u64, tiers: Vec<TierOptions>) -> Chain {

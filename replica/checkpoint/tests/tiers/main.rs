@@ -4,6 +4,7 @@ mod chain;
 mod crashes;
 mod power;
 mod repair;
+mod retention;
 #[cfg(feature = "s3-server")]
 mod s3;
 mod support;

@@ -102,7 +102,13 @@ pub const FIELDS: &[Field] = &[
     f("tiers.objectStore.pathStyle", "Bucket in the path instead of the host name [default: false]"),
     f("tiers.objectStore.checkpointInterval", "Between two checkpoints there [default: 24h]"),
     f("tiers.objectStore.logInterval", "Between two shipments of the committed log [default: 10s]"),
-    f("tiers.objectStore.keep", "Checkpoints kept [default: 24]"),
+    f(
+        "tiers.objectStore.keep",
+        "Newest checkpoints kept, with the log that leads on from them [default: 24]",
+    ),
+    f("tiers.objectStore.keepHourly", "As well the newest of each of so many hours [default: 0]"),
+    f("tiers.objectStore.keepDaily", "As well the newest of each of so many days, UTC [default: 0]"),
+    f("tiers.objectStore.keepMonthly", "As well the newest of each of so many months, UTC [default: 0]"),
     f("restore.fromGeneration", "Begin from a recovery point of this older generation"),
     f("restore.checkpoint", "Op of that recovery point's checkpoint"),
     f("restore.root", "Root of that checkpoint, hexadecimal"),
@@ -211,6 +217,7 @@ fn set(tree: &mut Value, path: &str, value: Value) {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use vr_checkpoint::writer::Retention;
 
     const FULL: &str = "
 lineage: 6f1f3c52-9f0e-4a36-9d07-3f3f0c1e2a4b
@@ -238,7 +245,7 @@ tiers:
   nvme: {path: /n, checkpointInterval: 1s, logInterval: 1s, keep: 2}
   volume: {path: /v, checkpointInterval: 2s, logInterval: 2s, keep: 3}
   objectStore: {endpoint: 'http://x', bucket: b, prefix: p, region: r, pathStyle: true, checkpointInterval: 3s,
-    logInterval: 3s, keep: 4}
+    logInterval: 3s, keep: 4, keepHourly: 5, keepDaily: 6, keepMonthly: 7}
 restore: {fromGeneration: 1, checkpoint: 5, root: 00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa, toOp: 6, reservedRevision: 7, token: t, sources: [/a]}
 ";
 
@@ -295,8 +302,11 @@ restore: {fromGeneration: 1, checkpoint: 5, root: 00aa00aa00aa00aa00aa00aa00aa00
             ],
         )
         .expect("valid");
-        assert_eq!(config.tiers.nvme.expect("given").cadence.keep, 9);
-        assert_eq!(config.tiers.object_store.expect("given").bucket, "2024");
+        assert_eq!(config.tiers.nvme.expect("given").cadence.keep, 9.into());
+        let object_store = config.tiers.object_store.expect("given");
+        assert_eq!(object_store.bucket, "2024");
+        let expected = Retention { last: 4, hourly: 5, daily: 6, monthly: 7 };
+        assert_eq!(object_store.cadence.keep, expected);
         assert_eq!(config.client.port(), 7);
     }
 
@@ -336,6 +346,8 @@ restore: {fromGeneration: 1, checkpoint: 5, root: 00aa00aa00aa00aa00aa00aa00aa00
             (with("client: 'https:", "client: 'http:"), vec![], "make it https://"),
             (with("identity: lineage", "identity: everybody"), vec![], "everybody"),
             (with("keep: 2", "keep: 0"), vec![], "tiers.nvme.keep"),
+            (with("keepDaily: 6", "keepDaily: 1000"), vec![], "tiers.objectStore.keepDaily"),
+            (with("keepDaily: 6", "keepYearly: 6"), vec![], "keepYearly"),
             (with("checkpointInterval: 1s", "checkpointInterval: 10ms"), vec![], "at least 1s"),
             (with("bucket: b, ", ""), vec![], "--tiers-object-store-bucket"),
             (with("fromGeneration: 1", "fromGeneration: 2"), vec![], "every restore adds one"),

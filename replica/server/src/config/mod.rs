@@ -18,6 +18,7 @@ pub use vr_core::Member;
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use vr_checkpoint::writer::Retention;
 use vr_core::{Generation, Lineage, Op, ReplicaId};
 
 /// A configuration that cannot be used, and what to change.
@@ -162,7 +163,7 @@ pub struct Cadence {
     /// Between two shipments of the committed log.
     pub log: Duration,
     /// Checkpoints kept.
-    pub keep: usize,
+    pub keep: Retention,
 }
 
 /// A directory on a disk.

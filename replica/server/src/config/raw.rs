@@ -11,6 +11,7 @@ use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
+use vr_checkpoint::writer::Retention;
 use vr_core::{Generation, Lineage, Op, ReplicaId};
 
 /// The whole file. What each field means stands in [`fields::FIELDS`](super::FIELDS).
@@ -110,6 +111,12 @@ pub struct RawObjectStore {
     pub log_interval: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_hourly: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_daily: Option<usize>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub keep_monthly: Option<usize>,
 }
 
 /// A decided restore.
@@ -267,20 +274,21 @@ fn tiers(raw: RawTiers) -> Result<Tiers, ConfigError> {
         )?;
         Ok(DiskTier { path, cadence })
     };
-    let nvme = Cadence { checkpoint: seconds(60), log: seconds(1), keep: 3 };
-    let volume = Cadence { checkpoint: seconds(600), log: seconds(1), keep: 6 };
-    let object_store = Cadence { checkpoint: seconds(86_400), log: seconds(10), keep: 24 };
+    let nvme = Cadence { checkpoint: seconds(60), log: seconds(1), keep: 3.into() };
+    let volume = Cadence { checkpoint: seconds(600), log: seconds(1), keep: 6.into() };
+    let object_store = Cadence { checkpoint: seconds(86_400), log: seconds(10), keep: 24.into() };
     Ok(Tiers {
         nvme: raw.nvme.map(|t| disk("nvme", t, nvme)).transpose()?,
         volume: raw.volume.map(|t| disk("volume", t, volume)).transpose()?,
         object_store: raw
             .object_store
             .map(|t| -> Result<ObjectStoreTier, ConfigError> {
-                let cadence = cadence(
+                let mut cadence = cadence(
                     "tiers.objectStore",
                     (t.checkpoint_interval, t.log_interval, t.keep),
                     object_store,
                 )?;
+                cadence.keep = kept_by_time(cadence.keep, (t.keep_hourly, t.keep_daily, t.keep_monthly))?;
                 Ok(ObjectStoreTier {
                     endpoint: t.endpoint,
                     bucket: t.bucket.ok_or_else(|| missing("tiers.objectStore.bucket"))?,
@@ -306,14 +314,35 @@ fn cadence(
         }
         Ok(span)
     };
-    let keep = keep.unwrap_or(default.keep);
-    if keep == 0 {
+    let last = keep.unwrap_or(default.keep.last);
+    if last == 0 {
         return Err(value(format!("{field}.keep"), "must be at least 1: the newest checkpoint always stays"));
     }
     Ok(Cadence {
         checkpoint: whole("checkpointInterval", checkpoint, default.checkpoint)?,
         log: whole("logInterval", log, default.log)?,
-        keep,
+        keep: Retention { last, ..default.keep },
+    })
+}
+
+/// More than this of one kind would let HEAD grow beyond what it may be.
+const MOST_BY_TIME: usize = 200;
+
+fn kept_by_time(
+    keep: Retention,
+    (hourly, daily, monthly): (Option<usize>, Option<usize>, Option<usize>),
+) -> Result<Retention, ConfigError> {
+    let count = |name: &str, given: Option<usize>| match given.unwrap_or(0) {
+        count if count > MOST_BY_TIME => {
+            Err(value(format!("tiers.objectStore.{name}"), format!("must be at most {MOST_BY_TIME}")))
+        }
+        count => Ok(count),
+    };
+    Ok(Retention {
+        last: keep.last,
+        hourly: count("keepHourly", hourly)?,
+        daily: count("keepDaily", daily)?,
+        monthly: count("keepMonthly", monthly)?,
     })
 }
 
