@@ -28,3 +28,27 @@ fn what_cannot_be_measured_is_said() {
         assert!(said.contains(expected), "{arguments:?} does not say {expected:?}: {said}");
     }
 }
+
+#[test]
+fn checkpoints_are_measured_beside_what_the_machine_can_do() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let mut command = vr(["bench", "checkpoint", "--keys", "20000", "-o", "json", "--dir"]);
+    let output = run(command.arg(dir.path()));
+    assert_eq!(output.status.code(), Some(0));
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("one JSON object on stdout");
+    for field in ["cutPauseMs", "memoryRatio", "bytesRatio", "fullRatio", "restoreRatio", "restoreS3Ratio"] {
+        assert!(report[field].as_f64().is_some_and(|value| value > 0.0), "{field}: {report}");
+    }
+    // What does not compress arrives as large as it is; what has not changed stays.
+    let bytes = |name: &str| {
+        let steps = report["steps"].as_array().expect("a list").iter();
+        steps.filter(|step| step["name"] == name).find_map(|step| step["bytes"].as_u64()).expect(name)
+    };
+    let state = report["stateBytes"].as_u64().expect("a number");
+    for full in ["full to the directory", "full to embedded S3", "restore from the directory"] {
+        assert!((state..state * 13 / 10).contains(&bytes(full)), "{full}: {report}");
+    }
+    assert!(bytes("incremental to the directory") < state / 2, "{report}");
+    assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0, "nothing is left");
+}

@@ -13,3 +13,6 @@ pub mod s3_server;
 pub mod store;
 pub mod verify;
 pub mod writer;
+
+// What goes to tiers and comes back.
+pub use vr_tree::{Snapshot, Tree};

@@ -4,9 +4,11 @@
 //! never part of a latency; the generator's own CPU time is reported, so that nobody takes its limits for the
 //! server's. Does not clean up the keys it wrote (`bench/…`).
 
+mod checkpoint;
 pub mod cpu;
 pub mod histogram;
 pub mod load;
+mod nowhere;
 pub mod pace;
 pub mod wire;
 
@@ -17,13 +19,14 @@ use anyhow::bail;
 use clap::{Args, Subcommand};
 use serde::Serialize;
 
+use self::checkpoint::CheckpointBench;
 use self::load::{Load, Measured, Operation, Until};
 use crate::endpoint::Endpoint;
 use crate::output::{self, Format};
 use crate::trust::{Trust, TrustError};
 use crate::units;
 
-/// Measures a server that speaks the etcd v3 API: throughput, latency, and CPU per operation
+/// Measures a server that speaks the etcd v3 API, or checkpoints on this machine
 #[derive(Debug, Args)]
 pub struct Bench {
     #[command(subcommand)]
@@ -48,6 +51,8 @@ enum What {
         #[command(flatten)]
         common: Common,
     },
+    /// Measures checkpoints and restores in this process, each beside what this machine could do; needs no server
+    Checkpoint(CheckpointBench),
 }
 
 #[derive(Debug, Args)]
@@ -164,6 +169,7 @@ impl Bench {
         let (operation, common) = match self.what {
             What::Put { size, common } => (Operation::Put { size }, common),
             What::Get { serializable, common } => (Operation::Get { serializable }, common),
+            What::Checkpoint(checkpoint) => return checkpoint.run(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = runtime.block_on(common.measure(operation))?;
