@@ -36,6 +36,8 @@ pub struct Cluster {
     program: PathBuf,
     s3: Option<Process>,
     replicas: Vec<Replica>,
+    /// Others whose directories must stay locked.
+    beside: Vec<Cluster>,
 }
 
 /// What others changed in a cluster that runs.
@@ -120,7 +122,7 @@ impl Cluster {
         }
         layout.write(&description)?;
         let replicas = description.replicas.iter().map(|&ports| Replica { ports, process: None }).collect();
-        Ok(Cluster { layout, description, program, s3: None, replicas })
+        Ok(Cluster { layout, description, program, s3: None, replicas, beside: Vec::new() })
     }
 
     /// Its files.
@@ -414,6 +416,11 @@ impl Cluster {
         let failed = |source| ClusterError::System { what: "kill the S3 server", source };
         let mut s3 = self.s3.take().ok_or_else(|| failed(std::io::ErrorKind::NotFound.into()))?;
         s3.kill().await.map_err(failed)
+    }
+
+    /// Keeps another cluster, and with it the lock of its directory, for as long as this one lives.
+    pub fn keep_beside(&mut self, other: Cluster) {
+        self.beside.push(other);
     }
 
     /// Takes over the embedded S3 server of another cluster that uses the same.

@@ -91,7 +91,9 @@ impl Rehearsal<'_> {
 
     /// The one that was refused is started all the same.
     pub(super) async fn check_rival(&mut self, rival: Rival) -> Step<()> {
-        let Rival { cluster: _refused, plan, refusal } = rival;
+        let Rival { cluster: refused, plan, refusal } = rival;
+        // One of the two has the lock of the whole drill's directory: without it another drill would tidy that up.
+        self.cluster.keep_beside(refused);
         // It has no disks left; on ports that are free now, and not seconds ago.
         let mut cluster = self.second_cluster("refused")?;
         recovery::configure(&mut cluster, &plan).map_err(|e| errored(&format!("{e:#}")))?;
