@@ -47,6 +47,7 @@ enum Command {
     Member(cluster::member::Member),
     Order(cluster::order::Order),
     Promote(cluster::order::Promote),
+    Quorum(cluster::quorum::Quorum),
     #[command(name = "s3-server", hide = true)]
     S3Server(s3_server::S3Server),
 }
@@ -77,6 +78,7 @@ pub fn main() -> ExitCode {
         Command::View(view) => view.run().map(|()| ExitCode::SUCCESS),
         Command::Member(member) => member.run().map(|()| ExitCode::SUCCESS),
         Command::Order(order) => order.run().map(|()| ExitCode::SUCCESS),
+        Command::Quorum(quorum) => quorum.run().map(|()| ExitCode::SUCCESS),
         Command::Promote(promote) => promote.run().map(|()| ExitCode::SUCCESS),
         Command::S3Server(server) => server.run().map(|()| ExitCode::SUCCESS),
     };

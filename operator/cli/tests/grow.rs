@@ -14,6 +14,8 @@ mod load;
 #[path = "common/dev.rs"]
 mod running;
 
+use std::io::{Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::time::Duration;
 
 use common::{run, vr};
@@ -144,6 +146,53 @@ async fn members_and_primary_change_under_load() {
         assert!(ends || untold == 0, "{name}: {untold} writes were answered with an error");
     }
     story.dev.interrupt();
+}
+
+/// What a replica counts.
+fn counted(admin: SocketAddr, name: &str) -> u64 {
+    let mut connection = TcpStream::connect(admin).expect("it listens");
+    connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("sent");
+    let mut page = String::new();
+    connection.read_to_string(&mut page).expect("a page");
+    let number = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    number.unwrap_or_else(|| panic!("{name} is not on the page: {page}"))
+}
+
+/// What a commit needs and what a read may rest on is agreed like the members, and stays.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn read_leases_and_spanning_commits_are_agreed_on() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dev = Dev::start(dir.path(), &[]);
+    settled(&dev).await;
+    let control = dev.controls().join(",");
+    let quorum =
+        |arguments: &[&str]| run(vr(["quorum", "-o", "json", "--endpoints", &control]).args(arguments));
+    let agreed = |arguments: &[&str]| {
+        let done = quorum(arguments);
+        assert!(done.status.success(), "{arguments:?}: {}", String::from_utf8_lossy(&done.stderr));
+        let shown: Value = serde_json::from_slice(&done.stdout).expect("JSON");
+        (shown["epoch"].as_u64(), shown["spanDomains"].as_bool(), shown["readLeaseMicros"].as_u64())
+    };
+    assert_eq!(agreed(&[]), (Some(0), Some(false), Some(0)));
+    assert_eq!(agreed(&["--read-lease", "400ms"]), (Some(1), Some(false), Some(400_000)));
+    assert_eq!(agreed(&["--read-lease", "400ms"]), (Some(1), Some(false), Some(400_000)), "it is so already");
+    let client = dev.endpoints().iter().map(Endpoint::to_string).collect::<Vec<_>>().join(",");
+    for step in [["put", "--total=50"], ["get", "--total=500"]] {
+        assert!(run(vr(["bench"]).args(step).args(["--endpoints", &client])).status.success(), "{step:?}");
+    }
+    let leased: u64 = dev.admins().into_iter().map(|admin| counted(admin, "vr_leased_reads_total")).sum();
+    assert!(leased > 100, "{leased} of 500 reads were answered by a lease");
+    for (arguments, reason) in [
+        (["--read-lease", "11s"], "a read lease of 11000000 microseconds is too long"),
+        (["--read-lease", "ever"], "ever"),
+        (["--span-domains", "perhaps"], "perhaps"),
+    ] {
+        let refused = quorum(&arguments);
+        let said = String::from_utf8_lossy(&refused.stderr).into_owned();
+        assert!(!refused.status.success() && said.contains(reason), "{arguments:?}: {said}");
+    }
+    assert_eq!(agreed(&["--read-lease", "off"]), (Some(2), Some(false), Some(0)));
+    dev.interrupt();
 }
 
 /// The order changes, and with it the epoch, and at once somebody else is to lead: nothing is written meanwhile that

@@ -10,6 +10,8 @@ use crate::ids::*;
 pub const MAX_MEMBERS: usize = 64;
 /// Bytes of a domain's name or an address at most.
 pub const MAX_TEXT: usize = 255;
+/// The longest read lease, in microseconds: ten seconds.
+pub const MAX_READ_LEASE: u64 = 10_000_000;
 
 /// One member. The protocol reads its id and its domain; the addresses travel with it for those who connect.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
@@ -45,14 +47,22 @@ pub struct Configuration {
     pub learners: Vec<Member>,
     /// A commit quorum must hold members of two failure domains at least. It only narrows quorums.
     pub span_domains: bool,
+    /// How long a primary may answer reads after a round that a quorum has confirmed, in microseconds; 0: each read
+    /// waits for a round. Whoever leads the next view waits as long before it commits anything.
+    pub read_lease: u64,
 }
+
+/// In the byte of flags: a commit quorum must span two failure domains.
+const SPAN_DOMAINS: u8 = 1;
+/// In the byte of flags: the length of a read lease follows.
+const READ_LEASE: u8 = 2;
 
 impl Configuration {
     /// Voters of which only the ids are known.
     #[must_use]
     pub fn bare(epoch: Epoch, order: impl IntoIterator<Item = ReplicaId>) -> Configuration {
         let order = order.into_iter().map(Member::bare).collect();
-        Configuration { epoch, order, learners: Vec::new(), span_domains: false }
+        Configuration { epoch, order, ..Configuration::default() }
     }
 
     /// All members: the voters in their order, then the learners.
@@ -105,7 +115,12 @@ impl Configuration {
 
     pub(crate) fn encode_to(&self, bytes: &mut Vec<u8>) {
         bytes.extend_from_slice(&self.epoch.0.to_le_bytes());
-        bytes.push(u8::from(self.span_domains));
+        let span = if self.span_domains { SPAN_DOMAINS } else { 0 };
+        let lease = if self.read_lease > 0 { READ_LEASE } else { 0 };
+        bytes.push(span | lease);
+        if self.read_lease > 0 {
+            bytes.extend_from_slice(&self.read_lease.to_le_bytes());
+        }
         for members in [&self.order, &self.learners] {
             bytes.extend_from_slice(&(members.len() as u32).to_le_bytes());
             for member in members {
@@ -131,16 +146,18 @@ impl Configuration {
 
     pub(crate) fn read(reader: &mut Reader<'_>) -> Result<Configuration, DecodeError> {
         let epoch = Epoch(reader.u64()?);
-        let span_domains = match reader.u8()? {
-            0 => false,
-            1 => true,
-            other => {
-                return Err(DecodeError::Value { what: "a configuration's flag", value: u64::from(other) });
-            }
-        };
+        let flags = reader.u8()?;
+        if flags & !(SPAN_DOMAINS | READ_LEASE) != 0 {
+            return Err(DecodeError::Value { what: "a configuration's flags", value: u64::from(flags) });
+        }
+        let span_domains = flags & SPAN_DOMAINS != 0;
+        let read_lease = if flags & READ_LEASE != 0 { reader.u64()? } else { 0 };
+        if flags & READ_LEASE != 0 && read_lease == 0 {
+            return Err(DecodeError::Value { what: "the length of a read lease", value: 0 });
+        }
         let order = read_members(reader)?;
         let learners = read_members(reader)?;
-        Ok(Configuration { epoch, order, learners, span_domains })
+        Ok(Configuration { epoch, order, learners, span_domains, read_lease })
     }
 }
 
@@ -184,6 +201,7 @@ mod tests {
             order: vec![member(3, "a"), member(1, "b")],
             learners: vec![member(9, "c")],
             span_domains: true,
+            read_lease: 250_000,
         }
     }
 
@@ -197,7 +215,7 @@ mod tests {
 
     #[test]
     fn every_part_of_it_is_in_the_id() {
-        let mut others = vec![configuration(); 8];
+        let mut others = vec![configuration(); 10];
         others[0].epoch = Epoch(5);
         others[1].order.reverse();
         others[2].learners.clear();
@@ -206,6 +224,8 @@ mod tests {
         others[5].order[0].peer.push('x');
         others[6].learners[0].client.push('x');
         others[7].order[1].id = ReplicaId(2);
+        others[8].read_lease = 0;
+        others[9].read_lease += 1;
         let mut seen = vec![configuration().id()];
         for other in others {
             assert!(!seen.contains(&other.id()), "{other:?}");

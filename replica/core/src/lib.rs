@@ -158,7 +158,7 @@ pub mod sessions;
 pub mod state_machine;
 
 pub use codec::DecodeError;
-pub use configuration::{Configuration, Member};
+pub use configuration::{Configuration, MAX_READ_LEASE, Member};
 pub use core_state::CoreState;
 pub use execute::{ReplayEnd, ReplayError, replay};
 pub use ids::*;

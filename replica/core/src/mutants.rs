@@ -56,6 +56,8 @@ mutants! {
     TailKept "R13" "keeps what the new view did not take over";
     InheritedReads "R14" "serves reads before it has committed anything of its view";
     UnconfirmedReads "R14" "serves reads without asking whether it still leads";
+    LeaseNotAwaited "reads" "commits in a new view before the leases of those before it have run out";
+    LeaseForEver "reads" "answers reads by a lease that has run out";
     EarlierRound "R14" "lets a round that began before a read confirm it";
     SwapUnchecked "R15" "proposes a configuration in the place of another than the one in force";
     AfterTheEnd "R15" "proposes in an epoch after the entry that ends it";

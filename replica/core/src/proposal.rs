@@ -5,7 +5,7 @@
 //! Whether the members are there and ready is the primary's to find out.
 
 use crate::codec::{DecodeError, Reader};
-use crate::configuration::{Configuration, MAX_MEMBERS, MAX_TEXT};
+use crate::configuration::{Configuration, MAX_MEMBERS, MAX_READ_LEASE, MAX_TEXT};
 use crate::ids::*;
 use crate::mutants::{Mutant, on};
 
@@ -156,6 +156,13 @@ pub fn well_formed(configuration: &Configuration) -> Result<(), String> {
     if configuration.span_domains && configuration.order.iter().all(|member| member.domain == *first) {
         return Err(format!("a commit must span two failure domains, but all voters are in `{first}`"));
     }
+    if configuration.read_lease > MAX_READ_LEASE {
+        return Err(format!(
+            "a read lease of {} microseconds is too long, as every change of the primary waits for it: at most {MAX_READ_LEASE} \
+             are possible",
+            configuration.read_lease
+        ));
+    }
     Ok(())
 }
 
@@ -215,6 +222,10 @@ mod tests {
         assert!(matches!(judged(&spanning), Err(Refusal::Invalid(why)) if why.contains("domains")));
         spanning.order[1].domain = "b".to_owned();
         assert_eq!(judged(&spanning), Ok(()));
+        let leased = |read_lease| Configuration { read_lease, ..next() };
+        assert_eq!(judged(&leased(MAX_READ_LEASE)), Ok(()));
+        let refused = judged(&leased(MAX_READ_LEASE + 1));
+        assert!(matches!(refused, Err(Refusal::Invalid(why)) if why.contains("read lease")));
         let mut long = next();
         long.order[0].peer = "x".repeat(MAX_TEXT + 1);
         assert!(matches!(judged(&long), Err(Refusal::Invalid(why)) if why.contains("longer")));

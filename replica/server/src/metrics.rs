@@ -54,6 +54,19 @@ pub fn page(node: &Node) -> String {
     page.one("vr_watchers", "gauge", "Watches of this replica's clients.", node.watches.len());
     page.one("vr_requests_waiting", "gauge", "Client requests that wait for their reply.", node.waiting());
     page.one("vr_ranges_total", "counter", "Ranges answered.", counters.ranges);
+    let core = replica.counters();
+    page.one(
+        "vr_read_rounds_total",
+        "counter",
+        "Rounds that confirmed this primary's reads.",
+        core.read_rounds,
+    );
+    page.one(
+        "vr_leased_reads_total",
+        "counter",
+        "Reads that a lease answered without one.",
+        core.leased_reads,
+    );
     page.one("vr_watch_responses_total", "counter", "Watch responses queued.", counters.watch_responses);
     page.one("vr_standings_total", "counter", "Changes of status, view or primary.", counters.standings);
     page.one("vr_peer_sent_bytes_total", "counter", "Bytes queued for peers.", counters.peer_bytes_sent);

@@ -101,6 +101,8 @@ counted!(
         Unknown = "unknown",
         /// A linearizable read served.
         ReadReady = "readReady",
+        /// A read served by a lease.
+        LeasedRead = "leasedRead",
         /// A read not confirmed.
         ReadFailed = "readFailed",
         /// An entry committed somewhere.

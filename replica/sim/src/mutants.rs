@@ -157,6 +157,18 @@ fn suited(name: &str, seed: u64) -> Plan {
         plan.members = MembersPlan::default();
         plan.load.sessions = 0;
     }
+    if name.starts_with("Lease") {
+        // Old primaries that nobody tells of the new one while their clients go on reading, of few keys.
+        plan.members = MembersPlan { read_lease: 3 * plan.options.view_timeout, ..MembersPlan::default() };
+        plan.replicas = 3;
+        plan.drift = Ppm(0);
+        plan.faults.freeze = 0;
+        plan.faults.partition = 6 * plan.options.view_timeout;
+        plan.load.clients = 8;
+        plan.load.think = 2 * MS;
+        plan.load.reads = Ppm(600_000);
+        plan.load.keys = 1;
+    }
     if name == "SpanIgnored" {
         plan.members.domains = 2;
     }
@@ -171,6 +183,7 @@ fn suited(name: &str, seed: u64) -> Plan {
             lose_disk: plan.faulty / 6 * (seed % 2),
             remember: 0,
             domains: 0,
+            read_lease: 0,
         };
     }
     plan

@@ -128,6 +128,7 @@ pub(super) struct Shown {
     epoch: u64,
     id: String,
     span_domains: bool,
+    read_lease_micros: u64,
     members: Vec<ShownMember>,
     /// The id that was just given to a new replica.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -194,6 +195,7 @@ pub(super) fn print(
         epoch: configuration.epoch,
         id: hex(&configuration.id),
         span_domains: configuration.span_domains,
+        read_lease_micros: configuration.read_lease_micros,
         members: members(configuration)
             .map(|m| ShownMember {
                 id: m.id,

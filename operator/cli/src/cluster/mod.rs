@@ -7,5 +7,6 @@ pub mod edit;
 pub mod member;
 pub mod order;
 pub mod page;
+pub mod quorum;
 pub mod status;
 pub mod view;

@@ -24,6 +24,8 @@ pub struct Page {
     pub configuration_id: String,
     /// A commit quorum must span two failure domains.
     pub span_domains: bool,
+    /// How long a primary answers reads by one confirmation, in microseconds; 0: each read waits for one.
+    pub read_lease_micros: u64,
     /// The highest fencing token; 0 without an operator.
     pub fencing_token: u64,
     /// Every member, and those that say that they are one.
@@ -150,6 +152,7 @@ impl Page {
             view,
             configuration_id: hex(&configuration.id),
             span_domains: configuration.span_domains,
+            read_lease_micros: configuration.read_lease_micros,
             fencing_token: said.iter().map(|s| s.fence).max().unwrap_or(0),
             recovery: recovery(&said),
             replicas,

@@ -49,7 +49,11 @@ fn show(page: &Page, wide: bool) -> String {
     ];
     if wide {
         let spans = if page.span_domains { "; commits span two domains" } else { "" };
-        lines.push(format!("{:<16}{}{spans}", "configuration", page.configuration_id));
+        let lease = match page.read_lease_micros {
+            0 => String::new(),
+            micros => format!("; read leases of {} ms", micros / 1000),
+        };
+        lines.push(format!("{:<16}{}{spans}{lease}", "configuration", page.configuration_id));
         if page.fencing_token > 0 {
             lines.push(format!("{:<16}{}", "fencing token", page.fencing_token));
         }

@@ -539,6 +539,8 @@ pub struct Counters {
     pub transfers_moved_on: u64,
     /// Read rounds begun.
     pub read_rounds: u64,
+    /// Reads that a lease answered without one.
+    pub leased_reads: u64,
 }
 
 /// What is known of a peer, for status pages.

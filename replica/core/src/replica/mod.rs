@@ -12,6 +12,7 @@ mod gateway;
 mod hand_off;
 mod interface;
 mod invariants;
+mod lease;
 mod normal;
 mod peer;
 mod reads;

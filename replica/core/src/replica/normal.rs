@@ -1,5 +1,6 @@
 //! The normal case: batches, Prepare, acknowledgements, commit, execution.
 
+use super::lease::Lease;
 use super::peer::Role;
 use super::{AHEAD, Effect, Effects, Replica, Status};
 use crate::ids::*;
@@ -38,6 +39,7 @@ pub(super) struct Lead {
     pub(super) commit_sent: Op,
     /// When it began to lead.
     pub(super) since: u64,
+    pub(super) lease: Lease,
     pub(super) heartbeat_at: u64,
     pub(super) cut_wanted: bool,
     cut_proposed: Op,
@@ -54,6 +56,7 @@ impl Lead {
             round: incarnation.0 << 32,
             commit_sent: Op(0),
             since: 0,
+            lease: Lease::default(),
             heartbeat_at: 0,
             cut_wanted: false,
             cut_proposed: Op(0),
@@ -113,6 +116,7 @@ impl<S: StateMachine> Replica<S> {
         self.lead.queue.clear();
         self.lead.in_flight = Sessions::default();
         self.lead.cut_wanted = false;
+        self.lead.lease = Lease::default();
         // Whoever waits for it asks the next primary.
         self.epochs.proposed = None;
     }
@@ -379,6 +383,9 @@ impl<S: StateMachine> Replica<S> {
     }
 
     pub(super) fn advance_commit(&mut self, out: &mut Effects<S>) {
+        if self.waits_for_leases() {
+            return;
+        }
         let mut held = std::mem::take(&mut self.lead.held);
         held.clear();
         held.extend(self.peers.iter().filter(|peer| peer.is_voter()).map(|peer| (peer.acked, peer.domain)));

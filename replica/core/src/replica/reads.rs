@@ -1,4 +1,5 @@
-//! Linearizable reads: a round that confirms the primary, then the wait for execution.
+//! Linearizable reads: a round that confirms the primary (or the lease that an earlier round gave it), then the wait for
+//! execution.
 //!
 //! A round begun before a read arrived does not count for it; every round has a number of its own.
 
@@ -6,7 +7,6 @@ use super::{Effect, Effects, Replica, Status};
 use crate::ids::*;
 use crate::message::Message;
 use crate::mutants::{Mutant, on};
-use crate::quorum;
 use crate::state_machine::StateMachine;
 use std::collections::VecDeque;
 
@@ -134,12 +134,17 @@ impl<S: StateMachine> Replica<S> {
         if !self.reads.has_fresh() {
             return;
         }
-        self.counters.read_rounds += 1;
-        self.lead.round += u64::from(!on(Mutant::EarlierRound));
         //= R14
         let op = self.commit().max(self.lead.serves_from);
         let own = std::mem::take(&mut self.reads.fresh);
         let others = std::mem::take(&mut self.reads.fresh_others);
+        if self.holds_a_lease() {
+            self.counters.leased_reads += (own.len() + others.len()) as u64;
+            self.confirm(op, own, others, out);
+            return;
+        }
+        self.counters.read_rounds += 1;
+        self.next_confirmation();
         self.reads.asked.push_back(Asked { id: self.lead.round, sent: self.now.mono, op, own, others });
         if self.alone() || on(Mutant::UnconfirmedReads) {
             self.confirm_rounds(out);
@@ -171,21 +176,20 @@ impl<S: StateMachine> Replica<S> {
     }
 
     fn confirm_rounds(&mut self, out: &mut Effects<S>) {
-        if self.reads.asked.is_empty() {
+        if self.reads.asked.is_empty() && self.configuration.read_lease == 0 {
             return;
         }
-        let mut rounds: Vec<u64> = self.voters().map(|peer| peer.round).collect();
-        rounds.push(self.lead.round);
-        if on(Mutant::UnconfirmedReads) {
-            rounds.fill(self.lead.round);
+        let confirmed = self.confirmed_round();
+        while let Some(asked) = self.reads.asked.pop_front_if(|asked| asked.id <= confirmed) {
+            self.confirm(asked.op, asked.own, asked.others, out);
         }
-        let confirmed = quorum::largest_shared(&mut rounds).unwrap_or_default();
-        while self.reads.asked.front().is_some_and(|asked| asked.id <= confirmed) {
-            let asked = self.reads.asked.pop_front().expect("it was just seen");
-            self.reads.confirm(asked.op, asked.own);
-            for (peer, token) in asked.others {
-                out.push(Effect::Send(peer, Message::ReadIndexIs { token, op: Some(asked.op) }));
-            }
+    }
+
+    /// These reads may be served once `op` is executed.
+    fn confirm(&mut self, op: Op, own: Vec<Waiting>, others: Vec<(ReplicaId, u64)>, out: &mut Effects<S>) {
+        self.reads.confirm(op, own);
+        for (peer, token) in others {
+            out.push(Effect::Send(peer, Message::ReadIndexIs { token, op: Some(op) }));
         }
     }
 

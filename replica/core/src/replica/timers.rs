@@ -19,7 +19,8 @@ impl<S: StateMachine> Replica<S> {
         let flush = self.flush_is_due().then_some(self.now.mono);
         let moves = [self.proposing_deadline(), self.moving_deadline()].into_iter().flatten().min();
         let own = if self.is_primary() {
-            Some(moves.map_or(self.lead.heartbeat_at, |at| at.min(self.lead.heartbeat_at)))
+            let commits = self.lead.lease.commits_from;
+            [moves, commits, Some(self.lead.heartbeat_at)].into_iter().flatten().min()
         } else if self.is_backup() && self.is_voter() && self.views.intent.is_none() {
             Some(self.suspect_at)
         } else if self.status == Status::ViewChange {
@@ -56,12 +57,13 @@ impl<S: StateMachine> Replica<S> {
         let now = self.now.mono;
         if self.is_primary() && now >= self.lead.heartbeat_at {
             self.choose_shipper();
-            self.lead.round += 1;
+            self.next_confirmation();
             self.lead.heartbeat_at = now + self.options.heartbeat;
             if !self.peers.is_empty() {
                 self.send_commit(out);
             }
         }
+        self.leases_run_out(out);
         self.go_on_proposing(out);
         self.go_on_moving(out);
         if self.is_backup() && self.is_voter() && self.views.intent.is_none() && now >= self.suspect_at {

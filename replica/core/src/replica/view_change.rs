@@ -316,6 +316,7 @@ impl<S: StateMachine> Replica<S> {
             self.propose(Kind::NewView, Bytes::new(), out);
         }
         self.take_the_lead(out);
+        self.wait_for_leases();
     }
 
     fn start_view_message(&self) -> Message {

@@ -12,6 +12,7 @@ pub(super) fn configuration(from: &Configuration) -> pb::Configuration {
         order: from.order.iter().map(member).collect(),
         learners: from.learners.iter().map(member).collect(),
         span_domains: from.span_domains,
+        read_lease_micros: from.read_lease,
         id: from.id().0.to_vec().into(),
     }
 }
@@ -54,6 +55,7 @@ pub(super) fn known(from: pb::Configuration) -> Result<Configuration, Refused> {
         order: members(from.order)?,
         learners: members(from.learners)?,
         span_domains: from.span_domains,
+        read_lease: from.read_lease_micros,
     })
 }
 

@@ -82,6 +82,7 @@ knobs! {
     "lose-disk" 0 number members.lose_disk;
     "remember" 0 number members.remember;
     "domains" 0 number members.domains;
+    "read-lease" 0 number members.read_lease;
     "drop" 0 ppm network.drop;
     "duplicate" 0 ppm network.duplicate;
     "hold" 0 ppm network.hold;

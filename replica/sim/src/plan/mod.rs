@@ -25,6 +25,9 @@ const FREEZES: u64 = 0x6672_6565_7a65_7321;
 /// Tells the seeds in whose worlds a commit spans failure domains.
 const DOMAINS: u64 = 0x646f_6d61_696e_7321;
 
+/// Tells the seeds in whose worlds primaries have read leases.
+const LEASES: u64 = 0x6c65_6173_6573_2121;
+
 /// Tells the seeds in whose worlds the members change and a majority is lost.
 const LOSSES: u64 = 0x6c6f_7373_6573_2121;
 
@@ -138,6 +141,8 @@ pub struct MembersPlan {
     pub remember: u64,
     /// How many failure domains a commit must span two of; it need not where there are none.
     pub domains: u64,
+    /// How long a primary may read by one confirmation.
+    pub read_lease: u64,
 }
 
 /// What clients do. Times in microseconds.
@@ -288,6 +293,11 @@ impl Plan {
             // Whoever loses a whole domain for good commits nothing more.
             self.members.lose_disk = 0;
         }
+        if drawn(LEASES).is_multiple_of(6) {
+            self.members.read_lease = self.options.view_timeout * (1 + drawn(LEASES) / 6 % 3) / 2;
+            // What leases rest on.
+            self.faults.freeze = 0;
+        }
         if moving && drawn(LOSSES).is_multiple_of(8) {
             self.mode = Mode::Loss;
             self.faults.majority_at = self.faulty / 10 + drawn(LOSSES) / 8 % (self.faulty * 9 / 10);
@@ -403,6 +413,7 @@ fn members(seed: u64, faulty: u64) -> MembersPlan {
         lose_disk: every(rng, faulty),
         remember: rng.pick(&[0, 10 * MS, SECOND, u64::MAX]),
         domains: 0,
+        read_lease: 0,
     }
 }
 

@@ -244,6 +244,10 @@ impl<M: Machine> World<M> {
         if ready {
             self.nodes[index].served_token = token;
             self.coverage.seen(Seen::ReadReady);
+            let replica = self.nodes[index].replica.as_ref();
+            if replica.is_some_and(|replica| replica.counters().leased_reads > 0) {
+                self.coverage.seen(Seen::LeasedRead);
+            }
             self.note(index, What::ReadReady, "", token, 0, executed.0);
             self.gateways.read(session, reading.floor, executed)?;
             let machine = self.nodes[index].replica.as_ref().map(|replica| replica.state().inner());

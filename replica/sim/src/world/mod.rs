@@ -126,6 +126,7 @@ impl<M: Machine> World<M> {
         let mut first = Configuration::bare(EPOCH, []);
         first.order = (1..=plan.replicas as u64).map(|id| members::member(&plan, ReplicaId(id))).collect();
         first.span_domains = plan.members.domains > 1;
+        first.read_lease = plan.members.read_lease;
         let members = Rc::new(Members { configuration: first.clone(), begun: None });
         let ids = (1..=(plan.replicas + plan.members.spares) as u64).map(ReplicaId);
         let mut process_rng = Rng::new(seed, Stream::Processes);
