@@ -41,6 +41,7 @@ pub(crate) async fn run(options: Options, mut session: Session, problem: Problem
     let Some(mut first) = session.calls.recv().await.map(Some) else { return };
     if count == 0 {
         problem.is(Some("no endpoint is given".to_owned()));
+        session.reject_all(first).await;
         return;
     }
     loop {
@@ -59,9 +60,12 @@ pub(crate) async fn run(options: Options, mut session: Session, problem: Problem
             if serve(&mut link, &options, &mut session, &mut first).await {
                 return;
             }
-        } else {
-            tokio::time::sleep(PAUSE).await;
         }
+        // Whoever asked may have gone meanwhile, and nobody else can come.
+        if session.is_abandoned(first.as_ref()) {
+            return;
+        }
+        tokio::time::sleep(PAUSE).await;
         at = (at + 1) % count;
     }
 }
@@ -111,6 +115,18 @@ async fn connect(
     }
 }
 
+/// Writes a part of `out`; once it is empty, what TLS may still hold of it.
+async fn write_some(writer: &mut (impl AsyncWrite + Unpin), out: &mut BytesMut) -> io::Result<usize> {
+    if out.is_empty() {
+        writer.flush().await?;
+        return Ok(0);
+    }
+    match writer.write_buf(out).await? {
+        0 => Err(io::ErrorKind::WriteZero.into()),
+        written => Ok(written),
+    }
+}
+
 /// Until the connection breaks; `true` if everything is done for good.
 async fn serve(link: &mut Link, options: &Options, session: &mut Session, first: &mut Option<Call>) -> bool {
     let Link { stream, buffer } = link;
@@ -122,6 +138,7 @@ async fn serve(link: &mut Link, options: &Options, session: &mut Session, first:
     let mut closed = false;
     let mut heard = Instant::now();
     let mut repeat_at: Option<Instant> = None;
+    let mut unflushed = false;
     loop {
         if out.len() < READ {
             session.send(&mut out);
@@ -160,11 +177,18 @@ async fn serve(link: &mut Link, options: &Options, session: &mut Session, first:
                         Err(_) => return false,
                     }
                 }
+                if !buffer.is_empty() {
+                    // A part of a large answer.
+                    heard = Instant::now();
+                }
                 buffer.reserve(READ / 4);
             }
-            written = writer.write_buf(&mut out), if !out.is_empty() => {
-                if written.map_or(0, |written| written) == 0 {
-                    return false;
+            written = write_some(&mut writer, &mut out), if !out.is_empty() || unflushed => {
+                let Ok(written) = written else { return false };
+                unflushed = written > 0;
+                if !out.is_empty() {
+                    // Something large may be on its way for longer than the silence that is borne.
+                    heard = Instant::now();
                 }
             }
             count = session.calls.recv_many(&mut taken, room), if room > 0 && !closed && out.len() < READ => {

@@ -75,8 +75,8 @@ pub enum Error {
         /// etcd's text.
         text: String,
     },
-    /// Surely not executed: it was not sent, because the client was closed.
-    #[error("not executed: the client was closed before it was sent")]
+    /// Surely not executed: it was not sent, because the client was closed or has no endpoint.
+    #[error("not executed: the client was closed before it was sent, or has no endpoint")]
     Rejected,
     /// Executed at most once; its answer is lost. Read what it should have changed before doing it again.
     #[error("executed or not, the answer is lost; read what it should have changed before repeating it")]
@@ -109,8 +109,8 @@ impl Problem {
 
 impl Client {
     /// A client that connects when it is first used, and again whenever it has to. Must be called inside a tokio runtime;
-    /// the connection is a task of it. It ends when the last clone is gone and everything is answered; for that it needs a
-    /// replica that can be reached.
+    /// the connection is a task of it. It ends when the last clone is gone and everything is answered, or nobody waits for
+    /// an answer any more.
     #[must_use]
     pub fn new(options: Options) -> Client {
         let in_flight = options.in_flight.clamp(1, 8192);

@@ -109,6 +109,27 @@ impl Session {
         span.min(self.in_flight - self.count.min(self.in_flight))
     }
 
+    /// Whether nobody waits for any answer, and nobody can ask any more.
+    pub(crate) fn is_abandoned(&mut self, first: Option<&Call>) -> bool {
+        if !self.calls.is_closed() {
+            return false;
+        }
+        while let Ok(call) = self.calls.try_recv() {
+            self.take(call);
+        }
+        let waits = |waiting: &Waiting| !waiting.answer.is_closed();
+        first.is_none_or(|call| call.answer.is_closed()) && !self.waiting.iter().flatten().any(waits)
+    }
+
+    /// Nothing can be sent, to nobody: says so to all who ask, until nobody can any more.
+    pub(crate) async fn reject_all(&mut self, mut next: Option<Call>) {
+        while let Some(call) = next {
+            // Whoever asked may have gone.
+            let _ = call.answer.send(Err(Error::Rejected));
+            next = self.calls.recv().await;
+        }
+    }
+
     /// Calls that wait.
     pub(crate) fn unanswered(&self) -> usize {
         self.count

@@ -5,7 +5,7 @@ use prost::Message as _;
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpListener;
-use vr_client::{Client, Options, pb};
+use vr_client::{Client, Error, Options, pb};
 use vr_proto::client::{Answer, Fate, MAGIC, ToClient, ToReplica, Welcome, answer::Outcome};
 use vr_proto::frame;
 
@@ -64,6 +64,30 @@ async fn a_replica_that_takes_nothing_is_left_for_another() {
 #[tokio::test]
 async fn without_endpoints_there_is_a_reason() {
     let client = Client::new(Options::to([]));
-    assert!(client.put("a", "b").await.is_err());
+    for _ in 0..2 {
+        assert_eq!(client.put("a", "b").await, Err(Error::Rejected));
+    }
     assert_eq!(client.problem().as_deref(), Some("no endpoint is given"));
+}
+
+/// Who gives up on a service that cannot be reached, and drops the client, keeps no task behind.
+#[tokio::test]
+async fn a_client_that_nobody_waits_for_ends() {
+    let nobody = TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let endpoint = nobody.local_addr().expect("it is bound").to_string();
+    drop(nobody);
+    let client = Client::new(Options::to([endpoint]));
+    for _ in 0..3 {
+        let put = tokio::time::timeout(Duration::from_millis(50), client.put("a", "b"));
+        assert!(put.await.is_err(), "nobody answers");
+    }
+    let tasks = tokio::runtime::Handle::current().metrics();
+    assert_eq!(tasks.num_alive_tasks(), 1);
+    drop(client);
+    let ended = async {
+        while tasks.num_alive_tasks() > 0 {
+            tokio::time::sleep(Duration::from_millis(5)).await;
+        }
+    };
+    tokio::time::timeout(Duration::from_secs(10), ended).await.expect("the task ends");
 }

@@ -40,11 +40,19 @@ pub fn end(out: &mut BytesMut, start: usize) {
 /// # Errors
 /// What is wrong with it; nothing that follows can be trusted.
 pub fn next_payload(buffer: &mut BytesMut) -> Result<Option<Bytes>, String> {
+    next_payload_within(buffer, MAX_FRAME)
+}
+
+/// The same where a frame has at most `most` bytes, as from somebody who has not said yet who it is.
+///
+/// # Errors
+/// Those of [`next_payload`].
+pub fn next_payload_within(buffer: &mut BytesMut, most: usize) -> Result<Option<Bytes>, String> {
     let Some(head) = buffer.first_chunk::<HEAD>() else { return Ok(None) };
     let len = u32::from_le_bytes(head[..4].try_into().expect("four bytes")) as usize;
     let crc = u32::from_le_bytes(head[4..].try_into().expect("four bytes"));
-    if len > MAX_FRAME {
-        return Err(format!("a frame of {len} bytes; the limit is {MAX_FRAME}"));
+    if len > most {
+        return Err(format!("a frame of {len} bytes; the limit is {most}"));
     }
     if buffer.len() < HEAD + len {
         // Only a little ahead: a length is said at no cost, the bytes have to come.
@@ -91,6 +99,7 @@ mod tests {
         let mut flipped = framed(b"one");
         flipped[9] ^= 1;
         assert!(next_payload(&mut flipped).expect_err("checksum").contains("checksum"));
+        assert!(next_payload_within(&mut framed(&[7; 11]), 10).expect_err("limit").contains("limit is 10"));
         let huge = [0xff; 16];
         assert!(next_payload(&mut BytesMut::from(&huge[..])).expect_err("limit").contains("limit"));
     }

@@ -200,6 +200,7 @@ async fn whoever_breaks_the_rules_loses_the_connection_and_nothing_else() {
         (frame(b"\xff\xff"), "failed to decode"),
         (frame(b""), "without a Hello"),
         (frame(b"\x0a\x02\x08\x05"), "highest bit"),
+        (frame(&[0; 1025]), "the limit is 1024"),
         ([&MAGIC[..], &[0xff; 8]].concat(), "limit"),
     ] {
         let mut said = bytes::BytesMut::from(&said(replica, &bad).await[..]);
@@ -276,7 +277,16 @@ async fn tls_is_the_client_ports() {
         let tls = ClientFiles { ca: ca.clone(), pair }.load().expect("usable");
         Client::new(Options { tls: Some(Arc::new(tls)), ..options.clone() })
     };
-    with(Some(pair)).put("a", "1").await.expect("trusted");
+    let trusted = with(Some(pair));
+    trusted.put("a", "1").await.expect("trusted");
+    // More than a record of TLS, a write and a read, in both directions.
+    let value = bytes::Bytes::from(vec![7; 1_400_000]);
+    for n in 0..16_u8 {
+        trusted.put(vec![b'k', n], value.clone()).await.expect("put");
+    }
+    let all = pb::RangeRequest { key: "k".into(), range_end: "l".into(), ..Default::default() };
+    let found = tokio::time::timeout(PATIENCE, trusted.range(all)).await.expect("in time").expect("range");
+    assert!(found.kvs.len() == 16 && found.kvs.iter().all(|kv| kv.value == value));
     let soon = std::time::Duration::from_millis(500);
     assert!(tokio::time::timeout(soon, with(None).put("a", "2")).await.is_err(), "without a certificate");
     assert!(tokio::time::timeout(soon, Client::new(options).put("a", "3")).await.is_err(), "without TLS");

@@ -402,6 +402,10 @@ impl<S: StateMachine> Replica<S> {
             self.counters.refused_requests += 1;
             return;
         }
+        // Whoever asks again while it is on its way sends nothing anew: that is for the retry.
+        if self.gateway.registering.contains_key(&client) {
+            return;
+        }
         self.gateway.registering.insert(client, None);
         if self.is_primary() {
             let session = SessionId { client, incarnation: Incarnation(0) };

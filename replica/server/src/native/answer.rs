@@ -29,6 +29,7 @@ pub(crate) struct Kept {
 
 #[derive(Default)]
 struct Answers {
+    /// By their numbers.
     newest: VecDeque<(RequestNumber, Reply)>,
     highest: RequestNumber,
     bytes: usize,
@@ -40,11 +41,17 @@ impl Kept {
         self.clock += 1;
         let kept = self.clients.entry(session).or_default();
         let bytes = EACH + weight(&reply);
-        self.bytes += bytes;
         kept.used = self.clock;
         kept.highest = kept.highest.max(number);
+        // Nearly always it is the highest.
+        let above = kept.newest.iter().rev().take_while(|(kept, _)| *kept > number).count();
+        let at = kept.newest.len() - above;
+        if at > 0 && kept.newest[at - 1].0 == number {
+            return;
+        }
+        self.bytes += bytes;
         kept.bytes += bytes;
-        kept.newest.push_back((number, reply));
+        kept.newest.insert(at, (number, reply));
         if kept.newest.len() > PER_CLIENT
             && let Some((_, old)) = kept.newest.pop_front()
         {
@@ -62,7 +69,8 @@ impl Kept {
 
     pub(crate) fn of(&self, session: SessionId, number: RequestNumber) -> Option<&Reply> {
         let kept = self.clients.get(&session)?;
-        kept.newest.iter().rev().find(|(n, _)| *n == number).map(|(_, reply)| reply)
+        let at = kept.newest.binary_search_by_key(&number, |(number, _)| *number).ok()?;
+        Some(&kept.newest[at].1)
     }
 
     pub(crate) fn has(&self, session: SessionId) -> bool {
@@ -124,6 +132,16 @@ mod tests {
         }
         assert_eq!(kept.of(session(1), RequestNumber(1)), None, "out of any window");
         assert_eq!(kept.of(session(1), RequestNumber(2)), Some(&reply(2)));
+        let mut mixed = Kept::default();
+        [5, 3, 9, 4, 3]
+            .into_iter()
+            .for_each(|n: u64| mixed.keep(session(1), RequestNumber(n), reply(n as i64)));
+        for n in 2..10 {
+            let known = [3, 4, 5, 9].contains(&n).then(|| reply(n as i64));
+            assert_eq!(mixed.of(session(1), RequestNumber(n)), known.as_ref(), "{n}");
+        }
+        mixed.forget(session(1));
+        assert_eq!(mixed.bytes, 0);
         let full = kept.bytes;
         for n in 2..=CLIENTS as u64 + 1 {
             kept.keep(session(n), RequestNumber(1), reply(1));

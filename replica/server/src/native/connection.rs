@@ -1,6 +1,7 @@
 //! One native client's connection: Hello and Welcome, then requests in and answers out, as many to a frame as there are.
 
 use super::answer::refusal;
+use super::requests::{self, Piece};
 use crate::etcd::native::{Asked, asked, read};
 use crate::listen::last_words;
 use crate::node;
@@ -14,6 +15,7 @@ use tokio::sync::{Notify, Semaphore};
 use vr_core::{Incarnation, RequestNumber, SessionId};
 use vr_proto::client::{Answer, Fate, Refusal, ToClient, ToReplica, answer::Outcome};
 use vr_proto::frame;
+use vr_store::StoreError;
 
 const READ: usize = 256 << 10;
 /// Answers that a client has not taken: beyond this, nothing more is read from it, or for it.
@@ -26,8 +28,8 @@ const LARGEST: usize = frame::MAX_FRAME - 2 * frame::FULL;
 const REGISTER: Duration = Duration::from_secs(5);
 /// Between two looks whether it has it.
 const LOOK: Duration = Duration::from_millis(2);
-/// No client comes as far as this by counting; what is told of requests by their numbers reaches somewhat beyond them.
-const HIGHEST: u64 = 1 << 62;
+/// For a Hello to arrive, and its bytes.
+const HELLO: (Duration, usize) = (Duration::from_secs(10), 1 << 10);
 /// Unanswered requests of one connection.
 const WINDOW: usize = vr_core::WINDOW as usize / 2;
 
@@ -126,6 +128,17 @@ impl Link {
         self.0.bell.notify_one();
     }
 
+    /// Waits until another connection has taken the session over.
+    async fn is_over(&self) {
+        loop {
+            let told = self.0.taken.notified();
+            if self.0.over.get() {
+                return;
+            }
+            told.await;
+        }
+    }
+
     /// Another connection has taken the session over.
     pub(crate) fn end(&self) {
         self.0.over.set(true);
@@ -170,7 +183,9 @@ async fn talk<S: AsyncRead + AsyncWrite>(
     writer: &mut WriteHalf<S>,
     mut buffer: BytesMut,
 ) -> Result<(), String> {
-    let Some(first) = next(reader, &mut buffer).await? else { return Ok(()) };
+    let first = tokio::time::timeout(HELLO.0, next(reader, &mut buffer, HELLO.1)).await;
+    let first = first.map_err(|_too_long| format!("no Hello within {:?}", HELLO.0))?;
+    let Some(first) = first? else { return Ok(()) };
     let hello =
         ToReplica::decode(first).map_err(|e| e.to_string())?.hello.ok_or("it began without a Hello")?;
     if !SessionId::names_client(hello.client) {
@@ -189,7 +204,7 @@ async fn talk<S: AsyncRead + AsyncWrite>(
         loop {
             // TLS may still hold the end of the last record.
             let written = writer.write_all_buf(&mut out).await.is_ok() && writer.flush().await.is_ok();
-            if !written || link.0.over.get() {
+            if !written {
                 return Ok(());
             }
             link.0.bell.notified().await;
@@ -200,13 +215,14 @@ async fn talk<S: AsyncRead + AsyncWrite>(
     };
     let reading = async {
         while link.room().await
-            && let Some(payload) = next(reader, &mut buffer).await?
+            && let Some(payload) = next(reader, &mut buffer, frame::MAX_FRAME).await?
         {
-            requests(session, payload, &link)?;
+            take(session, payload, &link)?;
         }
         Ok(())
     };
-    let end = tokio::select! { end = writing => end, end = reading => end };
+    // Whoever does not take its answers must not keep a connection that has no session any more.
+    let end = tokio::select! { end = writing => end, end = reading => end, () = link.is_over() => Ok(()) };
     drop(leave);
     end
 }
@@ -230,9 +246,10 @@ fn encode(message: &ToClient, out: &mut BytesMut) {
 async fn next<S: AsyncRead>(
     reader: &mut ReadHalf<S>,
     buffer: &mut BytesMut,
+    most: usize,
 ) -> Result<Option<Bytes>, String> {
     loop {
-        if let Some(payload) = frame::next_payload(buffer)? {
+        if let Some(payload) = frame::next_payload_within(buffer, most)? {
             return Ok(Some(payload));
         }
         buffer.reserve(READ / 4);
@@ -256,23 +273,21 @@ async fn opened(client: u64) -> Option<SessionId> {
     None
 }
 
-fn requests(session: SessionId, payload: Bytes, link: &Link) -> Result<(), String> {
-    let message = ToReplica::decode(payload).map_err(|e| e.to_string())?;
-    if message.hello.is_some() {
-        return Err("a second Hello".to_owned());
-    }
-    let unanswered = link.0.unanswered.get() + message.requests.len();
-    if unanswered > 2 * WINDOW {
-        return Err(format!("{unanswered} requests at a time; {} are served", 2 * WINDOW));
-    }
-    let strange = |number: &u64| !(1..=HIGHEST).contains(number);
-    if let Some(number) = message.requests.iter().map(|request| request.number).find(strange) {
-        return Err(format!("{number} is no number of a request: they go from 1 to {HIGHEST}"));
-    }
-    link.0.unanswered.set(unanswered);
+fn take(session: SessionId, payload: Bytes, link: &Link) -> Result<(), String> {
     let most = node::try_with(|node| node.config.max_request_bytes).ok_or("stopping")?;
-    let mut writes = Vec::with_capacity(message.requests.len());
-    for request in message.requests {
+    let unanswered = link.0.unanswered.get();
+    let pieces = requests::of(payload, (2 * WINDOW).saturating_sub(unanswered), most)?;
+    link.0.unanswered.set(unanswered + pieces.len());
+    let mut writes = Vec::with_capacity(pieces.len());
+    for piece in pieces {
+        let request = match piece {
+            Piece::Whole(request) => request,
+            Piece::TooLong(number) => {
+                let refused = Outcome::Refusal(refusal(&StoreError::RequestTooLarge));
+                link.answer(Answer { number: number.0, outcome: Some(refused) });
+                continue;
+            }
+        };
         let number = RequestNumber(request.number);
         match asked(&request.op.unwrap_or_default(), most) {
             Ok(Asked::Write(body)) => writes.push((number, body)),

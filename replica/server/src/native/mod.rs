@@ -9,6 +9,7 @@
 
 mod answer;
 mod connection;
+mod requests;
 mod rewind;
 
 pub(crate) use answer::Kept;

@@ -1,0 +1,141 @@
+//! The requests of a frame, told apart before any of them is looked into.
+//!
+//! A few bytes on the wire may be hundreds in memory once they are decoded: an empty request is two bytes. So they are
+//! counted and measured as they stand, and what is too many or too long is never decoded.
+
+use bytes::{Buf, Bytes};
+use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_field};
+use prost::{DecodeError, Message as _};
+use vr_core::RequestNumber;
+use vr_proto::client::Request;
+
+/// Field numbers in `ToReplica`.
+const HELLO: u32 = 1;
+const REQUESTS: u32 = 2;
+/// Field number in `Request`.
+const NUMBER: u32 = 1;
+/// No client comes as far as this by counting; what is told of requests by their numbers reaches somewhat beyond them.
+const HIGHEST: u64 = 1 << 62;
+/// What a request may take beside the largest command.
+const AROUND: usize = 1 << 10;
+
+/// One request of a frame.
+#[derive(Debug, PartialEq)]
+pub(super) enum Piece {
+    /// Its number is one that requests have.
+    Whole(Request),
+    /// It is longer than any command may be, and was not decoded.
+    TooLong(RequestNumber),
+}
+
+/// The requests of a frame: at most `most` of them, those decoded that are about `bytes` long at most.
+///
+/// # Errors
+/// For the client, whose connection ends.
+pub(super) fn of(mut frame: Bytes, most: usize, bytes: usize) -> Result<Vec<Piece>, String> {
+    let mut requests = Vec::new();
+    while frame.has_remaining() {
+        match decode_key(&mut frame).map_err(words)? {
+            (HELLO, _) => return Err("a second Hello".to_owned()),
+            (REQUESTS, WireType::LengthDelimited) => {
+                if requests.len() == most {
+                    return Err(format!("more requests at a time than {most}, which are served"));
+                }
+                requests.push(whole(&mut frame)?);
+            }
+            (field, wire) => skip_field(wire, field, &mut frame, DecodeContext::default()).map_err(words)?,
+        }
+    }
+    requests.into_iter().map(|request| piece(request, bytes)).collect()
+}
+
+fn words(error: DecodeError) -> String {
+    error.to_string()
+}
+
+/// A length and as many bytes.
+fn whole(frame: &mut Bytes) -> Result<Bytes, String> {
+    let len = usize::try_from(decode_varint(frame).map_err(words)?).unwrap_or(usize::MAX);
+    if len > frame.len() {
+        return Err(format!("a request of {len} bytes in a frame that has {} left", frame.len()));
+    }
+    Ok(frame.split_to(len))
+}
+
+fn piece(request: Bytes, bytes: usize) -> Result<Piece, String> {
+    let piece = match request.len() > bytes.saturating_add(AROUND) {
+        true => Piece::TooLong(number(request)?),
+        false => Piece::Whole(Request::decode(request).map_err(words)?),
+    };
+    let number = match &piece {
+        Piece::Whole(request) => request.number,
+        Piece::TooLong(number) => number.0,
+    };
+    if !(1..=HIGHEST).contains(&number) {
+        return Err(format!("{number} is no number of a request: they go from 1 to {HIGHEST}"));
+    }
+    Ok(piece)
+}
+
+/// Its number, and nothing else of it.
+fn number(mut request: Bytes) -> Result<RequestNumber, String> {
+    let mut number = 0;
+    while request.has_remaining() {
+        match decode_key(&mut request).map_err(words)? {
+            (NUMBER, WireType::Varint) => number = decode_varint(&mut request).map_err(words)?,
+            (field, wire) => {
+                skip_field(wire, field, &mut request, DecodeContext::default()).map_err(words)?
+            }
+        }
+    }
+    Ok(RequestNumber(number))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use vr_proto::client::{Hello, ToReplica};
+    use vr_proto::etcdserverpb::{PutRequest, RequestOp, request_op};
+
+    fn request(number: u64, bytes: usize) -> Request {
+        let put = PutRequest { key: "k".into(), value: vec![7; bytes].into(), ..PutRequest::default() };
+        Request { number, op: Some(RequestOp { request: Some(request_op::Request::RequestPut(put)) }) }
+    }
+
+    fn frame(requests: &[Request]) -> Bytes {
+        ToReplica { hello: None, requests: requests.to_vec() }.encode_to_vec().into()
+    }
+
+    #[test]
+    fn they_come_out_as_they_were_put_in_and_long_ones_by_their_number() {
+        let requests = [request(1, 10), request(2, 5_000), request(3, 0)];
+        let [one, _, three] = requests.clone();
+        assert_eq!(
+            of(frame(&requests), 3, 100),
+            Ok(vec![Piece::Whole(one), Piece::TooLong(RequestNumber(2)), Piece::Whole(three)])
+        );
+        // A field that a newer client may send.
+        let newer: Bytes = [&frame(&requests[..1])[..], &[0x18, 0x01]].concat().into();
+        assert_eq!(of(newer, 3, 100).map(|requests| requests.len()), Ok(1));
+    }
+
+    #[test]
+    fn what_is_no_frame_of_requests_is_refused_in_words() {
+        let hello = ToReplica { hello: Some(Hello::default()), requests: Vec::new() };
+        let whole = frame(&[request(1, 10)]);
+        let strange = |number| frame(&[request(number, 10)]);
+        for (bad, reason) in [
+            ([0x12, 0].repeat(4).into(), "more requests at a time than 3"),
+            (hello.encode_to_vec().into(), "second Hello"),
+            (whole.slice(..whole.len() - 1), "bytes in a frame that has"),
+            (Bytes::from_static(&[0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]), "in a frame"),
+            (Bytes::from_static(&[0xff, 0xff]), "failed to decode"),
+            (strange(0), "0 is no number of a request"),
+            (strange(HIGHEST + 1), "is no number of a request"),
+            (frame(&[request(0, 5_000)]), "0 is no number of a request"),
+        ] {
+            let refused = of(bad, 3, 100).expect_err(reason);
+            assert!(refused.contains(reason), "{reason}: {refused}");
+        }
+    }
+}
