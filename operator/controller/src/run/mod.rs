@@ -1,0 +1,155 @@
+//! `vr-operator run`: looks at a real Kubernetes, carries the steps of [`plan`](crate::plan) out, and says so.
+//!
+//! One round: whoever holds the lease lists what there is of all clusters (five requests, however many clusters), and
+//! for each cluster asks the replicas and the object store, plans, does at most one step, and reports. Nothing is kept
+//! between rounds that another process would miss: only since when something is so, and what was last applied.
+//!
+//! Not here: any decision about a cluster. Rotation of the authority, drills and named checkpoints are not done by
+//! this version; resources that ask for them are told so.
+
+mod act;
+mod bucket;
+mod certificates;
+mod control;
+mod furnish;
+mod health;
+mod lease;
+mod requests;
+mod rounds;
+mod tell;
+mod world;
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+use std::net::SocketAddr;
+use std::process::ExitCode;
+use std::time::Duration;
+use tokio::signal::unix::{SignalKind, signal};
+use tokio::sync::watch;
+use tracing_subscriber::EnvFilter;
+
+/// The Kubernetes operator for VRClusters
+#[derive(Debug, Parser)]
+#[command(name = "vr-operator", version, max_term_width = 100, arg_required_else_help = true)]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Run(Run),
+}
+
+/// Looks after VRClusters until SIGTERM
+///
+/// Reaches the API server by the pod's service account, or by KUBECONFIG. Any number may run: one of them, who holds
+/// the lease, acts. Exit status: 0 stopped, 1 failed, 2 wrong usage.
+#[derive(Debug, Args)]
+#[command(after_help = "Log level by VR_LOG, for example VR_LOG=debug.")]
+struct Run {
+    /// Look after this namespace only; without, after all
+    #[arg(long, value_name = "NAME", env = "VR_OPERATOR_NAMESPACE")]
+    namespace: Option<String>,
+
+    /// Where the lease is; without, the namespace of the pod or of the kubeconfig
+    #[arg(long, value_name = "NAME", env = "VR_OPERATOR_LEASE_NAMESPACE")]
+    lease_namespace: Option<String>,
+
+    /// Which lease; operators of different namespaces need different ones
+    #[arg(long, value_name = "NAME", env = "VR_OPERATOR_LEASE", default_value = "vr-operator")]
+    lease: String,
+
+    /// Who this process is, shown in the lease; without, the host name. A random part is added
+    #[arg(long, value_name = "NAME", env = "POD_NAME")]
+    identity: Option<String>,
+
+    /// Where /metrics, /livez and /readyz are
+    #[arg(long, value_name = "ADDRESS:PORT", env = "VR_OPERATOR_LISTEN", default_value = "0.0.0.0:8080")]
+    listen: SocketAddr,
+
+    /// How the log is written to stderr
+    #[arg(long, value_name = "FORMAT", env = "VR_OPERATOR_LOG_FORMAT", default_value = "plain")]
+    log_format: LogFormat,
+}
+
+#[derive(Clone, Copy, Debug, ValueEnum)]
+enum LogFormat {
+    Plain,
+    Json,
+}
+
+/// Reads the command line and carries it out.
+#[must_use]
+pub fn main() -> ExitCode {
+    let Command::Run(run) = Cli::parse().command;
+    let filter = EnvFilter::try_from_env("VR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    match run.log_format {
+        LogFormat::Plain => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+        LogFormat::Json => log.json().flatten_event(true).init(),
+    }
+    // A second one could only be set by this very function.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run.until_stopped()));
+    match outcome {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("vr-operator: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+impl Run {
+    async fn until_stopped(self) -> anyhow::Result<()> {
+        use anyhow::Context as _;
+        let (mut terminate, mut interrupt) =
+            (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
+        let config = kube::Config::infer().await.context(
+            "there is no way to an API server: run it in a pod with a service account, or set KUBECONFIG",
+        )?;
+        let lease_namespace = self.lease_namespace.unwrap_or_else(|| config.default_namespace.clone());
+        let client = kube::Client::try_from(config).context("the configuration of the API server cannot be used")?;
+        let who = self.identity.or_else(host_name).unwrap_or_else(|| "vr-operator".to_owned());
+        let who = format!("{who}_{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
+        let listener = tokio::net::TcpListener::bind(self.listen)
+            .await
+            .with_context(|| format!("cannot listen on {}: choose another address with --listen", self.listen))?;
+        let (stop, stopped) = watch::channel(false);
+        let health = health::Health::default();
+        tokio::spawn(health::serve(listener, health.clone(), stopped.clone()));
+        let lease = lease::Lease::new(client.clone(), &lease_namespace, &self.lease, who.clone());
+        let (hold, held) = watch::channel(None);
+        let leading = tokio::spawn(lease.keep(hold, health.clone(), stopped.clone()));
+        tracing::info!(identity = %who, lease = %format!("{lease_namespace}/{}", self.lease), "the operator runs");
+        let rounds = rounds::Rounds::new(client, self.namespace, held, health, who);
+        let working = tokio::spawn(rounds.run(stopped));
+        tokio::select! {
+            _ = terminate.recv() => {}
+            _ = interrupt.recv() => {}
+        }
+        tracing::info!("stopping: what is being done is brought to its end");
+        let _ = stop.send(true);
+        // First the work ends, then the lease goes: nobody else may begin before that.
+        let _ = tokio::time::timeout(Duration::from_secs(20), working).await;
+        let release = leading.await.context("the lease's task has failed")?;
+        release.release().await;
+        Ok(())
+    }
+}
+
+fn host_name() -> Option<String> {
+    let name = std::fs::read_to_string("/proc/sys/kernel/hostname").ok()?;
+    Some(name.trim().to_owned()).filter(|name| !name.is_empty())
+}
+
+#[cfg(test)]
+mod tests {
+    use clap::CommandFactory;
+
+    #[test]
+    fn the_command_line_is_well_formed() {
+        super::Cli::command().debug_assert();
+    }
+}
