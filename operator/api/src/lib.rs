@@ -20,7 +20,7 @@ pub use checkpoint::{VRCheckpoint, VRCheckpointSpec, VRCheckpointStatus};
 pub use cluster::*;
 pub use common::{LocalReference, MemorySize};
 pub use crd::crds;
-pub use restore::{RestoreTarget, VRRestore, VRRestoreSpec, VRRestoreStatus};
+pub use restore::{Phase, RestoreTarget, VRRestore, VRRestoreSpec, VRRestoreStatus};
 pub use status::*;
 
 /// The API group of every kind.

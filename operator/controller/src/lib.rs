@@ -9,13 +9,14 @@
 //!
 //! [`objects`] are the pods, volumes, services and policies that the steps speak of, as the API server gets them.
 //!
-//! Not here yet: whoever looks at a real Kubernetes and carries the steps out.
+//! [`run`] is the program: it looks at a real Kubernetes and carries the steps out.
 
 mod evidence;
 mod ids;
 pub mod objects;
 mod plan;
 mod report;
+pub mod run;
 mod snapshot;
 mod step;
 #[cfg(test)]

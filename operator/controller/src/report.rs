@@ -47,6 +47,33 @@ pub(crate) fn status(look: &Look<'_>, decision: &Decision) -> VRClusterStatus {
     status
 }
 
+/// The reason of a cluster for which something was to be done and could not be.
+pub(crate) const BLOCKED: &str = "Blocked";
+
+/// The status, with what could not be done: whatever else holds, it is not as it was wanted.
+pub(crate) fn blocked(
+    mut status: VRClusterStatus,
+    says: String,
+    generation: Option<i64>,
+    now: Moment,
+) -> VRClusterStatus {
+    let at = status.conditions.iter().position(|c| c.type_ == "Ready");
+    let since = at.map(|at| &status.conditions[at]).filter(|c| c.status == "False");
+    let condition = Condition {
+        type_: "Ready".to_owned(),
+        status: "False".to_owned(),
+        reason: BLOCKED.to_owned(),
+        last_transition_time: since.map_or_else(|| Time(jiff_time(now)), |c| c.last_transition_time.clone()),
+        message: says,
+        observed_generation: generation,
+    };
+    match at {
+        Some(at) => status.conditions[at] = condition,
+        None => status.conditions.push(condition),
+    }
+    status
+}
+
 fn members(look: &Look<'_>, configuration: &Configuration, status: &mut VRClusterStatus) {
     let count = |n: usize| i32::try_from(n).unwrap_or(i32::MAX);
     status.replicas = count(configuration.voters.len());

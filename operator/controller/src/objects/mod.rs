@@ -127,7 +127,7 @@ impl<'a> Naming<'a> {
     }
 
     /// Name, labels and owner of one of its objects: it goes with the cluster.
-    fn owned(&self, name: String) -> ObjectMeta {
+    pub(crate) fn owned(&self, name: String) -> ObjectMeta {
         ObjectMeta { owner_references: Some(vec![self.owner()]), ..self.kept(name) }
     }
 

@@ -65,7 +65,11 @@ impl Lease {
                     health.reached();
                     if mine != held {
                         let token = self.token;
-                        tracing::info!(token, "{}", if mine { "the lease is held" } else { "another one holds the lease" });
+                        tracing::info!(
+                            token,
+                            "{}",
+                            if mine { "the lease is held" } else { "another one holds the lease" }
+                        );
                     }
                     held = mine;
                     let token = u64::try_from(self.token).unwrap_or_default();

@@ -91,7 +91,8 @@ pub fn main() -> ExitCode {
     // A second one could only be set by this very function.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run.until_stopped()));
+    let outcome =
+        runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run.until_stopped()));
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -110,12 +111,13 @@ impl Run {
             "there is no way to an API server: run it in a pod with a service account, or set KUBECONFIG",
         )?;
         let lease_namespace = self.lease_namespace.unwrap_or_else(|| config.default_namespace.clone());
-        let client = kube::Client::try_from(config).context("the configuration of the API server cannot be used")?;
+        let client =
+            kube::Client::try_from(config).context("the configuration of the API server cannot be used")?;
         let who = self.identity.or_else(host_name).unwrap_or_else(|| "vr-operator".to_owned());
         let who = format!("{who}_{}", &uuid::Uuid::new_v4().simple().to_string()[..8]);
-        let listener = tokio::net::TcpListener::bind(self.listen)
-            .await
-            .with_context(|| format!("cannot listen on {}: choose another address with --listen", self.listen))?;
+        let listener = tokio::net::TcpListener::bind(self.listen).await.with_context(|| {
+            format!("cannot listen on {}: choose another address with --listen", self.listen)
+        })?;
         let (stop, stopped) = watch::channel(false);
         let health = health::Health::default();
         tokio::spawn(health::serve(listener, health.clone(), stopped.clone()));

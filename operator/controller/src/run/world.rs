@@ -86,7 +86,9 @@ where
 
 fn belongs(object: &ObjectMeta, cluster: &VRCluster) -> bool {
     let named = object.labels.as_ref().and_then(|labels| labels.get(CLUSTER_LABEL));
-    object.namespace == cluster.metadata.namespace && named.is_some() && named == cluster.metadata.name.as_ref()
+    object.namespace == cluster.metadata.namespace
+        && named.is_some()
+        && named == cluster.metadata.name.as_ref()
 }
 
 fn label(object: &ObjectMeta, name: &str) -> Option<u64> {
@@ -151,8 +153,12 @@ fn trouble(pod: &Pod) -> Option<Trouble> {
     }
     let waiting = state.waiting.as_ref().and_then(|waiting| waiting.reason.as_deref()).unwrap_or_default();
     match waiting {
-        "ErrImagePull" | "ImagePullBackOff" | "InvalidImageName" | "ErrImageNeverPull"
-        | "ImageInspectError" | "RegistryUnavailable" => return Some(Trouble::Image),
+        "ErrImagePull"
+        | "ImagePullBackOff"
+        | "InvalidImageName"
+        | "ErrImageNeverPull"
+        | "ImageInspectError"
+        | "RegistryUnavailable" => return Some(Trouble::Image),
         "CreateContainerConfigError" | "CreateContainerError" => return Some(Trouble::Configuration),
         _ => {}
     }
@@ -191,13 +197,15 @@ pub(super) fn volumes(world: &World, cluster: &VRCluster) -> BTreeMap<Slot, snap
 /// The nodes, with the failure domains that this cluster goes by.
 pub(super) fn nodes(world: &World, cluster: &VRCluster) -> BTreeMap<NodeName, snapshot::Node> {
     let spec = &cluster.spec;
-    let key = spec.topology.as_ref().and_then(|t| t.zone_key.as_deref()).unwrap_or("topology.kubernetes.io/zone");
+    let key =
+        spec.topology.as_ref().and_then(|t| t.zone_key.as_deref()).unwrap_or("topology.kubernetes.io/zone");
     let drains = spec.placement.as_ref().map(|p| p.drain_taints.as_slice()).unwrap_or_default();
     let all = world.nodes.iter().filter_map(|node| {
         let name = NodeName(node.metadata.name.clone()?);
         let labels = node.metadata.labels.as_ref();
         let taints = node.spec.as_ref().and_then(|spec| spec.taints.as_deref()).unwrap_or_default();
-        let conditions = node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
+        let conditions =
+            node.status.as_ref().and_then(|status| status.conditions.as_deref()).unwrap_or_default();
         let silent = conditions.iter().find(|c| c.type_ == "Ready" && c.status == "Unknown");
         let unschedulable = node.spec.as_ref().and_then(|spec| spec.unschedulable).unwrap_or(false);
         let node = snapshot::Node {
@@ -252,7 +260,8 @@ mod tests {
         let waiting = |reason: &str| json!({"waiting": {"reason": reason}});
         let ended = |code: i32, text: &str| json!({"terminated": {"exitCode": code, "message": text}});
         let killed = json!({"terminated": {"exitCode": 137, "reason": "OOMKilled"}});
-        let lost = "vr-replica: replica 2: replica 2 has no vote record on /var/lib/vr/volume: what it promised";
+        let lost =
+            "vr-replica: replica 2: replica 2 has no vote record on /var/lib/vr/volume: what it promised";
         for (state, last, restarts, expected) in [
             (waiting("ImagePullBackOff"), json!({}), 0, Some(Trouble::Image)),
             (waiting("CrashLoopBackOff"), ended(2, ""), 1, Some(Trouble::Configuration)),

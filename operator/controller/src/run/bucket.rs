@@ -1,0 +1,228 @@
+//! The object store below a cluster's prefix: who holds it, what a restore would find there, the claim and the fence.
+//!
+//! Besides what the replicas write there is one object, `CLAIM`, made before the lineage's first replica: it names
+//! the lineage and the resource. Who is asked is the operator itself, with the keys of `credentialsSecretRef`, or with
+//! its own identity where the replicas have one of the cloud's.
+
+use crate::ids::*;
+use crate::objects::Restored;
+use crate::snapshot::{Find, Known, Store};
+use k8s_openapi::api::core::v1::Secret;
+use kube::Client;
+use kube::api::Api;
+use serde::{Deserialize, Serialize};
+use std::sync::Arc;
+use std::time::Duration;
+use vr_api::VRCluster;
+use vr_checkpoint::format::{Head, Parent};
+use vr_checkpoint::restore::{self, Candidate, Source, TierKind};
+use vr_checkpoint::store::{Created, ObjectStore, S3Keys, S3Location, S3Store, StoreError};
+
+const CLAIM: &str = "CLAIM";
+/// So long a question may take.
+const ANSWERS: Duration = Duration::from_secs(4);
+/// So long an inventory, or a write, may take.
+const SEARCHES: Duration = Duration::from_secs(8);
+
+/// Who has the prefix.
+#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+struct Claim {
+    lineage: String,
+    namespace: String,
+    name: String,
+    uid: String,
+}
+
+/// The place of one cluster.
+#[derive(Clone)]
+pub(super) struct Bucket {
+    store: Arc<S3Store>,
+}
+
+impl Bucket {
+    /// Nothing is asked yet, except the API server for the keys.
+    pub(super) async fn of(client: &Client, cluster: &VRCluster) -> anyhow::Result<Bucket> {
+        let wanted = &cluster.spec.storage.object_store;
+        let namespace = cluster.metadata.namespace.as_deref().unwrap_or("default");
+        let keys = match &wanted.credentials_secret_ref {
+            None => None,
+            Some(named) => {
+                let secrets: Api<Secret> = Api::namespaced(client.clone(), namespace);
+                let secret = secrets.get_opt(&named.name).await?.ok_or_else(|| {
+                    anyhow::anyhow!("credentialsSecretRef: there is no Secret {} in {namespace}", named.name)
+                })?;
+                let part = |key: &str| {
+                    let bytes = secret.data.as_ref().and_then(|data| data.get(key));
+                    let text = bytes.and_then(|bytes| String::from_utf8(bytes.0.clone()).ok());
+                    text.ok_or_else(|| {
+                        anyhow::anyhow!("credentialsSecretRef: Secret {} has no {key}", named.name)
+                    })
+                };
+                Some(S3Keys {
+                    access_key: part("AWS_ACCESS_KEY_ID")?,
+                    secret_key: part("AWS_SECRET_ACCESS_KEY")?,
+                })
+            }
+        };
+        let location = S3Location {
+            endpoint: wanted.endpoint.clone(),
+            bucket: wanted.bucket.clone(),
+            prefix: wanted.prefix.clone().unwrap_or_default(),
+            region: wanted.region.clone().unwrap_or_else(|| "us-east-1".to_owned()),
+            path_style: wanted.endpoint.is_some(),
+            keys,
+        };
+        Ok(Bucket { store: Arc::new(S3Store::connect(&location).await) })
+    }
+
+    /// What is there. `others` are the resources that exist: what one of them has claimed is its own.
+    pub(super) async fn look(&self, cluster: &VRCluster, others: &[VRCluster], now: Moment) -> Known<Store> {
+        match tokio::time::timeout(ANSWERS, self.found(cluster, others)).await {
+            Ok(Ok(found)) => Known::At(now, found),
+            Ok(Err(StoreError::Permanent { store, what, reason })) => {
+                Known::At(now, Store::Unusable(format!("{store}: {what}: {reason}")))
+            }
+            Ok(Err(error @ StoreError::Transient { .. })) => {
+                tracing::warn!(error = %error, "the object store does not answer");
+                Known::Unknown
+            }
+            Err(_) => {
+                tracing::warn!(store = %self.store.describe(), "the object store does not answer");
+                Known::Unknown
+            }
+        }
+    }
+
+    async fn found(&self, cluster: &VRCluster, others: &[VRCluster]) -> Result<Store, StoreError> {
+        let claim = match self.store.get(CLAIM).await? {
+            None => None,
+            Some(bytes) => match serde_json::from_slice::<Claim>(&bytes) {
+                Ok(claim) => Some(claim),
+                Err(error) => return Ok(Store::Unusable(self.strange(CLAIM, &error.to_string()))),
+            },
+        };
+        let mine = cluster.metadata.uid.as_deref().unwrap_or_default();
+        if let Some(claim) = &claim
+            && claim.uid != mine
+            && others.iter().any(|other| other.metadata.uid.as_deref() == Some(&claim.uid))
+        {
+            return Ok(Store::Unusable(format!(
+                "{} belongs to VRCluster {}/{}: choose another prefix",
+                self.store.describe(),
+                claim.namespace,
+                claim.name
+            )));
+        }
+        let head = match self.store.head().await? {
+            None => None,
+            Some((bytes, _)) => match Head::parse("HEAD", &bytes) {
+                Ok(head) => Some(head),
+                Err(error) => return Ok(Store::Unusable(self.strange("HEAD", &error.to_string()))),
+            },
+        };
+        Ok(match (head, claim) {
+            (Some(head), _) => {
+                Store::Mine { lineage: Lineage(head.lineage), generation: Some(Generation(head.generation)) }
+            }
+            (None, Some(claim)) => Store::Mine { lineage: Lineage(claim.lineage), generation: None },
+            (None, None) => Store::Empty,
+        })
+    }
+
+    fn strange(&self, object: &str, why: &str) -> String {
+        format!("{}: {object} is not of this product ({why}): choose another prefix", self.store.describe())
+    }
+
+    /// Claims the prefix unless somebody has.
+    pub(super) async fn claim(&self, cluster: &VRCluster, lineage: &Lineage) -> anyhow::Result<()> {
+        let meta = &cluster.metadata;
+        let claim = Claim {
+            lineage: lineage.0.clone(),
+            namespace: meta.namespace.clone().unwrap_or_default(),
+            name: meta.name.clone().unwrap_or_default(),
+            uid: meta.uid.clone().unwrap_or_default(),
+        };
+        let body = serde_json::to_vec_pretty(&claim)?;
+        match tokio::time::timeout(SEARCHES, self.store.create(CLAIM, body.into())).await?? {
+            Created::Yes => Ok(()),
+            // The next look says whose it is.
+            _ => anyhow::bail!("{}: somebody else claims it at this moment", self.store.describe()),
+        }
+    }
+
+    async fn inventory(&self, lineage: &Lineage) -> anyhow::Result<restore::Inventory> {
+        let store: Arc<dyn ObjectStore> = self.store.clone();
+        let source = Source { name: "object store".to_owned(), tier: TierKind::ObjectStore, store };
+        let sources = [source];
+        let search = restore::inventory(&sources, &lineage.0);
+        Ok(tokio::time::timeout(SEARCHES, search).await?)
+    }
+
+    /// What there is to restore from, best first. The volumes of the slots are not searched by this version.
+    pub(super) async fn finds(&self, lineage: &Lineage, now: Moment) -> Known<Vec<Find>> {
+        match self.inventory(lineage).await {
+            Ok(found)
+                if found.findings.iter().all(|f| f.problem.is_none()) || !found.candidates.is_empty() =>
+            {
+                Known::At(now, found.candidates.iter().map(find).collect())
+            }
+            Ok(found) => {
+                let problems: Vec<_> = found.findings.into_iter().filter_map(|f| f.problem).collect();
+                tracing::warn!(
+                    problems = problems.join("; "),
+                    "the object store holds nothing to restore from"
+                );
+                Known::Unknown
+            }
+            Err(_) => Known::Unknown,
+        }
+    }
+
+    /// What a generation is to begin from, as a plan has named it.
+    pub(super) async fn restored(
+        &self,
+        lineage: &Lineage,
+        (source, op): (&str, i64),
+        token: &str,
+    ) -> anyhow::Result<Restored> {
+        let found = self.inventory(lineage).await?;
+        let named = |c: &&Candidate| {
+            let find = find(c);
+            find.source == source && find.op.signed() >= op
+        };
+        let best = found.candidates.iter().find(named).ok_or_else(|| {
+            anyhow::anyhow!(
+                "what the plan names, {source} at op {op}, is not in {} now",
+                self.store.describe()
+            )
+        })?;
+        Ok(Restored {
+            generation: Generation(best.generation),
+            checkpoint: Op(best.checkpoint_op),
+            root: best.root.clone(),
+            to_op: Op(u64::try_from(op).unwrap_or_default()),
+            reserved_revision: found.reserved_revision,
+            token: token.to_owned(),
+        })
+    }
+
+    /// From here on everything older than `generation` stays out.
+    pub(super) async fn fence(&self, generation: Generation, from: &Restored) -> anyhow::Result<()> {
+        let parent = Parent { generation: from.generation.0, op: from.to_op.0, root: from.root.clone() };
+        let fence = restore::fence(&*self.store, &parent, generation.0, from.reserved_revision, &from.token);
+        tokio::time::timeout(SEARCHES, fence).await?.map_err(anyhow::Error::msg)
+    }
+}
+
+fn find(candidate: &Candidate) -> Find {
+    let seconds = candidate.time_micros / 1_000_000;
+    Find {
+        source: format!(
+            "{}: checkpoint {} of generation {}",
+            candidate.source, candidate.checkpoint_op, candidate.generation
+        ),
+        op: Op(candidate.reachable_op),
+        time: i64::try_from(seconds).ok().map(Moment),
+        flaw: None,
+    }
+}

@@ -1,0 +1,265 @@
+//! The replicas' control ports: how each replica is, and the calls that change something, with the fencing token.
+//!
+//! A replica is dialled at its pod's address and must show a certificate for its pod's name. Every call is bounded in
+//! time; a call that changes something and does not answer may have happened, and the next look tells.
+
+use crate::ids::*;
+use crate::objects::{CONTROL_PORT, Naming};
+use crate::snapshot::{Configuration, Contact, Member, Said, State};
+use hyper_util::rt::TokioIo;
+use prost::Message as _;
+use rustls::ClientConfig;
+use rustls::pki_types::ServerName;
+use std::collections::BTreeMap;
+use std::future::Future;
+use std::io;
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+use std::time::Duration;
+use tokio::net::TcpStream;
+use tokio_rustls::TlsConnector;
+use tokio_rustls::client::TlsStream;
+use tonic::Status;
+use tonic::codegen::Service;
+use tonic::codegen::http::Uri;
+use tonic::transport::{Channel, Endpoint};
+use vr_proto::control as pb;
+use vr_proto::control::control_client::ControlClient;
+
+/// So long a replica may take to say how it is.
+const SAYS: Duration = Duration::from_millis(800);
+/// So long a change may take.
+const CHANGES: Duration = Duration::from_secs(5);
+
+/// One replica's control port.
+#[derive(Clone)]
+pub(super) struct Port {
+    address: String,
+    channel: Channel,
+}
+
+impl Port {
+    /// Nothing is sent yet.
+    pub(super) fn new(address: &str, host: &str, tls: Arc<ClientConfig>) -> Option<Port> {
+        let bare = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+        let dialer = Dialer { address: (address.to_owned(), CONTROL_PORT), host: host.to_owned(), tls };
+        let endpoint = Endpoint::from_shared(format!("http://{bare}:{CONTROL_PORT}")).ok()?;
+        let channel = endpoint.connect_timeout(SAYS).connect_with_connector_lazy(dialer);
+        Some(Port { address: address.to_owned(), channel })
+    }
+
+    /// Whether it leads there.
+    pub(super) fn is_at(&self, address: &str) -> bool {
+        self.address == address
+    }
+
+    /// How the replica is.
+    pub(super) async fn status(&self) -> Result<pb::ReplicaStatus, String> {
+        let mut client = ControlClient::new(self.channel.clone());
+        let asked = client.status(pb::StatusRequest { all: false });
+        match tokio::time::timeout(SAYS, asked).await {
+            Err(_) => Err("no answer".to_owned()),
+            Ok(Err(status)) => Err(told(&status)),
+            Ok(Ok(answer)) => answer.into_inner().asked.ok_or_else(|| "it says nothing of itself".to_owned()),
+        }
+    }
+
+    /// Replaces the configuration.
+    pub(super) async fn reconfigure(&self, request: pb::ReconfigureRequest) -> anyhow::Result<()> {
+        let mut client = ControlClient::new(self.channel.clone());
+        changed(tokio::time::timeout(CHANGES, client.reconfigure(request)).await)
+    }
+
+    /// Moves the primary.
+    pub(super) async fn hand_off(&self, request: pb::HandOffRequest) -> anyhow::Result<()> {
+        let mut client = ControlClient::new(self.channel.clone());
+        changed(tokio::time::timeout(CHANGES, client.hand_off(request)).await)
+    }
+}
+
+fn changed<T>(outcome: Result<Result<T, Status>, tokio::time::error::Elapsed>) -> anyhow::Result<()> {
+    match outcome {
+        Err(_) => {
+            anyhow::bail!("the replica did not answer within {} s; it may happen yet", CHANGES.as_secs())
+        }
+        Ok(Err(status)) => anyhow::bail!("{}", told(&status)),
+        Ok(Ok(_)) => Ok(()),
+    }
+}
+
+/// The refusal inside a status, or the innermost cause.
+fn told(status: &Status) -> String {
+    if let Ok(refusal) = pb::Refusal::decode(status.details())
+        && !refusal.message.is_empty()
+    {
+        return format!("{} {}", refusal.message, refusal.remedy).trim().to_owned();
+    }
+    let mut cause: &dyn std::error::Error = status;
+    let mut text = status.message().to_owned();
+    while let Some(inner) = cause.source() {
+        cause = inner;
+        text = inner.to_string();
+    }
+    text
+}
+
+#[derive(Clone)]
+struct Dialer {
+    address: (String, u16),
+    host: String,
+    tls: Arc<ClientConfig>,
+}
+
+impl Service<Uri> for Dialer {
+    type Response = TokioIo<TlsStream<TcpStream>>;
+    type Error = io::Error;
+    type Future = Pin<Box<dyn Future<Output = io::Result<Self::Response>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, _: Uri) -> Self::Future {
+        let dialer = self.clone();
+        Box::pin(async move {
+            let stream = TcpStream::connect((dialer.address.0.as_str(), dialer.address.1)).await?;
+            let name = ServerName::try_from(dialer.host).map_err(io::Error::other)?;
+            Ok(TokioIo::new(TlsConnector::from(dialer.tls).connect(name, stream).await?))
+        })
+    }
+}
+
+/// What is remembered of one slot between looks.
+#[derive(Default)]
+pub(super) struct Slots {
+    ports: BTreeMap<Slot, Port>,
+    contacts: BTreeMap<Slot, Contact>,
+    /// The newest configuration as the replicas wrote it, by its id.
+    pub(super) raw: BTreeMap<ConfigurationId, pb::Configuration>,
+}
+
+impl Slots {
+    /// Certificates were made anew: connections are, too.
+    pub(super) fn reconnect(&mut self) {
+        self.ports.clear();
+    }
+
+    /// A port that has answered at the last look.
+    pub(super) fn answering(&self) -> Option<&Port> {
+        let answers = |slot: &&Slot| self.contacts.get(slot).is_some_and(|c| c.silent_since.is_none());
+        self.ports.keys().find(answers).and_then(|slot| self.ports.get(slot))
+    }
+
+    /// Asks all that have an address; `addresses` has every slot with a pod.
+    pub(super) async fn look(
+        &mut self,
+        naming: &Naming<'_>,
+        addresses: &BTreeMap<Slot, Option<String>>,
+        tls: Option<&Arc<ClientConfig>>,
+    ) -> BTreeMap<Slot, Contact> {
+        self.ports.retain(|slot, _| addresses.contains_key(slot));
+        self.contacts.retain(|slot, _| addresses.contains_key(slot));
+        for (slot, address) in addresses {
+            let (Some(address), Some(tls)) = (address, tls) else {
+                self.ports.remove(slot);
+                continue;
+            };
+            if !self.ports.get(slot).is_some_and(|port| port.is_at(address))
+                && let Some(port) = Port::new(address, &naming.host(*slot), tls.clone())
+            {
+                self.ports.insert(*slot, port);
+            }
+        }
+        let asked = self.ports.iter().map(|(slot, port)| async move { (*slot, port.status().await) });
+        let answers: BTreeMap<_, _> = futures_util::future::join_all(asked).await.into_iter().collect();
+        let now = super::world::now();
+        self.raw.clear();
+        for slot in addresses.keys() {
+            let contact = self.contacts.entry(*slot).or_default();
+            match answers.get(slot) {
+                Some(Ok(status)) => {
+                    if let Some(raw) = &status.configuration {
+                        self.raw.insert(identity(raw), raw.clone());
+                    }
+                    match said(naming, status, contact.said.as_ref(), now) {
+                        Some(said) => *contact = Contact { silent_since: None, said: Some(said) },
+                        None => {
+                            tracing::warn!(%slot, "a replica names members that are not of this cluster");
+                            contact.silent_since.get_or_insert(now);
+                        }
+                    }
+                }
+                other => {
+                    if let Some(Err(reason)) = other {
+                        tracing::debug!(%slot, reason, "a replica does not answer");
+                    }
+                    contact.silent_since.get_or_insert(now);
+                }
+            }
+        }
+        self.contacts.clone()
+    }
+}
+
+/// What a change names as replaced, in a form that can be compared.
+fn identity(configuration: &pb::Configuration) -> ConfigurationId {
+    use std::fmt::Write as _;
+    let mut text = String::new();
+    for byte in &configuration.id {
+        // Writing to a string cannot fail.
+        let _ = write!(text, "{byte:02x}");
+    }
+    ConfigurationId(text)
+}
+
+fn member(naming: &Naming<'_>, member: &pb::Member) -> Option<Member> {
+    let slot = naming.slot_of(&member.peer)?;
+    Some(Member { id: ReplicaId(member.id), slot, zone: Zone(member.domain.clone()) })
+}
+
+fn said(naming: &Naming<'_>, status: &pb::ReplicaStatus, before: Option<&Said>, now: Moment) -> Option<Said> {
+    let raw = status.configuration.clone().unwrap_or_default();
+    let members = |all: &[pb::Member]| all.iter().map(|m| member(naming, m)).collect::<Option<Vec<_>>>();
+    let configuration = Configuration {
+        id: identity(&raw),
+        epoch: Epoch(raw.epoch),
+        voters: members(&raw.order)?,
+        learners: members(&raw.learners)?,
+    };
+    let state = if !status.halted.is_empty() {
+        State::Halted
+    } else if status.status == "QuorumLost" {
+        State::QuorumLost
+    } else if status.amnesiac {
+        State::Amnesiac
+    } else if status.ready {
+        State::Normal
+    } else {
+        State::Busy
+    };
+    let known = |id: u64| (id > 0).then_some(ReplicaId(id));
+    let stored = status.tiers.iter().find(|tier| tier.tier == "objectStore");
+    #[allow(clippy::cast_possible_truncation, reason = "seconds since 1970 fit")]
+    let stored_at = stored.filter(|tier| tier.last_success > 0.0).map(|t| Moment(t.last_success as i64));
+    let same = before.filter(|before| before.incarnation == status.incarnation);
+    Some(Said {
+        at: now,
+        normal_since: (state == State::Normal).then(|| same.and_then(|b| b.normal_since).unwrap_or(now)),
+        replica: ReplicaId(status.replica),
+        lineage: Lineage(status.lineage.clone()),
+        generation: Generation(status.generation),
+        incarnation: status.incarnation,
+        state,
+        state_name: status.status.clone(),
+        primary: known(status.primary),
+        view: status.ballot.unwrap_or_default().view,
+        op: Op(status.op),
+        commit: Op(status.commit),
+        stored: Op(stored.map_or(0, |tier| tier.checkpoint_op)),
+        stored_at,
+        shipper: known(status.shipper),
+        configuration,
+        highest_id: ReplicaId(status.highest_id),
+    })
+}

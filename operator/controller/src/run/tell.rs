@@ -1,0 +1,76 @@
+//! What people are told: the status of the resource, with the version that it was read at, and events.
+
+use crate::report;
+use crate::step::Step;
+use kube::Client;
+use kube::Resource as _;
+use kube::api::{Api, PostParams};
+use kube::runtime::events::{Event, EventType, Recorder, Reporter};
+use vr_api::{VRCluster, VRClusterStatus};
+
+/// Tells.
+#[derive(Clone)]
+pub(super) struct Teller {
+    client: Client,
+    recorder: Recorder,
+}
+
+impl Teller {
+    pub(super) fn new(client: Client, who: String) -> Teller {
+        let reporter = Reporter { controller: "vr-operator".to_owned(), instance: Some(who) };
+        Teller { recorder: Recorder::new(client.clone(), reporter), client }
+    }
+
+    /// Writes the status if it has changed, and an event if what it says in one word has.
+    pub(super) async fn status(&self, cluster: &VRCluster, status: &VRClusterStatus) -> anyhow::Result<()> {
+        let before = cluster.status.clone().unwrap_or_default();
+        if cluster.status.as_ref() == Some(status) {
+            return Ok(());
+        }
+        let meta = &cluster.metadata;
+        let (name, namespace) =
+            (meta.name.as_deref().unwrap_or_default(), meta.namespace.as_deref().unwrap_or_default());
+        let api: Api<VRCluster> = Api::namespaced(self.client.clone(), namespace);
+        let mut next = cluster.clone();
+        next.status = Some(status.clone());
+        api.replace_status(name, &PostParams::default(), &next).await?;
+        let ready = |s: &VRClusterStatus| {
+            s.conditions.iter().find(|c| c.type_ == "Ready").map(|c| (c.status.clone(), c.reason.clone()))
+        };
+        if ready(&before) != ready(status)
+            && let Some(now) = status.conditions.iter().find(|c| c.type_ == "Ready")
+        {
+            let grave = ["QuorumLost", "TotalLoss", "Superseded", "ForeignLineage", report::BLOCKED];
+            self.event(cluster, grave.contains(&now.reason.as_str()), &now.reason, &now.message).await;
+        }
+        Ok(())
+    }
+
+    /// A step was carried out, or not.
+    pub(super) async fn step(&self, cluster: &VRCluster, step: &Step, failed: Option<&anyhow::Error>) {
+        match failed {
+            None => self.event(cluster, false, "Step", &step.to_string()).await,
+            Some(error) => self.event(cluster, true, "StepFailed", &format!("{step}: {error:#}")).await,
+        }
+    }
+
+    /// Events are for people; one that cannot be written stops nothing.
+    async fn event(&self, cluster: &VRCluster, warns: bool, reason: &str, note: &str) {
+        let type_ = if warns { EventType::Warning } else { EventType::Normal };
+        let mut note = note.to_owned();
+        if note.len() > 1000 {
+            note.truncate(note.floor_char_boundary(1000));
+        }
+        let event = Event {
+            type_,
+            reason: reason.to_owned(),
+            note: Some(note),
+            action: "Reconcile".to_owned(),
+            secondary: None,
+        };
+        let object = cluster.object_ref(&());
+        if let Err(error) = self.recorder.publish(&event, &object).await {
+            tracing::debug!(error = %error, "an event could not be written");
+        }
+    }
+}
