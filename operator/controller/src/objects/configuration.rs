@@ -86,6 +86,8 @@ pub fn configuration(
     });
     // What is absent has the replica's default.
     prune(&mut file);
+    // The same text in every build: whether a map keeps its order is a switch that any dependency may turn.
+    file.sort_all_objects();
     Ok(serde_yaml::to_string(&file).expect("JSON is always YAML"))
 }
 

@@ -9,7 +9,7 @@ use vr_api::VRCluster;
 #[must_use]
 pub fn template(cluster: &VRCluster) -> Template {
     let spec = &cluster.spec;
-    let decided = json!({
+    let mut decided = json!({
         "image": spec.image,
         "memory": spec.memory,
         "nvme": spec.storage.nvme,
@@ -21,6 +21,8 @@ pub fn template(cluster: &VRCluster) -> Template {
         "zoneKey": spec.topology.as_ref().and_then(|t| t.zone_key.clone()),
         "spread": spec.topology.as_ref().and_then(|t| t.spread),
     });
+    // In one order in every build: a newer operator restarts nothing.
+    decided.sort_all_objects();
     let hash = blake3::hash(decided.to_string().as_bytes()).to_hex();
     Template(hash.as_str()[..16].to_owned())
 }

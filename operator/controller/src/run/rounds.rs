@@ -203,7 +203,7 @@ impl Rounds {
     async fn prepare(&self, cluster: &VRCluster, memory: &mut Memory) -> anyhow::Result<bool> {
         let (naming, meta, now) = (Naming::of(cluster), &cluster.metadata, world::now());
         let generation = meta.generation.unwrap_or_default();
-        if !memory.bucket.as_ref().is_some_and(|(of, _)| *of == generation) {
+        if memory.bucket.as_ref().is_none_or(|(of, _)| *of != generation) {
             memory.bucket = Some((generation, Bucket::of(&self.client, cluster).await?));
         }
         let stale = memory.trust.as_ref().is_none_or(|trust| now >= trust.until);

@@ -45,6 +45,7 @@ fn all(cluster: &VRCluster) -> String {
     objects.extend(network_policy(cluster).map(|policy| json(serde_json::to_value(policy))));
     objects.extend(volume.map(|volume| json(serde_json::to_value(volume))));
     objects.push(pod_of(cluster));
+    objects.iter_mut().for_each(Value::sort_all_objects);
     let yaml = |object: &Value| serde_yaml::to_string(object).expect("JSON is always YAML");
     objects.iter().map(yaml).collect::<Vec<_>>().join("---\n")
 }
