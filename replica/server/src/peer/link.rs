@@ -17,6 +17,8 @@ use vr_proto::frame;
 
 const RETRY: Duration = Duration::from_millis(20);
 const RETRY_MOST: Duration = Duration::from_millis(500);
+/// For a connection.
+const CONNECT: Duration = Duration::from_secs(2);
 /// For a whole TLS handshake.
 const HANDSHAKE: Duration = Duration::from_secs(5);
 /// Bytes that a refusal's text may have.
@@ -81,9 +83,11 @@ async fn link(
     outbox: &Outbox,
     deliver: impl Fn(Bytes, &Names) -> Result<(), Refused>,
 ) -> End {
-    let stream = match TcpStream::connect(address).await {
-        Ok(stream) => stream,
-        Err(error) => return End::Unreachable(error),
+    // A peer's name may still lead to where it was before: nobody refuses there, and the system would try for minutes.
+    let stream = match tokio::time::timeout(CONNECT, TcpStream::connect(address)).await {
+        Ok(Ok(stream)) => stream,
+        Ok(Err(error)) => return End::Unreachable(error),
+        Err(_too_long) => return End::Unreachable(std::io::ErrorKind::TimedOut.into()),
     };
     if let Err(error) = stream.set_nodelay(true) {
         return End::Unreachable(error);
