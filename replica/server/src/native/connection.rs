@@ -1,7 +1,7 @@
 //! One native client's connection: Hello and Welcome, then requests in and answers out, as many to a frame as there are.
 
 use super::answer::refusal;
-use super::requests::{self, Piece};
+use super::requests;
 use crate::etcd::native::{Asked, asked, read};
 use crate::listen::last_words;
 use crate::node;
@@ -14,6 +14,7 @@ use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt, ReadHalf, Wr
 use tokio::sync::{Notify, Semaphore};
 use vr_core::{Incarnation, RequestNumber, SessionId};
 use vr_proto::client::{Answer, Fate, Refusal, ToClient, ToReplica, answer::Outcome};
+use vr_proto::etcdserverpb::RequestOp;
 use vr_proto::frame;
 use vr_store::StoreError;
 
@@ -25,7 +26,7 @@ const READS: usize = 16;
 /// Bytes of one answer.
 const LARGEST: usize = frame::MAX_FRAME - 2 * frame::FULL;
 /// How long a client waits for its session before it is to try elsewhere.
-const REGISTER: Duration = Duration::from_secs(5);
+const REGISTER: Duration = Duration::from_secs(2);
 /// Between two looks whether it has it.
 const LOOK: Duration = Duration::from_millis(2);
 /// For a Hello to arrive, and its bytes.
@@ -276,23 +277,22 @@ async fn opened(client: u64) -> Option<SessionId> {
 fn take(session: SessionId, payload: Bytes, link: &Link) -> Result<(), String> {
     let most = node::try_with(|node| node.config.max_request_bytes).ok_or("stopping")?;
     let unanswered = link.0.unanswered.get();
-    let pieces = requests::of(payload, (2 * WINDOW).saturating_sub(unanswered), most)?;
+    let pieces = requests::of(payload, (2 * WINDOW).saturating_sub(unanswered))?;
     link.0.unanswered.set(unanswered + pieces.len());
     let mut writes = Vec::with_capacity(pieces.len());
     for piece in pieces {
-        let request = match piece {
-            Piece::Whole(request) => request,
-            Piece::TooLong(number) => {
-                let refused = Outcome::Refusal(refusal(&StoreError::RequestTooLarge));
-                link.answer(Answer { number: number.0, outcome: Some(refused) });
-                continue;
-            }
+        let number = piece.number;
+        let Some(op) = piece.op(most)? else {
+            let refused = Outcome::Refusal(refusal(&StoreError::RequestTooLarge));
+            link.answer(Answer { number: number.0, outcome: Some(refused) });
+            continue;
         };
-        let number = RequestNumber(request.number);
-        match asked(&request.op.unwrap_or_default(), most) {
+        match asked(&op, most) {
             Ok(Asked::Write(body)) => writes.push((number, body)),
             Ok(Asked::Read(op)) => {
                 let link = link.clone();
+                // It may wait, and its keys are slices of the whole frame.
+                let op = RequestOp::decode(&op.encode_to_vec()[..]).map_err(|e| e.to_string())?;
                 tokio::task::spawn_local(async move {
                     let Ok(_one_of_few) = link.0.reads.acquire().await else { return };
                     if !link.room().await {

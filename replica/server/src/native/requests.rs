@@ -8,6 +8,7 @@ use prost::encoding::{DecodeContext, WireType, decode_key, decode_varint, skip_f
 use prost::{DecodeError, Message as _};
 use vr_core::RequestNumber;
 use vr_proto::client::Request;
+use vr_proto::etcdserverpb::RequestOp;
 
 /// Field numbers in `ToReplica`.
 const HELLO: u32 = 1;
@@ -19,20 +20,32 @@ const HIGHEST: u64 = 1 << 62;
 /// What a request may take beside the largest command.
 const AROUND: usize = 1 << 10;
 
-/// One request of a frame.
-#[derive(Debug, PartialEq)]
-pub(super) enum Piece {
-    /// Its number is one that requests have.
-    Whole(Request),
-    /// It is longer than any command may be, and was not decoded.
-    TooLong(RequestNumber),
+/// One request of a frame, not decoded. Its number is one that requests have.
+#[derive(Debug)]
+pub(super) struct Piece {
+    pub(super) number: RequestNumber,
+    bytes: Bytes,
 }
 
-/// The requests of a frame: at most `most` of them, those decoded that are about `bytes` long at most.
+impl Piece {
+    /// The operation; `None` if it is longer than any command may be. What its parts take in memory is many times their
+    /// length: one is to be done with before the next is decoded.
+    ///
+    /// # Errors
+    /// For the client, whose connection ends.
+    pub(super) fn op(self, bytes: usize) -> Result<Option<RequestOp>, String> {
+        if self.bytes.len() > bytes.saturating_add(AROUND) {
+            return Ok(None);
+        }
+        Ok(Some(Request::decode(self.bytes).map_err(words)?.op.unwrap_or_default()))
+    }
+}
+
+/// The requests of a frame, at most `most` of them.
 ///
 /// # Errors
 /// For the client, whose connection ends.
-pub(super) fn of(mut frame: Bytes, most: usize, bytes: usize) -> Result<Vec<Piece>, String> {
+pub(super) fn of(mut frame: Bytes, most: usize) -> Result<Vec<Piece>, String> {
     let mut requests = Vec::new();
     while frame.has_remaining() {
         match decode_key(&mut frame).map_err(words)? {
@@ -41,12 +54,12 @@ pub(super) fn of(mut frame: Bytes, most: usize, bytes: usize) -> Result<Vec<Piec
                 if requests.len() == most {
                     return Err(format!("more requests at a time than {most}, which are served"));
                 }
-                requests.push(whole(&mut frame)?);
+                requests.push(piece(whole(&mut frame)?)?);
             }
             (field, wire) => skip_field(wire, field, &mut frame, DecodeContext::default()).map_err(words)?,
         }
     }
-    requests.into_iter().map(|request| piece(request, bytes)).collect()
+    Ok(requests)
 }
 
 fn words(error: DecodeError) -> String {
@@ -62,19 +75,12 @@ fn whole(frame: &mut Bytes) -> Result<Bytes, String> {
     Ok(frame.split_to(len))
 }
 
-fn piece(request: Bytes, bytes: usize) -> Result<Piece, String> {
-    let piece = match request.len() > bytes.saturating_add(AROUND) {
-        true => Piece::TooLong(number(request)?),
-        false => Piece::Whole(Request::decode(request).map_err(words)?),
-    };
-    let number = match &piece {
-        Piece::Whole(request) => request.number,
-        Piece::TooLong(number) => number.0,
-    };
-    if !(1..=HIGHEST).contains(&number) {
+fn piece(bytes: Bytes) -> Result<Piece, String> {
+    let number = number(bytes.clone())?;
+    if !(1..=HIGHEST).contains(&number.0) {
         return Err(format!("{number} is no number of a request: they go from 1 to {HIGHEST}"));
     }
-    Ok(piece)
+    Ok(Piece { number, bytes })
 }
 
 /// Its number, and nothing else of it.
@@ -95,7 +101,7 @@ fn number(mut request: Bytes) -> Result<RequestNumber, String> {
 mod tests {
     use super::*;
     use vr_proto::client::{Hello, ToReplica};
-    use vr_proto::etcdserverpb::{PutRequest, RequestOp, request_op};
+    use vr_proto::etcdserverpb::{PutRequest, request_op};
 
     fn request(number: u64, bytes: usize) -> Request {
         let put = PutRequest { key: "k".into(), value: vec![7; bytes].into(), ..PutRequest::default() };
@@ -109,14 +115,18 @@ mod tests {
     #[test]
     fn they_come_out_as_they_were_put_in_and_long_ones_by_their_number() {
         let requests = [request(1, 10), request(2, 5_000), request(3, 0)];
+        let pieces = of(frame(&requests), 3).expect("well formed");
+        let numbers: Vec<u64> = pieces.iter().map(|piece| piece.number.0).collect();
+        assert_eq!(numbers, [1, 2, 3]);
+        let ops: Vec<_> = pieces.into_iter().map(|piece| piece.op(100).expect("well formed")).collect();
         let [one, _, three] = requests.clone();
-        assert_eq!(
-            of(frame(&requests), 3, 100),
-            Ok(vec![Piece::Whole(one), Piece::TooLong(RequestNumber(2)), Piece::Whole(three)])
-        );
+        assert_eq!(ops, [one.op, None, three.op]);
         // A field that a newer client may send.
         let newer: Bytes = [&frame(&requests[..1])[..], &[0x18, 0x01]].concat().into();
-        assert_eq!(of(newer, 3, 100).map(|requests| requests.len()), Ok(1));
+        assert_eq!(of(newer, 3).map(|requests| requests.len()), Ok(1));
+        let damaged: Bytes = [&[0x12, 5][..], &[0x08, 1, 0x12, 1, 0xff]].concat().into();
+        let refused = of(damaged, 3).and_then(|pieces| pieces.into_iter().map(|p| p.op(100)).collect());
+        assert!(matches!(refused, Err::<Vec<_>, _>(reason) if reason.contains("decode")));
     }
 
     #[test]
@@ -125,7 +135,7 @@ mod tests {
         let whole = frame(&[request(1, 10)]);
         let strange = |number| frame(&[request(number, 10)]);
         for (bad, reason) in [
-            ([0x12, 0].repeat(4).into(), "more requests at a time than 3"),
+            ([0x12, 2, 0x08, 1].repeat(4).into(), "more requests at a time than 3"),
             (hello.encode_to_vec().into(), "second Hello"),
             (whole.slice(..whole.len() - 1), "bytes in a frame that has"),
             (Bytes::from_static(&[0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]), "in a frame"),
@@ -134,7 +144,7 @@ mod tests {
             (strange(HIGHEST + 1), "is no number of a request"),
             (frame(&[request(0, 5_000)]), "0 is no number of a request"),
         ] {
-            let refused = of(bad, 3, 100).expect_err(reason);
+            let refused = of(bad, 3).expect_err(reason);
             assert!(refused.contains(reason), "{reason}: {refused}");
         }
     }

@@ -286,8 +286,8 @@ async fn serve(
     let answers = Cell::new(false);
     let answering = async {
         outbox.filled().await;
-        answers.set(true);
         writer.write_all(MAGIC).await?;
+        answers.set(true);
         outbox.drain_into(&mut writer).await
     };
     let end = tokio::select! {
