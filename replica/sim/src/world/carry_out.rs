@@ -313,7 +313,10 @@ impl<M: Machine> World<M> {
                      {lost_at:?}; replica {:?} leads the highest promised ballot now",
                     self.living_primary()
                 );
-                self.without_memory_when_lost = self.nodes.iter().map(|node| node.forgetful).collect();
+                // Who had promised nothing in this epoch may still come to it, by its log (R16).
+                let came = |id| self.promises.of(id).epoch >= ballot.epoch;
+                self.without_memory_when_lost =
+                    self.nodes.iter().map(|node| node.forgetful && came(node.id)).collect();
             }
             Status::Halted if !self.nodes[index].lost_disk => {
                 return Err(Broken::new("nothing-fatal", format!("replica {id} has halted")));
