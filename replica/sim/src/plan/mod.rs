@@ -28,9 +28,6 @@ const DOMAINS: u64 = 0x646f_6d61_696e_7321;
 /// Tells the seeds in whose worlds primaries have read leases.
 const LEASES: u64 = 0x6c65_6173_6573_2121;
 
-/// Tells the seeds in whose worlds the members change and a majority is lost.
-const LOSSES: u64 = 0x6c6f_7373_6573_2121;
-
 /// How much the world may take away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -278,12 +275,12 @@ impl Plan {
             narrow_first: rng.chance(Ppm(100_000)),
             sabotage: None,
         };
-        plan.add_later_faults(moving);
+        plan.add_later_faults();
         plan
     }
 
     /// Faults that came to the others later: by the number alone, so that all else that a seed stands for stays.
-    fn add_later_faults(&mut self, moving: bool) {
+    fn add_later_faults(&mut self) {
         let drawn = |of: u64| mix(self.seed ^ of);
         if drawn(FREEZES).is_multiple_of(4) {
             self.faults.freeze = self.faulty / (2 + drawn(FREEZES) / 4 % 8);
@@ -297,11 +294,6 @@ impl Plan {
             self.members.read_lease = self.options.view_timeout * (1 + drawn(LEASES) / 6 % 3) / 2;
             // What leases rest on.
             self.faults.freeze = 0;
-        }
-        if moving && drawn(LOSSES).is_multiple_of(8) {
-            self.mode = Mode::Loss;
-            self.faults.majority_at = self.faulty / 10 + drawn(LOSSES) / 8 % (self.faulty * 9 / 10);
-            self.members.lose_disk = 0;
         }
     }
 
