@@ -15,6 +15,7 @@ mod common;
 mod crd;
 mod restore;
 mod status;
+mod storage;
 
 pub use checkpoint::{VRCheckpoint, VRCheckpointSpec, VRCheckpointStatus};
 pub use cluster::*;
@@ -22,6 +23,7 @@ pub use common::{LocalReference, MemorySize};
 pub use crd::crds;
 pub use restore::{Phase, RestoreTarget, VRRestore, VRRestoreSpec, VRRestoreStatus};
 pub use status::*;
+pub use storage::*;
 
 /// The API group of every kind.
 pub const GROUP: &str = "vr-operator.io";
