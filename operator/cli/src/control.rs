@@ -3,12 +3,12 @@
 use std::time::Duration;
 
 use clap::Args;
-use prost::Message as _;
 use tonic::transport::Channel;
 use tonic::{Code, Status};
 use vr_proto::control as pb;
 use vr_proto::control::control_client::ControlClient;
 use vr_proto::control::refusal::Reason;
+use vr_proto::status::{cause, refusal};
 
 use crate::endpoint::Endpoint;
 use crate::trust::{Trust, TrustError};
@@ -156,21 +156,4 @@ impl Control {
     pub async fn status(&self) -> Result<pb::StatusResponse, ControlError> {
         self.call(async |mut client| client.status(pb::StatusRequest { all: true }).await).await
     }
-}
-
-/// The refusal inside a status, if there is one.
-fn refusal(status: &Status) -> Option<pb::Refusal> {
-    let found = pb::Refusal::decode(status.details()).ok()?;
-    (found.reason() != Reason::Unspecified).then_some(found)
-}
-
-/// The innermost cause: "connection refused" says more than "transport error".
-fn cause(status: &Status) -> String {
-    let mut cause: &dyn std::error::Error = status;
-    let mut text = status.message().to_owned();
-    while let Some(inner) = cause.source() {
-        cause = inner;
-        text = inner.to_string();
-    }
-    text
 }

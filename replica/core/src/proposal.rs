@@ -158,8 +158,8 @@ pub fn well_formed(configuration: &Configuration) -> Result<(), String> {
     }
     if configuration.read_lease > MAX_READ_LEASE {
         return Err(format!(
-            "a read lease of {} microseconds is too long, as every change of the primary waits for it: at most {MAX_READ_LEASE} \
-             are possible",
+            "a read lease of {} microseconds is too long, as every change of the primary waits for it: at most \
+             {MAX_READ_LEASE} are possible",
             configuration.read_lease
         ));
     }

@@ -38,6 +38,7 @@ pub mod client {
 }
 
 pub mod frame;
+pub mod status;
 
 // The generated code reaches etcd's messages by way of its own package's path.
 mod vr {

@@ -1,7 +1,7 @@
 //! `vr checkpoint`: what stands on a tier, read directly, with no cluster alive.
 //!
-//! Reads only, but for `repair-index`. A location is a directory or an `s3://bucket/prefix`, either the root below which lineages stand or one
-//! lineage's own.
+//! Reads only, but for `repair-index`. A location is a directory or an `s3://bucket/prefix`, either the root below which
+//! lineages stand or one lineage's own.
 
 mod export;
 mod place;

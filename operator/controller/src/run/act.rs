@@ -26,7 +26,7 @@ pub(super) struct Means<'a> {
     pub(super) client: &'a Client,
     pub(super) cluster: &'a VRCluster,
     pub(super) hold: Hold,
-    pub(super) pods: BTreeMap<Slot, &'a Pod>,
+    pub(super) pods: &'a BTreeMap<Slot, &'a Pod>,
     pub(super) slots: &'a Slots,
     pub(super) bucket: Option<&'a Bucket>,
     pub(super) trust: Option<&'a Trust>,

@@ -7,7 +7,6 @@ use crate::ids::*;
 use crate::objects::{CONTROL_PORT, Naming};
 use crate::snapshot::{Configuration, Contact, Member, Said, State};
 use hyper_util::rt::TokioIo;
-use prost::Message as _;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
 use std::collections::BTreeMap;
@@ -24,8 +23,10 @@ use tonic::Status;
 use tonic::codegen::Service;
 use tonic::codegen::http::Uri;
 use tonic::transport::{Channel, Endpoint};
+use vr_checkpoint::format::hex;
 use vr_proto::control as pb;
 use vr_proto::control::control_client::ControlClient;
+use vr_proto::status::{cause, refusal};
 
 /// So long a replica may take to say how it is.
 const SAYS: Duration = Duration::from_millis(800);
@@ -90,18 +91,10 @@ fn changed<T>(outcome: Result<Result<T, Status>, tokio::time::error::Elapsed>) -
 
 /// The refusal inside a status, or the innermost cause.
 fn told(status: &Status) -> String {
-    if let Ok(refusal) = pb::Refusal::decode(status.details())
-        && !refusal.message.is_empty()
-    {
-        return format!("{} {}", refusal.message, refusal.remedy).trim().to_owned();
+    match refusal(status) {
+        Some(refusal) => format!("{} {}", refusal.message, refusal.remedy).trim().to_owned(),
+        None => cause(status),
     }
-    let mut cause: &dyn std::error::Error = status;
-    let mut text = status.message().to_owned();
-    while let Some(inner) = cause.source() {
-        cause = inner;
-        text = inner.to_string();
-    }
-    text
 }
 
 #[derive(Clone)]
@@ -204,13 +197,7 @@ impl Slots {
 
 /// What a change names as replaced, in a form that can be compared.
 fn identity(configuration: &pb::Configuration) -> ConfigurationId {
-    use std::fmt::Write as _;
-    let mut text = String::new();
-    for byte in &configuration.id {
-        // Writing to a string cannot fail.
-        let _ = write!(text, "{byte:02x}");
-    }
-    ConfigurationId(text)
+    ConfigurationId(hex(&configuration.id))
 }
 
 fn member(naming: &Naming<'_>, member: &pb::Member) -> Option<Member> {

@@ -1,6 +1,6 @@
 //! `vr-operator run`: looks at a real Kubernetes, carries the steps of [`plan`](crate::plan) out, and says so.
 //!
-//! One round: whoever holds the lease lists what there is of all clusters (five requests, however many clusters), and
+//! One round: whoever holds the lease lists what there is of all clusters (six requests, however many clusters), and
 //! for each cluster asks the replicas and the object store, plans, does at most one step, and reports. Nothing is kept
 //! between rounds that another process would miss: only since when something is so, and what was last applied.
 //!

@@ -17,6 +17,7 @@ use crate::plan::{Plan, plan};
 use crate::report;
 use crate::snapshot::{Find, Fresh, INTERVAL, Known, Snapshot, Store};
 use crate::wanted::Wanted;
+use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
@@ -144,7 +145,8 @@ impl Rounds {
             Ok(false) => return Outcome { busy: true, ..outcome },
             Err(error) => problem = Some(error),
         }
-        let seen = self.observe(world, cluster, &before, memory).await;
+        let held = world.pods_of(cluster);
+        let seen = self.observe(world, cluster, &held, &before, memory).await;
         let wanted = Wanted::of(cluster, objects::template(cluster));
         let now = world::now();
         let Plan { step, status } = plan(&wanted, &before, &seen, now);
@@ -155,7 +157,7 @@ impl Rounds {
                 client: &self.client,
                 cluster,
                 hold,
-                pods: world.pods_of(cluster),
+                pods: &held,
                 slots: &memory.slots,
                 bucket: memory.bucket.as_ref().map(|(_, bucket)| bucket),
                 trust: memory.trust.as_ref(),
@@ -206,12 +208,11 @@ impl Rounds {
         if memory.bucket.as_ref().is_none_or(|(of, _)| *of != generation) {
             memory.bucket = Some((generation, Bucket::of(&self.client, cluster).await?));
         }
-        let stale = memory.trust.as_ref().is_none_or(|trust| now >= trust.until);
+        if memory.trust.as_ref().is_none_or(|trust| now >= trust.until) {
+            memory.slots.reconnect();
+            memory.trust = Some(certificates::trust(&self.client, cluster, now).await?);
+        }
         if cluster.spec.paused {
-            if stale {
-                memory.slots.reconnect();
-                memory.trust = Some(certificates::trust(&self.client, cluster, now).await?);
-            }
             return Ok(true);
         }
         let held =
@@ -226,10 +227,6 @@ impl Rounds {
             api.patch(naming.name(), &how, &Patch::Merge(&change)).await?;
             return Ok(false);
         }
-        if stale {
-            memory.slots.reconnect();
-            memory.trust = Some(certificates::trust(&self.client, cluster, now).await?);
-        }
         let voters = cluster.status.as_ref().map_or(0, |s| usize::try_from(s.replicas).unwrap_or_default());
         if meta.deletion_timestamp.is_none() {
             memory.furnished.see_to(&self.client, cluster, voters, now).await?;
@@ -241,12 +238,13 @@ impl Rounds {
         &self,
         world: &World,
         cluster: &VRCluster,
+        held: &BTreeMap<Slot, &Pod>,
         before: &VRClusterStatus,
         memory: &mut Memory,
     ) -> Snapshot {
         let running = before.operation.as_ref();
         let pods: BTreeMap<Slot, _> =
-            world.pods_of(cluster).into_iter().filter_map(|(slot, p)| Some((slot, world::pod(p)?))).collect();
+            held.iter().filter_map(|(slot, pod)| Some((*slot, world::pod(pod)?))).collect();
         if let Some((_, bucket)) = &memory.bucket {
             let now = world::now();
             let asked = match &memory.store {
@@ -279,11 +277,8 @@ impl Rounds {
                 tracing::warn!(error = format!("{error:#}"), "certificates could not be renewed");
             }
         }
-        let addresses = world
-            .pods_of(cluster)
-            .into_iter()
-            .map(|(slot, pod)| (slot, pod.status.as_ref().and_then(|status| status.pod_ip.clone())));
-        let addresses: BTreeMap<_, _> = addresses.collect();
+        let address = |pod: &Pod| pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+        let addresses: BTreeMap<_, _> = held.iter().map(|(slot, pod)| (*slot, address(pod))).collect();
         let tls = memory.trust.as_ref().map(|trust| &trust.client);
         // Last, so that what they say is newest.
         let contacts = memory.slots.look(&Naming::of(cluster), &addresses, tls).await;

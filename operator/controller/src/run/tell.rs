@@ -21,12 +21,8 @@ impl Teller {
         Teller { recorder: Recorder::new(client.clone(), reporter), client }
     }
 
-    /// Writes the status if it has changed, and an event if what it says in one word has.
+    /// Writes a status that has changed, and an event if what it says in one word has.
     pub(super) async fn status(&self, cluster: &VRCluster, status: &VRClusterStatus) -> anyhow::Result<()> {
-        let before = cluster.status.clone().unwrap_or_default();
-        if cluster.status.as_ref() == Some(status) {
-            return Ok(());
-        }
         let meta = &cluster.metadata;
         let (name, namespace) =
             (meta.name.as_deref().unwrap_or_default(), meta.namespace.as_deref().unwrap_or_default());
@@ -37,7 +33,7 @@ impl Teller {
         let ready = |s: &VRClusterStatus| {
             s.conditions.iter().find(|c| c.type_ == "Ready").map(|c| (c.status.clone(), c.reason.clone()))
         };
-        if ready(&before) != ready(status)
+        if cluster.status.as_ref().and_then(ready) != ready(status)
             && let Some(now) = status.conditions.iter().find(|c| c.type_ == "Ready")
         {
             let grave = ["QuorumLost", "TotalLoss", "Superseded", "ForeignLineage", report::BLOCKED];

@@ -9,10 +9,10 @@ mod scrub;
 mod tail;
 mod tier;
 
+use crate::format::Committed;
 use crate::restore::TierKind;
 use crate::store::ObjectStore;
 use crate::writer::{Beginning, Cut, Frames, Identity, Retention};
-use bytes::Bytes;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -84,24 +84,6 @@ pub struct Chain {
     inbox: mpsc::Sender<Message>,
     shared: Arc<Shared>,
     kinds: Vec<TierKind>,
-}
-
-/// A committed entry of the log, as its replica hands it in.
-///
-/// The tiers write [`head`](Committed::head) and [`body`](Committed::body) one after the other, as the bytes of a
-/// [`LogEntry`](crate::format::LogEntry): apart, so that the body need not be copied before.
-#[derive(Clone, Debug)]
-pub struct Committed {
-    /// Its number.
-    pub op: u64,
-    /// The primary's wall clock when it proposed it, microseconds since the Unix epoch.
-    pub time_micros: u64,
-    /// Chained digest of the log through it.
-    pub digest: [u8; 32],
-    /// The beginning of the entry in the protocol's encoding.
-    pub head: Bytes,
-    /// The rest of it.
-    pub body: Bytes,
 }
 
 enum Message {

@@ -5,8 +5,7 @@
 //! and lacks the same gets the same bytes. What all tiers have is let go of, and beyond a bound the oldest goes in any
 //! case: a tier that still needed it has a gap, and asks for a checkpoint.
 
-use super::Committed;
-use crate::format::SegmentBuilder;
+use crate::format::{Committed, SegmentBuilder};
 use bytes::{Bytes, BytesMut};
 use std::collections::VecDeque;
 

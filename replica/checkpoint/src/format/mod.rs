@@ -19,7 +19,7 @@ pub use manifest::{Manifest, ManifestState, Named};
 pub use names::{Names, Part};
 pub use pack::{Pack, PackBuilder, PackEnd, PackEntry};
 pub(crate) use segment::SegmentBuilder;
-pub use segment::{LogEntry, Segment};
+pub use segment::{Committed, LogEntry, Segment};
 
 /// Name and version of the format, in every JSON record.
 pub const FORMAT: &str = "vrckpt/1";

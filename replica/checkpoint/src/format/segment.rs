@@ -8,7 +8,6 @@
 
 use super::read::{Reader, checked};
 use super::{FormatError, VERSION};
-use crate::chain::Committed;
 use bytes::{Bytes, BytesMut};
 
 const MAGIC: [u8; 4] = *b"VRSG";
@@ -24,6 +23,21 @@ pub struct LogEntry {
     pub digest: [u8; 32],
     /// The entry in the protocol's encoding.
     pub bytes: Bytes,
+}
+
+/// A [`LogEntry`] that is to be written, in two pieces: so that the second, which is long, need not be copied before.
+#[derive(Clone, Debug)]
+pub struct Committed {
+    /// Its number.
+    pub op: u64,
+    /// As [`LogEntry::time_micros`].
+    pub time_micros: u64,
+    /// As [`LogEntry::digest`].
+    pub digest: [u8; 32],
+    /// The beginning of [`LogEntry::bytes`].
+    pub head: Bytes,
+    /// The rest of them.
+    pub body: Bytes,
 }
 
 /// Consecutive entries of one generation.

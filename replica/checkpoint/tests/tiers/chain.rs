@@ -3,9 +3,8 @@
 use crate::support::{LINEAGE, committed, cut, identity, newest, newest_op, source, state};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vr_checkpoint::chain::Committed;
 use vr_checkpoint::chain::{Chain, Options, TierOptions, TierStatus};
-use vr_checkpoint::format::{Names, Pack, Parent};
+use vr_checkpoint::format::{Committed, Names, Pack, Parent};
 use vr_checkpoint::restore::{self, TierKind};
 use vr_checkpoint::store::fault::{Act, FaultStore, On, Rule};
 use vr_checkpoint::store::{DirStore, MemStore, ObjectStore};

@@ -2,8 +2,7 @@
 
 use bytes::Bytes;
 use std::sync::Arc;
-use vr_checkpoint::chain::Committed;
-use vr_checkpoint::format::{Head, LogEntry};
+use vr_checkpoint::format::{Committed, Head, LogEntry};
 use vr_checkpoint::restore::{self, LoadError, Loaded, Source, TierKind};
 use vr_checkpoint::store::ObjectStore;
 use vr_checkpoint::writer::{Cut, Identity, Lineage, WriteError, Writer};

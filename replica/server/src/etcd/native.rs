@@ -14,7 +14,7 @@ pub(crate) enum Asked {
     /// An encoded command for the log.
     Write(Bytes),
     /// Reads only.
-    Read(pb::RequestOp),
+    Read,
 }
 
 /// What an operation is.
@@ -27,7 +27,7 @@ pub(crate) fn asked(op: &pb::RequestOp, most: usize) -> Result<Asked, StoreError
         None => return Err(StoreError::Malformed),
         Some(Request::RequestRange(range)) => {
             convert::range_query(range)?;
-            return Ok(Asked::Read(op.clone()));
+            return Ok(Asked::Read);
         }
         Some(Request::RequestPut(put)) => vr_store::encode_put(&mut body, &convert::put(put)),
         Some(Request::RequestDeleteRange(delete)) => {
@@ -37,7 +37,7 @@ pub(crate) fn asked(op: &pb::RequestOp, most: usize) -> Result<Asked, StoreError
             let txn = convert::txn(request)
                 .map_err(|error| shape::fault(request, super::kv::MAX_TXN_OPS).unwrap_or(error))?;
             if txn.is_read_only() {
-                return Ok(Asked::Read(op.clone()));
+                return Ok(Asked::Read);
             }
             Command::Txn(txn).encode(&mut body);
         }

@@ -31,7 +31,6 @@ pub(crate) struct Kept {
 struct Answers {
     /// By their numbers.
     newest: VecDeque<(RequestNumber, Reply)>,
-    highest: RequestNumber,
     bytes: usize,
     used: u64,
 }
@@ -42,7 +41,6 @@ impl Kept {
         let kept = self.clients.entry(session).or_default();
         let bytes = EACH + weight(&reply);
         kept.used = self.clock;
-        kept.highest = kept.highest.max(number);
         // Nearly always it is the highest.
         let above = kept.newest.iter().rev().take_while(|(kept, _)| *kept > number).count();
         let at = kept.newest.len() - above;
@@ -83,7 +81,7 @@ impl Kept {
 
     /// The highest number of which an answer was kept.
     pub(crate) fn highest(&self, session: SessionId) -> Option<RequestNumber> {
-        self.clients.get(&session).map(|kept| kept.highest)
+        self.clients.get(&session)?.newest.back().map(|(number, _)| *number)
     }
 }
 

@@ -289,7 +289,7 @@ fn take(session: SessionId, payload: Bytes, link: &Link) -> Result<(), String> {
         };
         match asked(&op, most) {
             Ok(Asked::Write(body)) => writes.push((number, body)),
-            Ok(Asked::Read(op)) => {
+            Ok(Asked::Read) => {
                 let link = link.clone();
                 // It may wait, and its keys are slices of the whole frame.
                 let op = RequestOp::decode(&op.encode_to_vec()[..]).map_err(|e| e.to_string())?;

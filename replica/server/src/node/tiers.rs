@@ -4,7 +4,8 @@
 use crate::status::TierReport;
 use bytes::Bytes;
 use tokio::sync::mpsc;
-use vr_checkpoint::chain::{Chain, Committed};
+use vr_checkpoint::chain::Chain;
+use vr_checkpoint::format::Committed;
 use vr_checkpoint::restore::TierKind;
 use vr_checkpoint::writer::Cut;
 use vr_core::{Ballot, Configuration, Digest, Entry, Member, Op};

@@ -44,6 +44,16 @@ impl Trouble {
         }
     }
 
+    /// Whether this holds of the tiers that have it. Only one replica writes to the object store; the disks are everybody's
+    /// own.
+    fn holds(self, statuses: &[Status], so: impl Fn(&TierReport) -> bool) -> bool {
+        let mut tiers = struck(statuses, self);
+        match self {
+            Trouble::NoObjectStore => tiers.any(so),
+            Trouble::FullDisks | Trouble::SlowVolumes => tiers.all(so),
+        }
+    }
+
     /// Whether a tier that has it says so.
     fn is_seen(self, tier: &TierReport) -> bool {
         match self {
@@ -71,15 +81,7 @@ impl Rehearsal<'_> {
                     .map_err(|e| errored(&e))?;
             }
         }
-        let seen = self.until(PATIENCE, |statuses| {
-            let mut struck = struck(statuses, trouble);
-            // Only one replica writes to the object store; the disks are everybody's own.
-            match trouble {
-                Trouble::NoObjectStore => struck.any(|tier| trouble.is_seen(tier)),
-                Trouble::FullDisks | Trouble::SlowVolumes => struck.all(|tier| trouble.is_seen(tier)),
-            }
-        });
-        let seen = seen.await;
+        let seen = self.until(|statuses| trouble.holds(statuses, |tier| trouble.is_seen(tier))).await;
         // Not a wait for anything: the length of the trouble.
         tokio::time::sleep(self.settings.write_on.saturating_sub(began.elapsed())).await;
         let statuses = self.promises.look().await;
@@ -108,14 +110,8 @@ impl Rehearsal<'_> {
                 switches.iter().try_for_each(std::fs::remove_file).map_err(|e| errored(&e))?;
             }
         }
-        let caught_up = self.until(PATIENCE, |statuses| {
-            let mut reached = struck(statuses, trouble).map(|tier| tier.recovery_op >= commit);
-            match trouble {
-                Trouble::NoObjectStore => reached.any(|reached| reached),
-                Trouble::FullDisks | Trouble::SlowVolumes => reached.all(|reached| reached),
-            }
-        });
-        let caught_up = caught_up.await;
+        let caught_up =
+            self.until(|statuses| trouble.holds(statuses, |tier| tier.recovery_op >= commit)).await;
         self.check(
             "tierCatchesUp",
             caught_up,
@@ -144,8 +140,8 @@ impl Rehearsal<'_> {
     }
 
     /// Whether this came to hold, with every replica answering.
-    async fn until(&self, patience: Duration, holds: impl Fn(&[Status]) -> bool) -> bool {
-        let deadline = Instant::now() + patience;
+    async fn until(&self, holds: impl Fn(&[Status]) -> bool) -> bool {
+        let deadline = Instant::now() + PATIENCE;
         loop {
             let statuses = self.promises.look().await;
             if statuses.len() == self.cluster.ids().len() && holds(&statuses) {
