@@ -2,24 +2,27 @@
 
 use std::path::Path;
 
+/// The chart brings its own copies along: helm reads nothing outside of a chart.
 #[test]
 fn the_files_are_what_the_types_say() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../crds");
     let write = std::env::var_os("VR_WRITE_CRDS").is_some();
-    for (name, yaml) in vr_api::crds() {
-        let path = folder.join(&name);
-        if write {
-            std::fs::create_dir_all(&folder).expect("crds/ can be written");
-            std::fs::write(&path, &yaml).expect("crds/ can be written");
+    for place in ["crds", "charts/vr-operator/files/crds"] {
+        let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..").join(place);
+        for (name, yaml) in vr_api::crds() {
+            let path = folder.join(&name);
+            if write {
+                std::fs::create_dir_all(&folder).expect("the folder can be written");
+                std::fs::write(&path, &yaml).expect("the folder can be written");
+            }
+            let found = std::fs::read_to_string(&path).unwrap_or_default();
+            assert!(
+                found == yaml,
+                "{place}/{name} is not what the types say: VR_WRITE_CRDS=1 cargo test -p vr-api --test crds writes it"
+            );
         }
-        let found = std::fs::read_to_string(&path).unwrap_or_default();
-        assert!(
-            found == yaml,
-            "crds/{name} is not what the types say: VR_WRITE_CRDS=1 cargo test -p vr-api --test crds writes it"
-        );
+        let files = std::fs::read_dir(&folder).expect("the folder is there").count();
+        assert_eq!(files, vr_api::crds().len(), "a file in {place}/ belongs to no type");
     }
-    let files = std::fs::read_dir(&folder).expect("crds/ is there").count();
-    assert_eq!(files, vr_api::crds().len(), "a file in crds/ belongs to no type");
 }
 
 /// As they lie there and as JSON, which the API server keeps and `kubectl apply` copies into an annotation.

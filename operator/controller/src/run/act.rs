@@ -159,12 +159,18 @@ impl Means<'_> {
         let best = plan.candidates.iter().find(|candidate| candidate.remark.is_none());
         let best = best.ok_or_else(|| anyhow::anyhow!("the recovery plan names nothing that can be used"))?;
         let from = self.bucket()?.restored(lineage, (&best.source, best.op), &plan.nonce).await?;
+        self.keep(generation, &from).await?;
+        Ok(from)
+    }
+
+    /// Writes down what a generation begins from, unless somebody has.
+    pub(super) async fn keep(&self, generation: Generation, from: &Restored) -> anyhow::Result<()> {
         let metadata = Naming::of(self.cluster).owned(self.beginning(generation));
-        let data = BTreeMap::from([(FROM.to_owned(), serde_json::to_string(&Kept::from(&from))?)]);
+        let data = BTreeMap::from([(FROM.to_owned(), serde_json::to_string(&Kept::from(from))?)]);
         let record = ConfigMap { metadata, data: Some(data), immutable: Some(true), ..ConfigMap::default() };
         let api: Api<ConfigMap> = self.api();
         api.create(&PostParams::default(), &record).await?;
-        Ok(from)
+        Ok(())
     }
 
     async fn latched(&self, generation: Generation) -> anyhow::Result<Option<Restored>> {

@@ -9,8 +9,12 @@
 
 mod act;
 mod bucket;
+#[cfg(test)]
+mod calls;
 mod certificates;
 mod control;
+#[cfg(test)]
+mod fake;
 mod furnish;
 mod health;
 mod lease;
