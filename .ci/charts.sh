@@ -80,12 +80,18 @@ EOF
 }
 
 charts=(charts/*/)
+spec() {
+    "$python" $here/spec.py "$1" crds/vrclusters.yaml charts/vr-cluster replica/server/src/metrics.rs \
+        operator/controller/src/run/health.rs
+}
 if [[ ${1:-check} == write ]]; then
+    spec write
     "$python" $here/tables.py write "${charts[@]%/}"
     manifest >charts/vr-operator.yaml
     exit
 fi
 
+spec check
 "$python" $here/tables.py check "${charts[@]%/}"
 manifest >"$work/manifest.yaml"
 cmp "$work/manifest.yaml" charts/vr-operator.yaml || {

@@ -27,11 +27,12 @@ def rows(path, schema, default, root, required):
         schema = {**root["definitions"][schema["$ref"].rsplit("/", 1)[1]], **{k: v for k, v in schema.items() if k != "$ref"}}
     below = schema.get("properties")
     if path and (not below or "description" in schema):
-        if "description" not in schema:
+        # The name of what a reference refers to needs none.
+        if "description" not in schema and not path.endswith("Ref.name"):
             sys.exit(f"values.schema.json: {path} has no description")
         shown = json.dumps(default, ensure_ascii=False) if default is not NO_DEFAULT else None
         shown = "" if below else f"`{shown}`" if shown is not None else "**required**" if required else ""
-        yield f"| `{path}` | {kind(schema)} | {shown} | {schema['description']} |".replace("\n", " ")
+        yield f"| `{path}` | {kind(schema)} | {shown} | {schema.get('description', '')} |".replace("\n", " ")
     for name, value in (below or {}).items():
         known = default.get(name, NO_DEFAULT) if isinstance(default, dict) else NO_DEFAULT
         needed = name in schema.get("required", [])

@@ -18,22 +18,21 @@ def schemas(folder):
     for path in pathlib.Path(folder).glob("*.yaml"):
         spec = yaml.safe_load(path.read_text())["spec"]
         for version in spec["versions"]:
-            schema = strict(version["schema"]["openAPIV3Schema"])
+            schema = version["schema"]["openAPIV3Schema"]
+            strict(schema["properties"]["spec"])
             yield (f"{spec['group']}/{version['name']}", spec["names"]["kind"]), schema
 
 
 def strict(schema):
     """What the API server would drop in silence is wrong here."""
     if isinstance(schema, dict):
-        properties = schema.get("properties")
-        if properties and "additionalProperties" not in schema and "metadata" not in properties:
+        if "properties" in schema and schema.get("type") == "object":
             schema["additionalProperties"] = False
         for value in schema.values():
             strict(value)
     elif isinstance(schema, list):
         for value in schema:
             strict(value)
-    return schema
 
 
 version, crds, *files = sys.argv[1:]
