@@ -87,10 +87,13 @@ impl Store {
     /// Whether the state may grow by about so much.
     pub(crate) fn admit_growth(&self, cost: u64) -> Result<(), StoreError> {
         let limit = self.options.memory_limit;
-        if limit > 0 && cost > 0 && self.bytes_without_core_state() + cost > limit {
-            return Err(StoreError::NoSpace);
+        // Nearly always the whole tree has room, and then there is nothing to look up in it.
+        let fits = limit == 0 || cost == 0 || self.tree.view().bytes() + cost <= limit;
+        if fits || self.bytes_without_core_state() + cost <= limit {
+            Ok(())
+        } else {
+            Err(StoreError::NoSpace)
         }
-        Ok(())
     }
 
     /// Whether one more revision may be handed out.
@@ -123,7 +126,9 @@ impl Store {
         }
         let old_lease = old.map_or(LeaseId::NONE, |((old, _), _)| old.lease);
         layout::live_value(&version, value, &mut self.scratch.value);
-        let replaced = self.tree.put(&live, &self.scratch.value, change.op.0);
+        let entry = Entry::new(&live, &self.scratch.value);
+        let kv = range::live_kv(&entry);
+        let replaced = self.tree.put_entry(entry, change.op.0);
         self.leases.moved(put.key, old_lease, lease);
 
         let prev = replaced.map(|entry| {
@@ -131,8 +136,6 @@ impl Store {
             range::live_kv(&entry)
         });
         let answer = if put.prev_kv { prev.clone() } else { None };
-        let entry = self.tree.view().get(&live).expect("it was put a moment ago");
-        let kv = range::live_kv(entry);
         self.scratch.live = live;
         self.push_event(change, EventKind::Put, kv, prev);
         change.changes += 1;
@@ -170,9 +173,9 @@ impl Store {
         self.leases.moved(old.key(), old.lease(), LeaseId::NONE);
 
         layout::history_key_of_live(entry.key(), at, &mut self.scratch.past);
-        self.tree.put(&self.scratch.past, TOMBSTONE, change.op.0);
-        let tombstone = self.tree.view().get(&self.scratch.past).expect("it was put a moment ago");
-        let (kv, _) = KeyValue::past(tombstone).expect("it was put a moment ago");
+        let tombstone = Entry::new(&self.scratch.past, TOMBSTONE);
+        let (kv, _) = KeyValue::past(&tombstone).expect("it has the form of a tombstone");
+        self.tree.put_entry(tombstone, change.op.0);
         self.push_event(change, EventKind::Delete, kv, Some(old.clone()));
         change.changes += 1;
         old

@@ -18,8 +18,11 @@ pub struct Entry {
 }
 
 impl Entry {
+    /// A copy of both.
+    ///
     /// Panics when key or value is longer than `u32::MAX` bytes: whoever accepts requests limits them far below.
-    pub(crate) fn new(key: &[u8], value: &[u8]) -> Entry {
+    #[must_use]
+    pub fn new(key: &[u8], value: &[u8]) -> Entry {
         let key_len = u32::try_from(key.len()).expect("a key is at most u32::MAX bytes");
         assert!(u32::try_from(value.len()).is_ok(), "a value is at most u32::MAX bytes");
         // One allocation, written twice: cheaper than to put the parts together elsewhere and copy.

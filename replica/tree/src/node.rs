@@ -9,6 +9,7 @@ use crate::entry::Entry;
 use crate::hash::PageId;
 use crate::leaf::Leaf;
 use crate::shape::{Range, Symbol, Totals};
+use crate::warm::{prefetch, prefetch_page};
 
 #[derive(Debug)]
 pub(crate) struct Node {
@@ -166,14 +167,29 @@ impl Node {
 impl Drop for Node {
     /// Frees whatever only this page reaches with a stack on the heap: inner pages nest as deep as keys are long.
     fn drop(&mut self) {
-        let Kind::Inner(inner) = &mut self.kind else { return };
-        let mut stack = std::mem::take(&mut inner.slots);
-        while let Some(slot) = stack.pop() {
-            if let Some(mut node) = Arc::into_inner(slot.node)
+        let inner = match &mut self.kind {
+            // The count of each entry is a cache miss: asked for together, they wait for memory once.
+            Kind::Leaf(leaf) => {
+                return leaf.entries().iter().for_each(|entry| prefetch(entry.count_address()));
+            }
+            Kind::Inner(inner) => inner,
+        };
+        let mut stack: Vec<Arc<Node>> = inner.slots.drain(..).map(|slot| slot.node).collect();
+        while let Some(page) = stack.pop() {
+            warm_ahead(&stack);
+            if let Some(mut node) = Arc::into_inner(page)
                 && let Kind::Inner(inner) = &mut node.kind
             {
-                stack.append(&mut inner.slots);
+                stack.extend(inner.slots.drain(..).map(|slot| slot.node));
             }
         }
+    }
+}
+
+/// Asks for the page that is freed a few pages after the one that was just taken from the stack.
+pub(crate) fn warm_ahead(stack: &[Arc<Node>]) {
+    const AHEAD: usize = 4;
+    if let Some(later) = stack.len().checked_sub(AHEAD) {
+        prefetch_page(&stack[later]);
     }
 }

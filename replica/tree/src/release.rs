@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-use crate::node::{Kind, Node};
+use crate::node::{Kind, Node, warm_ahead};
 use crate::read::Snapshot;
 
 /// What is left to free of a snapshot. Dropping it frees the rest at once.
@@ -29,6 +29,7 @@ impl Release {
             && let Some(page) = self.stack.pop()
         {
             freed += 1;
+            warm_ahead(&self.stack);
             if let Some(mut node) = Arc::into_inner(page) {
                 match &mut node.kind {
                     Kind::Leaf(leaf) => freed += leaf.entries().len() as u64,

@@ -31,7 +31,13 @@ impl Tree {
     ///
     /// Panics when key or value is longer than `u32::MAX` bytes.
     pub fn put(&mut self, key: &[u8], value: &[u8], op: u64) -> Option<Entry> {
-        self.edit(key, Some(Entry::new(key, value)), op)
+        self.put_entry(Entry::new(key, value), op)
+    }
+
+    /// As [`Tree::put`], for whoever wants to go on reading the entry.
+    pub fn put_entry(&mut self, entry: Entry, op: u64) -> Option<Entry> {
+        let key = entry.clone();
+        self.edit(key.key(), Some(entry), op)
     }
 
     /// Removes `key`; the entry that stood there. Removing what is not there changes nothing.

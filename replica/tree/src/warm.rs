@@ -16,7 +16,7 @@ const CACHE_LINE: usize = 64;
 
 /// Asks for the cache line at `address`; a hint that is never wrong, whatever the address.
 #[inline]
-fn prefetch<T>(address: *const T) {
+pub(crate) fn prefetch<T>(address: *const T) {
     #[cfg(target_arch = "x86_64")]
     #[allow(unsafe_code, reason = "the intrinsic is unsafe to call by declaration only: it reads nothing")]
     // SAFETY: a prefetch neither reads nor faults, for any address; every x86_64 has it.
@@ -34,6 +34,15 @@ fn prefetch_lines<T>(address: *const T, lines: usize) {
     for line in 0..lines {
         prefetch(address.cast::<u8>().wrapping_add(line * CACHE_LINE));
     }
+}
+
+/// Asks for a page, but for what it points to.
+pub(crate) fn prefetch_page(page: &Arc<Node>) {
+    // Its reference counts stand in front of it.
+    prefetch_lines(
+        Arc::as_ptr(page).cast::<u8>().wrapping_sub(2 * size_of::<usize>()),
+        1 + size_of::<Node>().div_ceil(CACHE_LINE),
+    );
 }
 
 /// What the keys are wanted for.
@@ -95,7 +104,7 @@ fn warm_together(root: &Arc<Node>, purpose: Purpose, keys: &[&[u8]]) {
             *step = match &page.kind {
                 Kind::Inner(inner) => {
                     let child = &inner.find_near(symbol(key, inner.depth as usize)).node;
-                    prefetch_lines(Arc::as_ptr(child), 1 + size_of::<Node>().div_ceil(CACHE_LINE));
+                    prefetch_page(child);
                     Some(Step { page: child, shared })
                 }
                 Kind::Leaf(leaf) => {
