@@ -289,6 +289,23 @@ impl<'a> Look<'a> {
         (first || operation.replica == Some(member.id.signed())).then_some(Unused(()))
     }
 
+    /// That a lineage is in the object store and nothing of it is here: the resource was made again, here or in
+    /// another place, after everything else was lost or deleted.
+    fn elsewhere(&self) -> Option<String> {
+        // What has begun here is on record, and nothing here is missing before that.
+        let begun = self.before.lineage.is_some()
+            && !self.before.operation.as_ref().is_some_and(|o| o.kind == "Bootstrap");
+        let nothing = self.pods()?.is_empty() && !self.volumes()?.values().any(|v| self.ours(v));
+        match self.store()? {
+            Store::Mine { lineage, generation: Some(_) }
+                if begun && nothing && self.lineage.as_ref() == Some(lineage) =>
+            {
+                Some(format!("lineage {lineage} is in the object store and nothing of it is here"))
+            }
+            _ => None,
+        }
+    }
+
     /// Whether the node of a pod is known to be gone.
     #[must_use]
     pub fn node_gone(&self, pod: &Pod) -> bool {
@@ -357,7 +374,7 @@ impl<'a> Look<'a> {
     /// back (R2), so that nothing follows before all have been heard, or too few are left to ever agree on anything.
     #[must_use]
     pub fn loss(&self) -> Option<String> {
-        let configuration = self.configuration()?;
+        let Some(configuration) = self.configuration() else { return self.elsewhere() };
         let standings: Vec<_> = configuration.voters.iter().map(|m| (m.id, self.standing(m))).collect();
         let gone: Vec<_> =
             standings.iter().filter(|(_, s)| *s == Standing::Gone).map(|(id, _)| id.to_string()).collect();

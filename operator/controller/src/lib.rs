@@ -15,6 +15,7 @@ mod evidence;
 mod ids;
 pub mod objects;
 mod plan;
+mod protection;
 mod report;
 pub mod run;
 mod snapshot;

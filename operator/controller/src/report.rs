@@ -4,13 +4,17 @@
 use crate::evidence::{Look, Members, Standing};
 use crate::ids::*;
 use crate::plan::Decision;
+use crate::protection;
 use crate::snapshot::{Configuration, Member, Store};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use std::collections::BTreeMap;
 use vr_api::{LineageStatus, Operation, PrimaryStatus, ReplicaStatus, VRClusterStatus};
 
 /// Numbers of a replica that takes part are written anew at most this often.
-const NUMBERS: Seconds = Seconds(30);
+pub(crate) const NUMBERS: Seconds = Seconds(30);
+
+/// What is so (not known if absent), why in one word, and the same for a person.
+pub(crate) type Fact = (Option<bool>, &'static str, String);
 
 pub(crate) fn status(look: &Look<'_>, decision: &Decision) -> VRClusterStatus {
     let before = look.before;
@@ -30,11 +34,13 @@ pub(crate) fn status(look: &Look<'_>, decision: &Decision) -> VRClusterStatus {
             ..known
         });
         (status.epoch, status.view, status.primary) = (None, None, None);
+        status.tiers = Vec::new();
         status.replica_statuses = Vec::new();
     } else if look.pods().is_some()
         && let Some(configuration) = look.configuration()
     {
         members(look, configuration, &mut status);
+        protection::tiers(look, &mut status);
     }
     status.operation = operation(look, decision);
     if !decision.aside {
@@ -245,12 +251,13 @@ fn conditions(look: &Look<'_>, decision: &Decision, status: &mut VRClusterStatus
         ("ObjectStoreOwned", owned(look)),
         ("Paused", yes(look.wanted.paused, "Paused", "Running", "spec.paused".to_owned())),
     ];
-    for (kind, (fact, reason, message)) in all {
+    let protection = protection::conditions(look, status);
+    for (kind, (fact, reason, message)) in all.into_iter().chain(protection) {
         set(look, status, kind, fact, reason, message);
     }
 }
 
-fn topology(configuration: Option<&Configuration>) -> (Option<bool>, &'static str, String) {
+fn topology(configuration: Option<&Configuration>) -> Fact {
     let Some(configuration) = configuration else {
         return (None, "NoMembers", "there are no members".to_owned());
     };
@@ -264,7 +271,7 @@ fn topology(configuration: Option<&Configuration>) -> (Option<bool>, &'static st
     (Some(spread), if spread { "Spread" } else { "ZoneLossIsOutage" }, says)
 }
 
-fn owned(look: &Look<'_>) -> (Option<bool>, &'static str, String) {
+fn owned(look: &Look<'_>) -> Fact {
     match look.store() {
         None => (None, "Unreachable", "the object store could not be asked lately".to_owned()),
         Some(Store::Empty) => (Some(false), "Empty", "nothing is below the prefix yet".to_owned()),

@@ -50,6 +50,10 @@ pub struct Snapshot {
     pub store: Known<Store>,
     /// What there is to restore from, in all tiers and survivors, best first. Looked up while a loss is confirmed.
     pub inventory: Known<Vec<Find>>,
+    /// The oldest state in the object store that a restore would reach; nothing if it holds none.
+    pub oldest: Known<Option<Find>>,
+    /// The certificates of the replicas.
+    pub certificates: Known<Certificates>,
     /// What people have acknowledged: the nonces of plans.
     pub acknowledged: Known<BTreeSet<String>>,
     /// Drawn anew for each look; used where something needs a name that nobody else has.
@@ -63,6 +67,17 @@ pub struct Fresh {
     pub lineage: Lineage,
     /// A nonce for a recovery plan.
     pub nonce: String,
+}
+
+/// The certificates of a cluster.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Certificates {
+    /// The operator's own: the first of them is made anew then, and valid for half as long again.
+    Renewed(Moment),
+    /// From a Secret that people, or somebody for them, look after.
+    Given(String),
+    /// They cannot be made or read.
+    Failed(String),
 }
 
 /// A pod.
@@ -188,12 +203,29 @@ pub struct Said {
     pub stored: Op,
     /// When a checkpoint in the object store last succeeded, as it knows.
     pub stored_at: Option<Moment>,
+    /// Each of its tiers.
+    pub tiers: Vec<Tier>,
     /// Who ships to the object store.
     pub shipper: Option<ReplicaId>,
     /// The members it goes by.
     pub configuration: Configuration,
     /// The highest id ever given.
     pub highest_id: ReplicaId,
+}
+
+/// What a replica says of one of its tiers.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Tier {
+    /// nvme, volume or objectStore.
+    pub name: String,
+    /// The newest op that a restore from there would reach.
+    pub reaches: Op,
+    /// By how much that is behind what is committed.
+    pub lag: Seconds,
+    /// It holds a checkpoint.
+    pub holds: bool,
+    /// Why the last run failed, if it did.
+    pub error: Option<String>,
 }
 
 /// How a replica is, as far as decisions follow from it.

@@ -5,6 +5,9 @@ use crate::ids::*;
 use std::collections::BTreeSet;
 use vr_api::{Hibernation, OnTotalLoss, PrimaryUpdate, UpdateKind, VRCluster, VolumePolicy};
 
+/// How often a checkpoint goes to the object store, unless somebody says otherwise.
+pub(crate) const SHIPPING: i64 = 300;
+
 /// What is wanted.
 #[derive(Clone, Debug, PartialEq)]
 pub struct Wanted {
@@ -32,6 +35,10 @@ pub struct Wanted {
     pub confirmation: Seconds,
     /// The loss up to which nobody is asked; absent if somebody always is.
     pub automatic: Option<Seconds>,
+    /// How often a checkpoint goes to the object store.
+    pub shipping: Seconds,
+    /// How much the object store may be behind.
+    pub rpo: Option<Seconds>,
     /// How changes of the template reach the pods; absent if by deleting them by hand.
     pub update: Option<Update>,
     /// What pods are made from.
@@ -98,6 +105,11 @@ impl Wanted {
                 .filter(|r| r.on_total_loss == OnTotalLoss::Automatic)
                 .and_then(|r| r.max_data_loss_seconds)
                 .map(|s| Seconds(s.into())),
+            shipping: seconds(
+                spec.checkpoint.as_ref().and_then(|policy| policy.object_store_interval_seconds),
+                SHIPPING,
+            ),
+            rpo: spec.objectives.as_ref().and_then(|o| o.rpo_seconds).map(|s| Seconds(s.into())),
             update: (update.map(|u| u.kind) != Some(UpdateKind::OnDelete)).then(|| Update {
                 supervised: update.and_then(|u| u.primary) == Some(PrimaryUpdate::Supervised),
                 settle: seconds(update.and_then(|u| u.min_ready_seconds), 10),

@@ -4,6 +4,7 @@ use super::{ADMIN_PORT, CLIENT_PORT, CONTROL_PORT, Naming, NoQuantity, PEER_PORT
 use crate::ids::*;
 use crate::snapshot::Member;
 use crate::step::Start;
+use crate::wanted::SHIPPING;
 use serde_json::{Value, json};
 use vr_api::VRCluster;
 
@@ -109,7 +110,7 @@ fn tls(plain: bool) -> Value {
 fn tiers(cluster: &VRCluster) -> Value {
     let storage = &cluster.spec.storage;
     let policy = cluster.spec.checkpoint.as_ref();
-    let every = |given: Option<i32>, default: i32| format!("{}s", given.unwrap_or(default));
+    let every = |given: Option<i32>, default: i64| format!("{}s", given.map_or(default, i64::from));
     let nvme = storage.nvme.as_ref().map(|_| {
         json!({
             "path": NVME,
@@ -133,7 +134,7 @@ fn tiers(cluster: &VRCluster) -> Value {
             "endpoint": bucket.endpoint,
             // Only AWS has a host name for every bucket.
             "pathStyle": bucket.endpoint.as_ref().map(|_| true),
-            "checkpointInterval": every(policy.and_then(|p| p.object_store_interval_seconds), 300),
+            "checkpointInterval": every(policy.and_then(|p| p.object_store_interval_seconds), SHIPPING),
             "keep": policy.and_then(|p| p.keep_last).unwrap_or(3),
             "keepHourly": policy.and_then(|p| p.keep_hours).unwrap_or(24),
         },

@@ -60,10 +60,16 @@ fn first(look: &Look<'_>) -> Decision {
 /// The resource was made again, or its status was lost, and nothing is left here but what the bucket holds.
 fn found_again(look: &Look<'_>) -> Decision {
     let lineage = look.lineage.clone().unwrap_or_default();
-    let says = format!(
-        "lineage {lineage} is in the object store and nothing of it is here: it will not begin a second time. Make the \
-         cluster under another prefix, or restore the lineage"
-    );
+    let says = match look.store() {
+        Some(Store::Mine { generation: None, .. }) => format!(
+            "lineage {lineage} was claimed below the prefix and has left nothing there: choose another prefix, or \
+             delete the object CLAIM if no cluster of it runs anywhere"
+        ),
+        _ => format!(
+            "lineage {lineage} is in the object store and nothing of it is here: it does not begin a second time; what \
+             a restore would reach is looked up"
+        ),
+    };
     Decision { begins: Some(lineage), ..Decision::wait("LineageFound", says) }
 }
 

@@ -35,7 +35,9 @@ pub(super) fn decide(look: &Look<'_>) -> Option<Decision> {
     let Some(found) = look.seen.inventory.fresh(look.now, FRESH_STORE) else {
         return Some(confirming(format!("{evidence}; the tiers are being searched for what is left")));
     };
-    let plan = running.and(look.before.recovery_plan.clone()).unwrap_or_else(|| RecoveryPlan {
+    // What named nothing is made anew: something may have come back.
+    let known = look.before.recovery_plan.clone().filter(|plan| !plan.candidates.is_empty());
+    let plan = running.and(known).unwrap_or_else(|| RecoveryPlan {
         nonce: look.seen.fresh.nonce.clone(),
         reason: evidence.clone(),
         candidates: found.iter().take(SHOWN).map(candidate).collect(),
@@ -47,6 +49,14 @@ pub(super) fn decide(look: &Look<'_>) -> Option<Decision> {
     });
     if let Some(decision) = recover::begin(look, &plan) {
         return Some(decision);
+    }
+    if plan.candidates.iter().all(|candidate| candidate.remark.is_some()) {
+        let says = format!(
+            "{evidence}, and no tier holds anything to restore from: nothing can be done here. If its data is elsewhere, \
+             bring it below the prefix of the object store; `vr checkpoint ls` lists what a place holds"
+        );
+        let decision = Decision { recovery_plan: Some(plan), ..Decision::wait("TotalLoss", says) };
+        return Some(decision.part_of("Recover", "Planned", None, Seconds(86_400)));
     }
     let says = format!(
         "{evidence}. status.recoveryPlan says what there is to restore from; nothing happens before a VRRestore names \

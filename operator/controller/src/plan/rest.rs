@@ -56,7 +56,9 @@ fn end(look: &Look<'_>, reason: &'static str, kind: &str, limit: Option<Seconds>
         running.len() < pods.len() || look.configuration().is_some_and(|c| c.members().count() > pods.len());
     let began = look.before.operation.as_ref().filter(|o| o.kind == kind);
     let began = began.and_then(|o| Moment::parse(&o.started_at)).unwrap_or(look.now);
-    let late = limit.is_some_and(|limit| look.now.since(began) >= limit);
+    // Who cannot run, or has lost everything, ships nothing any more.
+    let hopeless = look.loss().is_some() || pods.values().all(|pod| pod.trouble.is_some());
+    let late = limit.is_some_and(|limit| hopeless || look.now.since(began) >= limit);
     let voters = look.configuration().map(|c| c.voters.as_slice()).unwrap_or_default();
     let stored = voters.iter().filter_map(|m| match look.standing(m) {
         Standing::Serving(said) => said.stored_at,

@@ -9,10 +9,11 @@ use crate::objects::{self, GENERATION_LABEL, Naming, PROCESS_FINALIZER, REPLICA_
 use crate::snapshot::Member;
 use crate::step::{Change, Step};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use serde::{Deserialize, Serialize};
-use serde_json::json;
+use serde_json::{Value, json};
 use std::collections::BTreeMap;
 use vr_api::{RecoveryPlan, VRCluster};
 use vr_proto::control as pb;
@@ -73,10 +74,9 @@ pub(super) async fn carry_out(means: &Means<'_>, step: &Step) -> anyhow::Result<
             Ok(())
         }
         Step::Release { slot, uid } => {
-            let held =
-                means.pods.get(slot).and_then(|pod| pod.metadata.finalizers.clone()).unwrap_or_default();
-            let rest: Vec<_> = held.into_iter().filter(|name| name != PROCESS_FINALIZER).collect();
-            let change = json!({"metadata": {"uid": uid.0, "finalizers": rest}});
+            let pod = means.pods.get(slot).ok_or_else(|| anyhow::anyhow!("pod {slot} is gone already"))?;
+            anyhow::ensure!(pod.metadata.uid.as_ref() == Some(&uid.0), "another pod has slot {slot} by now");
+            let change = without(&pod.metadata, PROCESS_FINALIZER);
             let api: Api<Pod> = means.api();
             api.patch(&means.name(*slot), &PatchParams::default(), &Patch::Merge(&change)).await?;
             Ok(())
@@ -93,9 +93,7 @@ pub(super) async fn carry_out(means: &Means<'_>, step: &Step) -> anyhow::Result<
         }
         Step::LetGo => {
             let meta = &means.cluster.metadata;
-            let held = meta.finalizers.clone().unwrap_or_default();
-            let rest: Vec<_> = held.into_iter().filter(|name| name != CLUSTER_FINALIZER).collect();
-            let change = json!({"metadata": {"uid": meta.uid, "finalizers": rest}});
+            let change = without(meta, CLUSTER_FINALIZER);
             let api: Api<VRCluster> = means.api();
             api.patch(Naming::of(means.cluster).name(), &PatchParams::default(), &Patch::Merge(&change))
                 .await?;
@@ -107,6 +105,14 @@ pub(super) async fn carry_out(means: &Means<'_>, step: &Step) -> anyhow::Result<
             port.hand_off(pb::HandOffRequest { fence: Some(means.fence()), to: to.0 }).await
         }
     }
+}
+
+/// The change that takes one finalizer away, of the version that was read: it fails where somebody has added another
+/// one meanwhile, and the next look has both.
+fn without(meta: &ObjectMeta, finalizer: &str) -> Value {
+    let held = meta.finalizers.as_deref().unwrap_or_default();
+    let rest: Vec<_> = held.iter().filter(|name| *name != finalizer).collect();
+    json!({"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": rest}})
 }
 
 fn exactly(uid: &Uid) -> DeleteParams {

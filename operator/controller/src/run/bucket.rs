@@ -160,6 +160,10 @@ impl Bucket {
 
     /// What there is to restore from, best first. The volumes of the slots are not searched by this version.
     pub(super) async fn finds(&self, lineage: &Lineage, now: Moment) -> Known<Vec<Find>> {
+        // That nothing is there is an answer.
+        if let Ok(Ok(None)) = tokio::time::timeout(ANSWERS, self.store.head()).await {
+            return Known::At(now, Vec::new());
+        }
         match self.inventory(lineage).await {
             Ok(found)
                 if found.findings.iter().all(|f| f.problem.is_none()) || !found.candidates.is_empty() =>
@@ -176,6 +180,21 @@ impl Bucket {
             }
             Err(_) => Known::Unknown,
         }
+    }
+
+    /// The oldest state that a restore would reach. What cannot be told now is asked again as late as what can.
+    pub(super) async fn oldest(&self, lineage: &Lineage, now: Moment) -> Known<Option<Find>> {
+        let found = match self.inventory(lineage).await {
+            Ok(found) => found.candidates.iter().min_by_key(|c| c.checkpoint_op).map(|c| Find {
+                op: Op(c.checkpoint_op),
+                ..find(c)
+            }),
+            Err(error) => {
+                tracing::warn!(error = format!("{error:#}"), "the object store does not say what it holds");
+                None
+            }
+        };
+        Known::At(now, found)
     }
 
     /// What a generation is to begin from, as a plan has named it.

@@ -176,7 +176,8 @@ impl Authority {
     }
 }
 
-/// Sees to it that a slot has a certificate for the replica that is to run there. Nothing is written if it has.
+/// Sees to it that a slot has a certificate for the replica that is to run there, and says when that is due to be made
+/// anew, if it is the operator's. Nothing is written if there is one.
 pub(super) async fn of_replica(
     client: &Client,
     cluster: &VRCluster,
@@ -184,8 +185,8 @@ pub(super) async fn of_replica(
     lineage: &Lineage,
     (slot, id): (Slot, ReplicaId),
     now: Moment,
-) -> anyhow::Result<()> {
-    let Some(authority) = &trust.authority else { return Ok(()) };
+) -> anyhow::Result<Option<Moment>> {
+    let Some(authority) = &trust.authority else { return Ok(None) };
     let naming = Naming::of(cluster);
     let secrets: Api<Secret> = Api::namespaced(client.clone(), naming.namespace());
     let name = format!("{}-tls", naming.slot(slot));
@@ -193,9 +194,12 @@ pub(super) async fn of_replica(
     let known = secrets.get_opt(&name).await?;
     if let Some(secret) = &known {
         let noted = |key: &str| secret.metadata.annotations.as_ref().and_then(|all| all.get(key));
-        let lasts = noted(RENEW).and_then(|text| Moment::parse(text)).is_some_and(|at| now < at);
-        if noted(FOR) == Some(&uri) && lasts && text(secret, "ca.crt").as_deref() == Some(&authority.cert) {
-            return Ok(());
+        let lasts = noted(RENEW).and_then(|text| Moment::parse(text)).filter(|at| now < *at);
+        if let Some(at) = lasts
+            && noted(FOR) == Some(&uri)
+            && text(secret, "ca.crt").as_deref() == Some(&authority.cert)
+        {
+            return Ok(Some(at));
         }
     }
     let managed = cluster.spec.tls.as_ref().and_then(|tls| tls.operator_managed.as_ref());
@@ -214,7 +218,7 @@ pub(super) async fn of_replica(
     } else {
         secrets.create(&PostParams::default(), &made).await?;
     }
-    Ok(())
+    Ok(Some(renew))
 }
 
 /// All names under which a replica is reached.

@@ -5,7 +5,7 @@
 
 use crate::ids::*;
 use crate::objects::{CONTROL_PORT, Naming};
-use crate::snapshot::{Configuration, Contact, Member, Said, State};
+use crate::snapshot::{Configuration, Contact, Member, Said, State, Tier};
 use hyper_util::rt::TokioIo;
 use rustls::ClientConfig;
 use rustls::pki_types::ServerName;
@@ -205,6 +205,18 @@ fn member(naming: &Naming<'_>, member: &pb::Member) -> Option<Member> {
     Some(Member { id: ReplicaId(member.id), slot, zone: Zone(member.domain.clone()) })
 }
 
+fn tier(tier: &pb::Tier) -> Tier {
+    #[allow(clippy::cast_possible_truncation, reason = "seconds of a lag fit, and what is too much is the most")]
+    let lag = Seconds(tier.lag_seconds.ceil() as i64);
+    Tier {
+        name: tier.tier.clone(),
+        reaches: Op(tier.recovery_op),
+        lag,
+        holds: tier.checkpoint_op > 0,
+        error: Some(tier.error.clone()).filter(|error| !error.is_empty()),
+    }
+}
+
 fn said(naming: &Naming<'_>, status: &pb::ReplicaStatus, before: Option<&Said>, now: Moment) -> Option<Said> {
     let raw = status.configuration.clone().unwrap_or_default();
     let members = |all: &[pb::Member]| all.iter().map(|m| member(naming, m)).collect::<Option<Vec<_>>>();
@@ -228,7 +240,8 @@ fn said(naming: &Naming<'_>, status: &pb::ReplicaStatus, before: Option<&Said>, 
     let known = |id: u64| (id > 0).then_some(ReplicaId(id));
     let stored = status.tiers.iter().find(|tier| tier.tier == "objectStore");
     #[allow(clippy::cast_possible_truncation, reason = "seconds since 1970 fit")]
-    let stored_at = stored.filter(|tier| tier.last_success > 0.0).map(|t| Moment(t.last_success as i64));
+    // A run that had nothing to ship succeeds, too.
+    let stored_at = stored.filter(|tier| tier.last_success > 0.0 && tier.checkpoint_op > 0).map(|t| Moment(t.last_success as i64));
     let same = before.filter(|before| before.incarnation == status.incarnation);
     Some(Said {
         at: now,
@@ -245,6 +258,7 @@ fn said(naming: &Naming<'_>, status: &pb::ReplicaStatus, before: Option<&Said>, 
         commit: Op(status.commit),
         stored: Op(stored.map_or(0, |tier| tier.checkpoint_op)),
         stored_at,
+        tiers: status.tiers.iter().map(tier).collect(),
         shipper: known(status.shipper),
         configuration,
         highest_id: ReplicaId(status.highest_id),

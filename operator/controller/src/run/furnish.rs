@@ -60,24 +60,37 @@ impl Furnished {
     }
 }
 
-/// Renews what is due of the certificates of the replicas that are there; asks for each of them once an hour.
+/// Renews what is due of the certificates of the replicas that are there, and says when the first of them is due next;
+/// asks for each of them once an hour, and gives what is known then in between.
 pub(super) async fn renew(
     client: &Client,
     cluster: &VRCluster,
     trust: &Trust,
     lineage: &Lineage,
     replicas: impl Iterator<Item = (Slot, ReplicaId)>,
-    last: &mut Option<Moment>,
+    last: &mut Renewals,
     now: Moment,
 ) -> anyhow::Result<()> {
-    if last.is_some_and(|at| now.since(at) < AGAIN) {
+    let replicas: Vec<_> = replicas.collect();
+    if last.of == replicas && now.since(last.at) < AGAIN {
         return Ok(());
     }
-    for replica in replicas {
-        certificates::of_replica(client, cluster, trust, lineage, replica, now).await?;
+    let mut first: Option<Moment> = None;
+    for replica in &replicas {
+        let due = certificates::of_replica(client, cluster, trust, lineage, *replica, now).await?;
+        first = first.into_iter().chain(due).min();
     }
-    *last = Some(now);
+    *last = Renewals { of: replicas, at: now, first };
     Ok(())
+}
+
+/// What is known of the certificates.
+#[derive(Default)]
+pub(super) struct Renewals {
+    of: Vec<(Slot, ReplicaId)>,
+    at: Moment,
+    /// When the first one is due; absent if they are not the operator's.
+    pub(super) first: Option<Moment>,
 }
 
 async fn apply<K>(client: &Client, namespace: &str, object: &K) -> anyhow::Result<()>

@@ -5,7 +5,7 @@ use super::act::{self, CLUSTER_FINALIZER, Means};
 use super::bucket::Bucket;
 use super::certificates::{self, Trust};
 use super::control::Slots;
-use super::furnish::{self, Furnished, MANAGER};
+use super::furnish::{self, Furnished, MANAGER, Renewals};
 use super::health::Health;
 use super::lease::Hold;
 use super::requests;
@@ -15,7 +15,7 @@ use crate::ids::*;
 use crate::objects::{self, Naming};
 use crate::plan::{Plan, plan};
 use crate::report;
-use crate::snapshot::{Find, Fresh, INTERVAL, Known, Snapshot, Store};
+use crate::snapshot::{Certificates, Find, Fresh, INTERVAL, Known, Snapshot, Store};
 use crate::wanted::Wanted;
 use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
@@ -30,7 +30,9 @@ use vr_api::{VRCluster, VRClusterStatus};
 const SOON: Duration = Duration::from_secs(1);
 /// How often a store is asked at rest.
 const STORE: Seconds = Seconds(30);
-/// How often an inventory is taken.
+/// How often the oldest restore point is looked up.
+const OLDEST: Seconds = Seconds(600);
+/// How often an inventory is taken while a loss is confirmed.
 const SEARCH: Seconds = Seconds(30);
 
 /// What is kept of one cluster between rounds; losing it costs a few questions.
@@ -42,7 +44,9 @@ struct Memory {
     store: Known<Store>,
     finds: Known<Vec<Find>>,
     furnished: Furnished,
-    renewed: Option<Moment>,
+    renewals: Renewals,
+    certificates: Known<Certificates>,
+    oldest: Known<Option<Find>>,
 }
 
 /// What came of a cluster's round.
@@ -258,6 +262,11 @@ impl Rounds {
                     memory.store = found;
                 }
             }
+            let asked = matches!(&memory.oldest, Known::At(at, _) if now.since(*at) < OLDEST);
+            if let Some(lineage) = before.lineage.as_ref().filter(|_| running.is_none() && !asked) {
+                let found = bucket.oldest(&Lineage(lineage.id.clone()), now).await;
+                memory.oldest = found;
+            }
             let confirming = running.is_some_and(|o| o.kind == "Recover" && o.step == "Confirming");
             let searched = matches!(&memory.finds, Known::At(at, _) if now.since(*at) < SEARCH);
             if let Some(lineage) = before.lineage.as_ref().filter(|_| confirming && !searched) {
@@ -271,10 +280,20 @@ impl Rounds {
             let replicas = pods.iter().map(|(slot, pod)| (*slot, pod.replica));
             let now = world::now();
             let renewed =
-                furnish::renew(&self.client, cluster, trust, &lineage, replicas, &mut memory.renewed, now)
+                furnish::renew(&self.client, cluster, trust, &lineage, replicas, &mut memory.renewals, now)
                     .await;
-            if let Err(error) = renewed {
-                tracing::warn!(error = format!("{error:#}"), "certificates could not be renewed");
+            let given = cluster.spec.tls.as_ref().and_then(|tls| tls.secret_ref.as_ref());
+            let known = match (renewed, memory.renewals.first, given) {
+                (Err(error), ..) => {
+                    tracing::warn!(error = format!("{error:#}"), "certificates could not be renewed");
+                    Some(Certificates::Failed(format!("{error:#}")))
+                }
+                (Ok(()), Some(first), _) => Some(Certificates::Renewed(first)),
+                (Ok(()), None, Some(secret)) => Some(Certificates::Given(secret.name.clone())),
+                (Ok(()), None, None) => None,
+            };
+            if let Some(known) = known {
+                memory.certificates = Known::At(now, known);
             }
         }
         let address = |pod: &Pod| pod.status.as_ref().and_then(|status| status.pod_ip.clone());
@@ -290,6 +309,8 @@ impl Rounds {
             contacts,
             store: memory.store.clone(),
             inventory: memory.finds.clone(),
+            oldest: memory.oldest.clone(),
+            certificates: memory.certificates.clone(),
             acknowledged: Known::At(world.at, requests::acknowledged(world, cluster)),
             fresh: Fresh {
                 lineage: Lineage(uuid::Uuid::new_v4().to_string()),

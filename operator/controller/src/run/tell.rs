@@ -8,6 +8,9 @@ use kube::api::{Api, PostParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
 use vr_api::{VRCluster, VRClusterStatus};
 
+/// The longest action that the API server takes.
+const ACTION: usize = 128;
+
 /// Tells.
 #[derive(Clone)]
 pub(super) struct Teller {
@@ -57,13 +60,9 @@ impl Teller {
         if note.len() > 1000 {
             note.truncate(note.floor_char_boundary(1000));
         }
-        let event = Event {
-            type_,
-            reason: reason.to_owned(),
-            note: Some(note),
-            action: "Reconcile".to_owned(),
-            secondary: None,
-        };
+        // Events that agree in everything but the note are counted as one, and only the first note is kept.
+        let action = note[..note.floor_char_boundary(ACTION)].to_owned();
+        let event = Event { type_, reason: reason.to_owned(), note: Some(note), action, secondary: None };
         let object = cluster.object_ref(&());
         if let Err(error) = self.recorder.publish(&event, &object).await {
             tracing::debug!(error = %error, "an event could not be written");

@@ -558,6 +558,7 @@ impl World {
             commit: Op(agreed.commit),
             stored: Op(agreed.commit),
             stored_at: Some(Moment(self.stored_at)),
+            tiers: Vec::new(),
             shipper: agreed.primary,
             configuration: if begins { Configuration::default() } else { self.configuration() },
             highest_id: ReplicaId(agreed.highest),

@@ -1,0 +1,1 @@
+"""End-to-end tests: the operator on a real Kubernetes that is made on this machine."""
