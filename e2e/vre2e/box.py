@@ -79,6 +79,10 @@ class Box:
         except (OSError, ValueError):
             return None
 
+    def alive(self, name):
+        pid = self.pid(name)
+        return pid is not None and not over(pid)
+
     def stop(self, name, by=signal.SIGKILL, patience=10):
         pid = self.pid(name)
         if pid is None:

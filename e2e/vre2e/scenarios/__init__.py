@@ -1,8 +1,9 @@
 """Every scenario by name, in the order in which they are run."""
 
-from . import daily, disasters
+from . import daily, disasters, machines, mistakes, operators
 
-ALL = {function.__name__.replace("_", "-"): function for module in (daily, disasters) for function in module.ALL}
+ALL = {function.__name__.replace("_", "-"): function
+       for module in (daily, disasters, operators, mistakes, machines) for function in module.ALL}
 
 
 def clear(ground, name):

@@ -1,14 +1,21 @@
 """What happens on the worst day."""
 
+import subprocess
 import time
 
 from ..box import until
 
 
 def everything_gone(scene):
-    """Takes all pods and all their disks, at once."""
+    """Takes all pods and all their disks, at once, and lets nobody save anything before."""
+    processes = [scene.process(pod) for pod in scene.pods()]
     scene.kubectl("delete", "pvc", "--all", "--wait=false")
     scene.kubectl("delete", "pod", "--all", "--wait=false", "--grace-period=1")
+    for node, pid in processes:
+        try:
+            scene.box.on(node, "kill", "-KILL", pid)
+        except subprocess.CalledProcessError:
+            pass
 
 
 def total_loss(scene):
@@ -23,11 +30,8 @@ def total_loss(scene):
     scene.figures["total loss to plan"] = time.monotonic() - began
     scene.rest()
     assert plan["candidates"], plan
-    restore = {"apiVersion": "vr-operator.io/v1alpha1", "kind": "VRRestore",
-               "metadata": {"name": "back", "namespace": scene.space},
-               "spec": {"clusterRef": {"name": scene.name}, "planNonce": plan["nonce"]}}
     acknowledged = time.monotonic()
-    scene.box.apply(restore)
+    acknowledge(scene, plan)
     until(120, "a write is acknowledged", scene.put_one, 0.5)
     scene.figures["acknowledged to first served write"] = time.monotonic() - acknowledged
     scene.until_ready(120)
@@ -58,10 +62,42 @@ def all_pods_deleted(scene):
     scene.begin()
     scene.load()
     time.sleep(3)
+    before = set(scene.uids().values())
     scene.kubectl("delete", "pod", "--all", "--wait=false")
-    until(120, "all pods are others", lambda: len(scene.pods()) == 3)
+    until(180, "all pods are others", lambda: len(scene.pods()) == 3 and not before & set(scene.uids().values()))
     scene.until_ready(180)
+    scene.goes_on()
     scene.nothing_lost()
+
+
+def made_again(scene):
+    """The resource and its volumes are deleted and it is made again: its lineage is found in the object store."""
+    scene.begin()
+    scene.load()
+    until(60, "a checkpoint is in the object store", lambda: stored(scene))
+    scene.rest()
+    lineage = scene.status()["lineage"]["id"]
+    began = time.monotonic()
+    scene.kubectl("delete", "vrc", scene.name, "--wait=false")
+    until(200, "the resource is gone", lambda: not scene.box.objects("vrc", "-n", scene.space))
+    scene.figures["deleted in"] = time.monotonic() - began
+    scene.kubectl("delete", "pvc", "--all", "--wait=false")
+    until(60, "its volumes are gone", lambda: not scene.box.objects("pvc", "-n", scene.space))
+    (scene.folder / "ca.crt").unlink()
+    scene.box.apply(scene.cluster())
+    plan = until(120, "there is a plan", lambda: scene.status().get("recoveryPlan"), 0.3)
+    acknowledge(scene, plan)
+    until(120, "a write is acknowledged", scene.put_one, 0.5)
+    scene.until_ready(120)
+    assert scene.status()["lineage"]["id"] == lineage
+    # It has ended in order: the last checkpoint has everything.
+    scene.nothing_lost()
+
+
+def acknowledge(scene, plan):
+    scene.box.apply({"apiVersion": "vr-operator.io/v1alpha1", "kind": "VRRestore",
+                     "metadata": {"name": "back", "namespace": scene.space},
+                     "spec": {"clusterRef": {"name": scene.name}, "planNonce": plan["nonce"]}})
 
 
 def stored(scene):
@@ -90,4 +126,4 @@ def covered(scene, moment):
     scene.revisions_once()
 
 
-ALL = [total_loss, total_loss_automatic, all_pods_deleted]
+ALL = [total_loss, total_loss_automatic, all_pods_deleted, made_again]

@@ -44,7 +44,7 @@ pub(super) async fn carry_out(means: &Means<'_>, step: &Step) -> anyhow::Result<
         Step::Claim(lineage) => means.bucket()?.claim(means.cluster, lineage).await,
         Step::Fence { lineage, generation } => {
             let from = means.latch(lineage, *generation).await?;
-            means.bucket()?.fence(*generation, &from).await
+            means.bucket()?.fence(lineage, *generation, &from).await
         }
         Step::AssignVolume { slot, uid, replica, generation } => {
             let labels =

@@ -1,7 +1,7 @@
 //! The object store below a cluster's prefix: who holds it, what a restore would find there, the claim and the fence.
 //!
-//! Besides what the replicas write there is one object, `CLAIM`, made before the lineage's first replica: it names
-//! the lineage and the resource. Who is asked is the operator itself, with the keys of `credentialsSecretRef`, or with
+//! The replicas write below the name of their lineage. Beside that there is one object, `CLAIM`, made before the
+//! lineage's first replica: it names the lineage and the resource. Who asks is the operator itself, with the keys of `credentialsSecretRef`, or with
 //! its own identity where the replicas have one of the cloud's.
 
 use crate::ids::*;
@@ -11,7 +11,8 @@ use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::Api;
 use serde::{Deserialize, Serialize};
-use std::sync::Arc;
+use std::collections::BTreeMap;
+use std::sync::{Arc, Mutex};
 use std::time::Duration;
 use vr_api::VRCluster;
 use vr_checkpoint::format::{Head, Parent};
@@ -36,7 +37,11 @@ struct Claim {
 /// The place of one cluster.
 #[derive(Clone)]
 pub(super) struct Bucket {
+    location: S3Location,
+    /// At the prefix itself.
     store: Arc<S3Store>,
+    /// Where the replicas of a lineage write.
+    within: Arc<Mutex<BTreeMap<Lineage, Arc<S3Store>>>>,
 }
 
 impl Bucket {
@@ -72,7 +77,21 @@ impl Bucket {
             path_style: wanted.endpoint.is_some(),
             keys,
         };
-        Ok(Bucket { store: Arc::new(S3Store::connect(&location).await) })
+        let store = Arc::new(S3Store::connect(&location).await);
+        Ok(Bucket { location, store, within: Arc::default() })
+    }
+
+    /// Where the replicas of a lineage write (`tiers.objectStore.prefix` of their configuration, and the lineage).
+    async fn of_lineage(&self, lineage: &Lineage) -> Arc<S3Store> {
+        let known = |stores: &BTreeMap<Lineage, Arc<S3Store>>| stores.get(lineage).cloned();
+        if let Some(store) = known(&self.within.lock().expect("nobody panics while holding it")) {
+            return store;
+        }
+        let prefix = format!("{}/{lineage}", self.location.prefix);
+        let prefix = prefix.trim_matches('/').to_owned();
+        let store = Arc::new(S3Store::connect(&S3Location { prefix, ..self.location.clone() }).await);
+        let mut stores = self.within.lock().expect("nobody panics while holding it");
+        stores.entry(lineage.clone()).or_insert(store).clone()
     }
 
     /// What is there. `others` are the resources that exist: what one of them has claimed is its own.
@@ -113,20 +132,43 @@ impl Bucket {
                 claim.name
             )));
         }
-        let head = match self.store.head().await? {
-            None => None,
-            Some((bytes, _)) => match Head::parse("HEAD", &bytes) {
-                Ok(head) => Some(head),
-                Err(error) => return Ok(Store::Unusable(self.strange("HEAD", &error.to_string()))),
+        let lineage = match &claim {
+            Some(claim) => Lineage(claim.lineage.clone()),
+            None => match self.lineages().await?.as_slice() {
+                [] => return Ok(Store::Empty),
+                [one] => one.clone(),
+                several => {
+                    let names: Vec<_> = several.iter().map(ToString::to_string).collect();
+                    return Ok(Store::Unusable(format!(
+                        "{} holds several lineages and no CLAIM says whose it is ({}): choose another prefix",
+                        self.store.describe(),
+                        names.join(", ")
+                    )));
+                }
             },
         };
-        Ok(match (head, claim) {
-            (Some(head), _) => {
-                Store::Mine { lineage: Lineage(head.lineage), generation: Some(Generation(head.generation)) }
-            }
-            (None, Some(claim)) => Store::Mine { lineage: Lineage(claim.lineage), generation: None },
-            (None, None) => Store::Empty,
-        })
+        let within = self.of_lineage(&lineage).await;
+        let generation = match within.head().await? {
+            None => None,
+            Some((bytes, _)) => match Head::parse("HEAD", &bytes) {
+                Ok(head) if head.lineage == lineage.0 => Some(Generation(head.generation)),
+                Ok(head) => {
+                    let why = format!("it is of lineage {}", head.lineage);
+                    return Ok(Store::Unusable(self.strange(&format!("{lineage}/HEAD"), &why)));
+                }
+                Err(error) => {
+                    return Ok(Store::Unusable(self.strange(&format!("{lineage}/HEAD"), &error.to_string())));
+                }
+            },
+        };
+        Ok(Store::Mine { lineage, generation })
+    }
+
+    /// Those that have begun below a prefix that nobody has claimed: it may be a copy of another place.
+    async fn lineages(&self) -> Result<Vec<Lineage>, StoreError> {
+        let all = self.store.list("").await?;
+        let heads = all.iter().filter_map(|object| object.key.strip_suffix("/HEAD"));
+        Ok(heads.filter(|name| uuid::Uuid::try_parse(name).is_ok()).map(|n| Lineage(n.to_owned())).collect())
     }
 
     fn strange(&self, object: &str, why: &str) -> String {
@@ -151,7 +193,7 @@ impl Bucket {
     }
 
     async fn inventory(&self, lineage: &Lineage) -> anyhow::Result<restore::Inventory> {
-        let store: Arc<dyn ObjectStore> = self.store.clone();
+        let store: Arc<dyn ObjectStore> = self.of_lineage(lineage).await;
         let source = Source { name: "object store".to_owned(), tier: TierKind::ObjectStore, store };
         let sources = [source];
         let search = restore::inventory(&sources, &lineage.0);
@@ -161,7 +203,8 @@ impl Bucket {
     /// What there is to restore from, best first. The volumes of the slots are not searched by this version.
     pub(super) async fn finds(&self, lineage: &Lineage, now: Moment) -> Known<Vec<Find>> {
         // That nothing is there is an answer.
-        if let Ok(Ok(None)) = tokio::time::timeout(ANSWERS, self.store.head()).await {
+        let within = self.of_lineage(lineage).await;
+        if let Ok(Ok(None)) = tokio::time::timeout(ANSWERS, within.head()).await {
             return Known::At(now, Vec::new());
         }
         match self.inventory(lineage).await {
@@ -226,9 +269,15 @@ impl Bucket {
     }
 
     /// From here on everything older than `generation` stays out.
-    pub(super) async fn fence(&self, generation: Generation, from: &Restored) -> anyhow::Result<()> {
+    pub(super) async fn fence(
+        &self,
+        lineage: &Lineage,
+        generation: Generation,
+        from: &Restored,
+    ) -> anyhow::Result<()> {
+        let within = self.of_lineage(lineage).await;
         let parent = Parent { generation: from.generation.0, op: from.to_op.0, root: from.root.clone() };
-        let fence = restore::fence(&*self.store, &parent, generation.0, from.reserved_revision, &from.token);
+        let fence = restore::fence(&*within, &parent, generation.0, from.reserved_revision, &from.token);
         tokio::time::timeout(SEARCHES, fence).await?.map_err(anyhow::Error::msg)
     }
 }

@@ -41,6 +41,8 @@ struct Memory {
     slots: Slots,
     trust: Option<Trust>,
     bucket: Option<(i64, Bucket)>,
+    /// The store turned us away at the last look.
+    refused: bool,
     store: Known<Store>,
     finds: Known<Vec<Find>>,
     furnished: Furnished,
@@ -209,7 +211,8 @@ impl Rounds {
     async fn prepare(&self, cluster: &VRCluster, memory: &mut Memory) -> anyhow::Result<bool> {
         let (naming, meta, now) = (Naming::of(cluster), &cluster.metadata, world::now());
         let generation = meta.generation.unwrap_or_default();
-        if memory.bucket.as_ref().is_none_or(|(of, _)| *of != generation) {
+        let again = std::mem::take(&mut memory.refused);
+        if again || memory.bucket.as_ref().is_none_or(|(of, _)| *of != generation) {
             memory.bucket = Some((generation, Bucket::of(&self.client, cluster).await?));
         }
         if memory.trust.as_ref().is_none_or(|trust| now >= trust.until) {
@@ -257,6 +260,9 @@ impl Rounds {
             };
             if asked || running.is_some() {
                 let found = bucket.look(cluster, &world.clusters, now).await;
+                // Whoever is turned away may have been given other keys meanwhile: the Secret is read again.
+                let refused = matches!(found, Known::Unknown | Known::At(_, Store::Unusable(_)));
+                memory.refused = refused;
                 // What does not answer now may have answered lately.
                 if found != Known::Unknown {
                     memory.store = found;
