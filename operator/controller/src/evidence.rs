@@ -294,7 +294,7 @@ impl<'a> Look<'a> {
     fn elsewhere(&self) -> Option<String> {
         // What has begun here is on record, and nothing here is missing before that.
         let begun = self.before.lineage.is_some()
-            && !self.before.operation.as_ref().is_some_and(|o| o.kind == "Bootstrap");
+            && self.before.operation.as_ref().is_none_or(|o| o.kind != "Bootstrap");
         let nothing = self.pods()?.is_empty() && !self.volumes()?.values().any(|v| self.ours(v));
         match self.store()? {
             Store::Mine { lineage, generation: Some(_) }

@@ -76,7 +76,11 @@ pub(crate) fn conditions(look: &Look<'_>, status: &VRClusterStatus) -> [(&'stati
 fn healthy(look: &Look<'_>) -> Fact {
     let known = newest(look);
     if known.is_empty() {
-        return (None, "StatusStale", "no replica was heard; `kubectl vr status` tells what is awaited".to_owned());
+        return (
+            None,
+            "StatusStale",
+            "no replica was heard; `kubectl vr status` tells what is awaited".to_owned(),
+        );
     }
     if let Some((said, tier)) = known.iter().find(|(_, tier)| tier.error.is_some()) {
         let why = tier.error.clone().unwrap_or_default();
@@ -84,7 +88,11 @@ fn healthy(look: &Look<'_>) -> Fact {
     }
     let most = Seconds(look.wanted.shipping.0 * INTERVALS + SLACK.0);
     if let Some((_, tier)) = known.iter().find(|(_, tier)| tier.lag > most) {
-        return (Some(false), "Lagging", format!("{} is more than {most} behind what is committed", tier.name));
+        return (
+            Some(false),
+            "Lagging",
+            format!("{} is more than {most} behind what is committed", tier.name),
+        );
     }
     if let Some((_, tier)) = known.iter().find(|(_, tier)| !tier.holds) {
         return (Some(false), "NeverCheckpointed", format!("{} holds no checkpoint yet", tier.name));
@@ -126,11 +134,9 @@ fn certificates(look: &Look<'_>) -> Fact {
         Some(Certificates::Renewed(at)) => {
             (Some(false), "Overdue", format!("the first of them should have been made anew at {}", at.text()))
         }
-        Some(Certificates::Given(secret)) => (
-            Some(true),
-            "Given",
-            format!("Secret {secret} has what is needed; whoever made it renews it"),
-        ),
+        Some(Certificates::Given(secret)) => {
+            (Some(true), "Given", format!("Secret {secret} has what is needed; whoever made it renews it"))
+        }
         Some(Certificates::Failed(why)) => (Some(false), "Failed", why.clone()),
     }
 }

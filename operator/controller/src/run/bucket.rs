@@ -228,10 +228,11 @@ impl Bucket {
     /// The oldest state that a restore would reach. What cannot be told now is asked again as late as what can.
     pub(super) async fn oldest(&self, lineage: &Lineage, now: Moment) -> Known<Option<Find>> {
         let found = match self.inventory(lineage).await {
-            Ok(found) => found.candidates.iter().min_by_key(|c| c.checkpoint_op).map(|c| Find {
-                op: Op(c.checkpoint_op),
-                ..find(c)
-            }),
+            Ok(found) => found
+                .candidates
+                .iter()
+                .min_by_key(|c| c.checkpoint_op)
+                .map(|c| Find { op: Op(c.checkpoint_op), ..find(c) }),
             Err(error) => {
                 tracing::warn!(error = format!("{error:#}"), "the object store does not say what it holds");
                 None

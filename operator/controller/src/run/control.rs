@@ -206,7 +206,10 @@ fn member(naming: &Naming<'_>, member: &pb::Member) -> Option<Member> {
 }
 
 fn tier(tier: &pb::Tier) -> Tier {
-    #[allow(clippy::cast_possible_truncation, reason = "seconds of a lag fit, and what is too much is the most")]
+    #[allow(
+        clippy::cast_possible_truncation,
+        reason = "seconds of a lag fit, and what is too much is the most"
+    )]
     let lag = Seconds(tier.lag_seconds.ceil() as i64);
     Tier {
         name: tier.tier.clone(),
@@ -241,7 +244,9 @@ fn said(naming: &Naming<'_>, status: &pb::ReplicaStatus, before: Option<&Said>, 
     let stored = status.tiers.iter().find(|tier| tier.tier == "objectStore");
     #[allow(clippy::cast_possible_truncation, reason = "seconds since 1970 fit")]
     // A run that had nothing to ship succeeds, too.
-    let stored_at = stored.filter(|tier| tier.last_success > 0.0 && tier.checkpoint_op > 0).map(|t| Moment(t.last_success as i64));
+    let stored_at = stored
+        .filter(|tier| tier.last_success > 0.0 && tier.checkpoint_op > 0)
+        .map(|t| Moment(t.last_success as i64));
     let same = before.filter(|before| before.incarnation == status.incarnation);
     Some(Said {
         at: now,

@@ -123,6 +123,8 @@ pub(super) fn nodes() -> BTreeMap<NodeName, SimNode> {
 
 pub(super) fn wanted(replicas: usize) -> Wanted {
     Wanted {
+        shipping: Seconds(300),
+        rpo: None,
         name: "prod".to_owned(),
         generation: 1,
         replicas,
