@@ -31,3 +31,7 @@ drill *arguments:
 bench *arguments:
     cargo build --release -p vr
     python3 .ci/bench.py {{arguments}}
+
+# A VRCluster on a real Kubernetes, made on this machine; needs root.
+e2e *arguments:
+    e2e/run {{arguments}}

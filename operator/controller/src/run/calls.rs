@@ -12,9 +12,10 @@ use super::rounds::Rounds;
 use super::tell::Teller;
 use super::world;
 use crate::ids::*;
-use crate::objects::Restored;
+use crate::objects::{PROCESS_FINALIZER, Restored};
 use crate::snapshot::Member;
 use crate::step::{Start, Step};
+use k8s_openapi::api::core::v1::Pod;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::path::Path;
@@ -134,11 +135,13 @@ async fn every_call() -> BTreeSet<Call> {
         let certificate = certificates::of_replica(&client, plain, &trust, &lineage, (Slot(0), replica), now);
         certificate.await.expect("a certificate, then another one in its place");
     }
+    let held = json!({"metadata": {"name": "plain-0", "uid": "u", "finalizers": [PROCESS_FINALIZER]}});
+    let held: Pod = serde_json::from_value(held).expect("it is a pod");
     let means = Means {
         client: &client,
         cluster: plain,
         hold,
-        pods: &BTreeMap::new(),
+        pods: &BTreeMap::from([(Slot(0), &held)]),
         slots: &Slots::default(),
         bucket: None,
         trust: Some(&trust),
