@@ -155,6 +155,8 @@ pub enum Message {
         nonce: u64,
         promised: Ballot,
         amnesiac: bool,
+        /// The newest epoch that it has the beginning of (R16).
+        holds: Epoch,
     },
 
     /// Ops `from..=to`, by digest where the asker knows it.

@@ -163,7 +163,14 @@ fn peers(samples: &mut Samples) {
             Message::GetView { nonce: 77, promised: ballot, checkpoint: Op(5), epoch: Epoch(2) },
         ),
         ("valid-view-is", Message::ViewIs { nonce: 77, ballot, commit: Op(11), op: Op(12), digest }),
-        ("valid-standing", Message::Standing { nonce: 77, promised: ballot, amnesiac: true }),
+        (
+            "valid-standing",
+            Message::Standing { nonce: 77, promised: ballot, amnesiac: true, holds: Epoch(0) },
+        ),
+        (
+            "valid-standing-between-epochs",
+            Message::Standing { nonce: 77, promised: ballot, amnesiac: false, holds: Epoch(2) },
+        ),
         ("valid-get-entries", Message::GetEntries { ballot, from: Op(1), to: Op(12) }),
         ("valid-entries", Message::Entries { ballot, oldest: Op(2), entries: vec![entry] }),
         (

@@ -127,6 +127,8 @@ counted!(
         Certified = "certified",
         /// `QuorumLost`, rightly.
         QuorumLost = "quorumLost",
+        /// The same by all voters of an epoch that a reconfiguration began.
+        EpochLost = "epochLost",
         /// A world of lost majorities that lived on through its primary.
         SurvivedMajorityLoss = "survivedMajorityLoss",
         /// A healed world in which all agreed again.

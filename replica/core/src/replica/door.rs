@@ -60,8 +60,8 @@ impl<S: StateMachine> Replica<S> {
             Message::ViewIs { nonce, ballot, commit, op, digest } => {
                 self.on_view_is(from, nonce, ballot, commit, op, digest, out);
             }
-            Message::Standing { nonce, promised, amnesiac } => {
-                self.on_standing(from, nonce, promised, amnesiac, out);
+            Message::Standing { nonce, promised, amnesiac, holds } => {
+                self.on_standing(from, nonce, promised, amnesiac, holds, out);
             }
             Message::GetEntries { ballot: _, from: first, to } => self.on_get_entries(from, first, to, out),
             Message::Entries { ballot, oldest, entries } => {

@@ -39,6 +39,8 @@ pub(super) struct Epochs {
     pub(super) unheard: bool,
     /// Where the epoch it is in begins, as somebody who holds that has told.
     begun: Option<Begun>,
+    /// Since when it is in its epoch, as far as it knows in this start.
+    since: u64,
     /// When somebody was last asked for a newer epoch.
     asked_at: u64,
     /// Which stranger was last told of this epoch, and when. Only one is remembered: two that ask in turns are both
@@ -55,7 +57,7 @@ struct Joining {
 }
 
 impl Epochs {
-    pub(super) fn new(joining: bool, begun: Option<Begun>) -> Epochs {
+    pub(super) fn new(joining: bool, begun: Option<Begun>, since: u64) -> Epochs {
         Epochs {
             asked: BTreeMap::new(),
             proposed: None,
@@ -65,6 +67,7 @@ impl Epochs {
             retired: false,
             unheard: false,
             begun,
+            since,
             asked_at: 0,
             told: Default::default(),
         }
@@ -146,6 +149,12 @@ impl<S: StateMachine> Replica<S> {
     /// Whether it has executed the entry that began its epoch (R16).
     pub(super) fn holds_epoch(&self) -> bool {
         self.executor.core.configuration.epoch >= self.configuration.epoch
+    }
+
+    /// Whether somebody who has left, and whom nobody may know any more, has had time to show how its epoch begins.
+    pub(super) fn has_waited_for_its_epoch(&self) -> bool {
+        self.status != Status::Transitioning
+            || self.now.mono >= self.epochs.since.saturating_add(self.options.view_timeout)
     }
 
     /// Whether it takes part in its epoch, in whatever role.
@@ -368,6 +377,7 @@ impl<S: StateMachine> Replica<S> {
         self.epochs.started.clear();
         self.epochs.begun = Some(begun);
         self.epochs.retired = false;
+        self.epochs.since = self.now.mono;
         self.reads.primary_changed();
         if self.epochs.joining.is_some() && self.is_voter() && !on(Mutant::JoinerUnasked) {
             return self.refuse_to_forget(out);

@@ -214,7 +214,7 @@ impl<S: StateMachine> Replica<S> {
             shipper: None,
             lead: normal::Lead::new(vote.incarnation),
             views: view_change::Views::new(),
-            epochs: epoch::Epochs::new(joining, begun.filter(|_| epoch == told)),
+            epochs: epoch::Epochs::new(joining, begun.filter(|_| epoch == told), now.mono),
             recovery: recovery::Recovery::new(seed, vote.incarnation, base),
             catch_up: None,
             transfers: transfer::Transfers::new(vote.incarnation),

@@ -47,6 +47,8 @@ pub(super) struct Peer {
     pub(super) answers: Answers,
     /// The highest promise it has told of.
     pub(super) promised: Ballot,
+    /// The newest epoch that it said it has the beginning of.
+    pub(super) holds: Epoch,
     /// The ballot in which it was last heard as primary, unless it has said since that it is none.
     pub(super) leads: Option<Ballot>,
     /// Its intent and when it was heard (R9).
@@ -74,6 +76,7 @@ impl Peer {
             memory: Memory::Unknown,
             answers: Answers::default(),
             promised: Ballot::default(),
+            holds: Epoch(0),
             leads: None,
             intent: None,
             vote: None,
@@ -96,8 +99,8 @@ impl Peer {
 
     /// Another epoch: what it said of ballots was of the one before.
     pub(super) fn new_epoch(&mut self) {
-        let Peer { incarnation, heard, memory, promised, .. } = *self;
-        *self = Peer { incarnation, heard, memory, promised, ..Peer::new(self.id) };
+        let Peer { incarnation, heard, memory, promised, holds, .. } = *self;
+        *self = Peer { incarnation, heard, memory, promised, holds, ..Peer::new(self.id) };
     }
 
     /// Acknowledgements belong to one ballot (R12).

@@ -1,7 +1,7 @@
 //! Recovery: a start without memory finds the primary of a ballot at least as high as its promise, or finds that
 //! nobody can be one.
 
-use super::peer::Memory;
+use super::peer::{Memory, Peer, Role};
 use super::survey::{Answer, ROUND};
 use super::sync::{CatchUp, Purpose};
 use super::{Effect, Effects, Replica, Status};
@@ -47,9 +47,18 @@ impl<S: StateMachine> Replica<S> {
         if self.peers.is_empty() {
             return;
         }
-        self.next_round();
-        out.push(Effect::Broadcast(self.get_view()));
+        self.ask_in_a_round(out);
         out.push(Effect::Broadcast(self.standing_message(0)));
+    }
+
+    /// Asks also those who have left: one of them may be the only one that can show where this epoch begins.
+    pub(super) fn ask_in_a_round(&mut self, out: &mut Effects<S>) {
+        self.next_round();
+        let question = self.get_view();
+        for peer in self.peers.iter().filter(|peer| peer.role == Role::Former) {
+            out.push(Effect::Send(peer.id, question.clone()));
+        }
+        out.push(Effect::Broadcast(question));
     }
 
     pub(super) fn get_view(&self) -> Message {
@@ -63,7 +72,8 @@ impl<S: StateMachine> Replica<S> {
     }
 
     pub(super) fn standing_message(&self, nonce: u64) -> Message {
-        Message::Standing { nonce, promised: self.vote.ballot, amnesiac: self.amnesiac }
+        let holds = self.executor.core.configuration.epoch;
+        Message::Standing { nonce, promised: self.vote.ballot, amnesiac: self.amnesiac, holds }
     }
 
     pub(super) fn on_get_view(
@@ -103,6 +113,7 @@ impl<S: StateMachine> Replica<S> {
         nonce: u64,
         promised: Ballot,
         amnesiac: bool,
+        holds: Epoch,
         out: &mut Effects<S>,
     ) {
         // Without memory one cannot know which start of the sender a message is from: only answers count.
@@ -111,6 +122,7 @@ impl<S: StateMachine> Replica<S> {
         let peer = self.peer(from);
         peer.promised = peer.promised.max(promised);
         if fresh {
+            peer.holds = holds;
             if !amnesiac {
                 peer.memory = Memory::Intact;
                 peer.leads = None;
@@ -209,28 +221,51 @@ impl<S: StateMachine> Replica<S> {
     pub(super) fn judge_quorum(&mut self) {
         let steady = self.is_voter() && self.voters().all(|peer| peer.answers.steady);
         let steady = (steady || on(Mutant::LossGuessed)) && !on(Mutant::LossDenied);
-        self.lost = steady && self.waits_for_a_leader() && self.nobody_can_lead();
+        let waited = self.waits_for_a_leader() && self.has_waited_for_its_epoch();
+        self.lost = steady && waited && self.nobody_can_lead();
     }
 
     fn nobody_can_lead(&self) -> bool {
         if self.voters().any(|peer| peer.memory == Memory::Unknown) {
             return false;
         }
+        let epoch = self.configuration.epoch;
         let leader = self.voters().filter_map(|peer| peer.leads).max();
         let highest = self.voters().map(|peer| peer.promised).fold(self.promised, Ballot::max);
         // A promise of a later epoch: that one has other voters, and somebody knows them.
-        if highest.epoch > self.configuration.epoch || leader.is_some_and(|ballot| ballot >= highest) {
+        if highest.epoch > epoch || leader.is_some_and(|ballot| ballot >= highest) {
             return false;
         }
-        // Who can take part in an election: those with memory, and those that the leader there is can bring back.
-        // Who has promised nothing in this epoch yet can come to it by anybody who has its log (R16).
-        let here = !self.amnesiac || self.voters().any(|peer| peer.memory == Memory::Intact);
-        let comes_back = |promised: Ballot| {
-            leader.is_some_and(|ballot| ballot >= promised)
-                || (here && promised.epoch < self.configuration.epoch)
+        // Who can take part in an election: those that act in this epoch with their memory, and those that the leader
+        // there is can bring back. Who has promised nothing in this epoch yet can come to it by anybody who can show
+        // its beginning (R16), member or not.
+        let shown = self.beginning_is_shown();
+        let can = |acts: bool, promised: Ballot| {
+            acts || leader.is_some_and(|ballot| ballot >= promised) || (shown && promised.epoch < epoch)
         };
-        let others = self.voters().filter(|p| p.memory == Memory::Intact || comes_back(p.promised)).count();
-        let own = usize::from(!self.amnesiac || comes_back(self.promised));
-        others + own < self.configuration.quorum()
+        let acts = |peer: &&Peer| {
+            let heard_of = peer.promised.max(peer.leads.unwrap_or_default());
+            can(peer.memory == Memory::Intact && heard_of.epoch == epoch, peer.promised)
+        };
+        let own = can(!self.amnesiac && self.promised.epoch == epoch, self.promised);
+        self.voters().filter(acts).count() + usize::from(own) < self.configuration.quorum()
+    }
+
+    /// Whether somebody can show the beginning of this epoch, or might: of those that have no vote in it, a learner is
+    /// waited for, as a member, and who has left if it was heard just now.
+    fn beginning_is_shown(&self) -> bool {
+        let epoch = self.configuration.epoch;
+        let by_self = !self.amnesiac && self.holds_epoch();
+        let since = self.now.mono.saturating_sub(self.options.view_timeout);
+        let heard = |peer: &Peer| peer.heard.is_some_and(|at| at > since);
+        by_self
+            || self.peers.iter().any(|peer| {
+                let silent = match peer.role {
+                    Role::Voter => false,
+                    Role::Learner => !peer.answers.steady,
+                    Role::Former => !peer.answers.steady && heard(peer),
+                };
+                silent || (peer.memory == Memory::Intact && peer.holds >= epoch)
+            })
     }
 }

@@ -108,9 +108,9 @@ impl<S: StateMachine> Replica<S> {
         }
         self.retry_epoch(out);
         self.retry_proposals(out);
-        if !self.amnesiac && self.is_voter() && self.waits_for_a_leader() {
-            self.next_round();
-            out.push(Effect::Broadcast(self.get_view()));
+        let asked = self.status == Status::Transitioning;
+        if !self.amnesiac && !asked && self.is_voter() && self.waits_for_a_leader() {
+            self.ask_in_a_round(out);
         }
         if let Some(intent) = self.views.intent
             && self.status != Status::Halted

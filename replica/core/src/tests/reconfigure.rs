@@ -500,6 +500,57 @@ fn what_was_only_heard_of_an_epoch_is_passed_on() {
     }
 }
 
+/// Replica 2 has heard of an epoch, without its log, when the two that had that lose their memory; 0 had acted there.
+fn lost_between_two_epochs(mut world: World) -> World {
+    world.until("quiet", 1_000_000, World::all_equal);
+    world.hold = |from, to, m| match (from, to) {
+        (0, 1) => matches!(m, Message::Commit { .. } | Message::NewEpoch { .. }),
+        (_, 2) => !matches!(m, Message::Commit { .. } | Message::NewEpoch { .. }),
+        _ => false,
+    };
+    world.propose(0, |next| next.order.rotate_left(1));
+    world.until("2 has heard", 1_000_000, |w| w.replica(2).status() == Status::Transitioning);
+    world.until("0 acts", 1_000_000, |w| w.votes[&0].ballot.epoch > w.votes[&2].ballot.epoch);
+    (0..2).for_each(|id| world.crash(id));
+    world.mail.clear();
+    world.held.clear();
+    world.hold = |_, _, _| false;
+    (0..2).for_each(|id| world.recover(id));
+    world
+}
+
+/// Found by the simulator (seed 73551823 of its day): nobody can show the beginning of the epoch, and all waited for it.
+//= R7
+#[test]
+fn a_majority_that_is_lost_between_two_epochs_is_said_to_be() {
+    let mut world = World::new(3);
+    world.commit(0, "a");
+    let mut world = lost_between_two_epochs(world);
+    world.until("all say so", 5_000_000, |w| {
+        w.nodes.values().all(|n| n.replica.status() == Status::QuorumLost)
+    });
+    world.run(5_000_000);
+    assert!(world.nodes.values().all(|n| n.replica.status() == Status::QuorumLost));
+}
+
+//= R7
+//= R16
+#[test]
+fn a_learner_that_has_the_beginning_of_an_epoch_brings_its_voters_to_it() {
+    let mut world = lost_between_two_epochs(with_a_learner(3));
+    world.hold = |from, _, _| from == 3;
+    for _ in 0..100 {
+        world.run(20_000);
+        let lost = world.nodes.values().any(|n| n.replica.status() == Status::QuorumLost);
+        assert!(!lost, "the learner has not answered");
+    }
+    world.hold = |_, _, _| false;
+    world.held.clear();
+    world.until("all act in the new epoch", 5_000_000, World::settled);
+    world.commit(2, "b");
+    assert_eq!(world.lines(1), ["a", "b"]);
+}
+
 /// Found by the simulator (seed 56072 of its day): who has started anew does not know the members of the epoch before,
 /// and one of those may be the only one that has the entry which began this epoch.
 #[test]

@@ -221,9 +221,12 @@ fn to_pb(message: &Message) -> Pb {
             op: op.0,
             digest: digest_to(digest),
         }),
-        Message::Standing { nonce, promised, amnesiac } => {
-            Pb::Standing(pb::Standing { nonce: *nonce, promised: ballot_to(*promised), amnesiac: *amnesiac })
-        }
+        Message::Standing { nonce, promised, amnesiac, holds } => Pb::Standing(pb::Standing {
+            nonce: *nonce,
+            promised: ballot_to(*promised),
+            amnesiac: *amnesiac,
+            holds: holds.0,
+        }),
         Message::GetEntries { ballot, from, to } => {
             Pb::GetEntries(pb::GetEntries { ballot: ballot_to(*ballot), from: from.0, to: to.0 })
         }
@@ -318,7 +321,8 @@ fn from_pb(message: Pb) -> Result<Message, String> {
             digest: digest(&m.digest)?,
         },
         Pb::Standing(m) => {
-            Message::Standing { nonce: m.nonce, promised: ballot(m.promised)?, amnesiac: m.amnesiac }
+            let (promised, holds) = (ballot(m.promised)?, Epoch(m.holds));
+            Message::Standing { nonce: m.nonce, promised, amnesiac: m.amnesiac, holds }
         }
         Pb::GetEntries(m) => {
             Message::GetEntries { ballot: ballot(m.ballot)?, from: Op(m.from), to: Op(m.to) }
@@ -511,7 +515,7 @@ mod tests {
             Message::StartView { ballot, commit, op, headers: vec![header, header] },
             Message::GetView { nonce: 1, promised: ballot, checkpoint: op, epoch: Epoch(3) },
             Message::ViewIs { nonce: 1, ballot, commit, op, digest },
-            Message::Standing { nonce: 1, promised: ballot, amnesiac: true },
+            Message::Standing { nonce: 1, promised: ballot, amnesiac: true, holds: Epoch(3) },
             Message::GetEntries { ballot, from: commit, to: op },
             Message::Entries { ballot, oldest: Op(1), entries: vec![entry] },
             Message::GetState { ballot, cut: Op(0), number: 1, want: Bytes::new() },

@@ -242,6 +242,12 @@ impl Epochs {
         Ok(())
     }
 
+    /// Whether one that has executed so much has the beginning of this epoch.
+    #[must_use]
+    pub fn has_begun_with(&self, epoch: Epoch, executed: Op) -> bool {
+        self.agreed.get(&epoch).is_some_and(|agreed| executed >= agreed.op)
+    }
+
     /// A replica says that nobody needs it any more, because an epoch has begun without it.
     ///
     /// # Errors

@@ -296,6 +296,11 @@ impl<M: Machine> World<M> {
             }
             // Who was away when its epoch ended says of that what is true: nobody brings it back.
             Status::QuorumLost if !self.epochs.is_in_force(ballot.epoch) => {}
+            // Between two epochs it says that no member can show how this one begins. Somebody who has left may, but
+            // whoever starts anew may not know that one.
+            Status::QuorumLost if !self.epochs.has_begun_with(ballot.epoch, self.nodes[index].executed) => {
+                self.coverage.seen(Seen::QuorumLost);
+            }
             Status::QuorumLost => {
                 self.coverage.seen(Seen::QuorumLost);
                 // What it says was true between two rounds of its questions; an answer may have come long after.

@@ -1,7 +1,7 @@
 //! The end of a world: all faults stop, everyone comes back, and within a bounded time all must be well, or `QuorumLost`
 //! must be said by all voters if, and only if, a quorum was lost.
 
-use super::{Event, World};
+use super::{EPOCH, Event, World};
 use crate::coverage::{Fault, Seen};
 use crate::machine::Machine;
 use crate::oracle::{Check, Outcome, require};
@@ -95,6 +95,9 @@ impl<M: Machine> World<M> {
             }
             Phase::Healing { until } if lost => {
                 require!(self.majority_was_lost, "lost-only-if-so", "QuorumLost without a lost majority");
+                if self.epochs.newest().epoch > EPOCH {
+                    self.coverage.seen(Seen::EpochLost);
+                }
                 (until, Phase::Done)
             }
             Phase::Probing { until, mut probes, above } => {
