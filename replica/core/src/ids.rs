@@ -55,6 +55,14 @@ number!(
 impl RequestNumber {
     /// What opens the session.
     pub const REGISTER: RequestNumber = RequestNumber(0);
+    /// No client comes as far as this by counting; what is told of requests by their numbers reaches somewhat beyond.
+    pub const HIGHEST: RequestNumber = RequestNumber(1 << 62);
+
+    /// Whether a request may have it.
+    #[must_use]
+    pub fn is_of_request(self) -> bool {
+        RequestNumber::REGISTER < self && self <= RequestNumber::HIGHEST
+    }
 }
 
 /// One logical database for its whole life (a UUID); it survives restores.

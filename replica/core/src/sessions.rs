@@ -247,7 +247,15 @@ impl Sessions {
             if u64::from(len) > WINDOW / BITS + 1 {
                 return Err(DecodeError::Value { what: "a session's window", value: u64::from(len) });
             }
-            let words = (0..len).map(|_| reader.u64()).collect::<Result<_, _>>()?;
+            let words = (0..len).map(|_| reader.u64()).collect::<Result<VecDeque<u64>, _>>()?;
+            // As they are written: no word that says nothing, none that the floor could say.
+            let floor_says = words.front().is_some_and(|bits| bits | u64::from(floor == 0) == u64::MAX);
+            if floor_says || words.back() == Some(&0) {
+                return Err(DecodeError::Value {
+                    what: "a session's window, which could be shorter",
+                    value: client,
+                });
+            }
             clients.insert(client, Session { incarnation, floor, words, last_op });
         }
         let of_clients = clients.keys().filter(|id| SessionId::names_client(**id)).count();
@@ -351,6 +359,18 @@ mod tests {
             "a hole within the window"
         );
         assert_eq!(round_trip(&sessions), sessions);
+    }
+
+    #[test]
+    fn a_window_that_could_be_shorter_is_no_window() {
+        for (floor, words) in [(0, vec![u64::MAX - 1, 1]), (3, vec![u64::MAX]), (3, vec![5, 0]), (0, vec![0])]
+        {
+            let session = Session { incarnation: Incarnation(1), floor, words: words.into(), last_op: Op(1) };
+            let mut bytes = Vec::new();
+            Sessions { clients: [(1, session)].into(), of_clients: 0 }.encode(&mut bytes);
+            let refused = Sessions::decode(&mut Reader::new("sessions", &bytes)).map(|_| ());
+            assert!(matches!(refused, Err(DecodeError::Value { value: 1, .. })), "{refused:?}");
+        }
     }
 
     #[test]

@@ -33,6 +33,30 @@ struct Pending {
     sent: Option<u64>,
 }
 
+/// How many requests are unanswered, and how long they are together.
+#[derive(Clone, Copy, Default, Hash)]
+#[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
+struct Held {
+    requests: usize,
+    bytes: usize,
+}
+
+impl Held {
+    fn add(&mut self, body: &Bytes) {
+        self.requests += 1;
+        self.bytes += body.len();
+    }
+
+    fn sub(&mut self, gone: Held) {
+        self.requests -= gone.requests;
+        self.bytes -= gone.bytes;
+    }
+
+    fn since(self, before: Held) -> Held {
+        Held { requests: before.requests - self.requests, bytes: before.bytes - self.bytes }
+    }
+}
+
 /// Unanswered requests of one session.
 #[derive(Clone, Hash)]
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
@@ -41,7 +65,7 @@ pub(super) struct Window {
     /// Number of the first slot.
     first: u64,
     slots: VecDeque<Option<Pending>>,
-    pending: usize,
+    held: Held,
     unsent: VecDeque<u64>,
     /// The primary asked for a pause until then.
     paused_until: u64,
@@ -53,7 +77,7 @@ impl Window {
             session,
             first: 1,
             slots: VecDeque::new(),
-            pending: 0,
+            held: Held::default(),
             unsent: VecDeque::new(),
             paused_until: 0,
         }
@@ -71,13 +95,15 @@ impl Window {
 
     /// Whether it was waiting.
     fn answered(&mut self, number: RequestNumber) -> bool {
-        let waited = self.slot(number.0).and_then(Option::take).is_some();
-        self.pending -= usize::from(waited);
+        let answered = self.slot(number.0).and_then(Option::take);
+        if let Some(Pending { body, .. }) = &answered {
+            self.held.sub(Held { requests: 1, bytes: body.len() });
+        }
         while let Some(None) = self.slots.front() {
             self.slots.pop_front();
             self.first += 1;
         }
-        waited
+        answered.is_some()
     }
 
     /// Takes a request in, if its number is higher than any before and lies within `window` of the oldest unanswered
@@ -93,8 +119,8 @@ impl Window {
             return false;
         }
         self.slots.resize_with(index, || None);
+        self.held.add(&body);
         self.slots.push_back(Some(Pending { body, sent: None }));
-        self.pending += 1;
         true
     }
 
@@ -115,9 +141,9 @@ impl Window {
         if number >= last {
             return self.admit(number, body, window);
         }
+        self.held.add(&body);
         let slot = self.slot(number).expect("it lies between the first and the last");
         *slot = Some(Pending { body, sent: None });
-        self.pending += 1;
         true
     }
 
@@ -203,7 +229,7 @@ pub(super) struct Gateway {
     clients: BTreeMap<SessionId, Window>,
     /// Clients that wait for a session, and when that was last asked of a primary.
     registering: BTreeMap<u64, Option<u64>>,
-    pending_of_clients: usize,
+    held_of_clients: Held,
 }
 
 impl Gateway {
@@ -212,7 +238,7 @@ impl Gateway {
             own: Window::new(session),
             clients: BTreeMap::new(),
             registering: BTreeMap::new(),
-            pending_of_clients: 0,
+            held_of_clients: Held::default(),
         }
     }
 
@@ -221,7 +247,13 @@ impl Gateway {
     }
 
     pub(super) fn len(&self) -> usize {
-        self.own.pending + self.pending_of_clients
+        self.own.held.requests + self.held_of_clients.requests
+    }
+
+    /// Whether a request of this length may wait here, if all of them together may be `most` bytes. One alone always may.
+    fn has_room(&self, len: usize, most: usize) -> bool {
+        let held = self.own.held.bytes + self.held_of_clients.bytes;
+        held == 0 || held.saturating_add(len) <= most
     }
 
     /// Whether this replica needs the reply to a request. Of clients' it does even if they are connected elsewhere:
@@ -234,7 +266,9 @@ impl Gateway {
         if session == self.own.session {
             self.own.answered(number);
         } else if let Some(window) = self.clients.get_mut(&session) {
-            self.pending_of_clients -= usize::from(window.answered(number));
+            let before = window.held;
+            window.answered(number);
+            self.held_of_clients.sub(window.held.since(before));
         }
     }
 
@@ -282,7 +316,7 @@ impl Gateway {
         let register = |session| (session, RequestNumber::REGISTER, Bytes::new());
         let client = |client: &u64| register(SessionId { client: *client, incarnation: Incarnation(0) });
         let mut all: Vec<_> = self.registering.keys().map(client).collect();
-        if !own_is_open && self.own.pending > 0 {
+        if !own_is_open && self.own.held.requests > 0 {
             all.push(register(self.own.session));
         }
         for window in std::iter::once(&self.own).chain(self.clients.values()) {
@@ -301,9 +335,10 @@ impl Gateway {
             });
         }
         for window in self.clients.values_mut() {
-            let session = window.session;
-            for number in window.take_seen(sessions) {
-                self.pending_of_clients -= 1;
+            let (session, before) = (window.session, window.held);
+            let seen = window.take_seen(sessions);
+            self.held_of_clients.sub(window.held.since(before));
+            for number in seen {
                 out.push(Effect::Declined { session, number, fate: Fate::Unknown });
             }
         }
@@ -343,12 +378,12 @@ impl Gateway {
         }
         self.clients.clear();
         self.registering.clear();
-        self.pending_of_clients = 0;
+        self.held_of_clients = Held::default();
     }
 
     fn detach(&mut self, session: SessionId) {
         if let Some(window) = self.clients.remove(&session) {
-            self.pending_of_clients -= window.pending;
+            self.held_of_clients.sub(window.held);
         }
     }
 }
@@ -362,8 +397,9 @@ fn is_forgotten(session: SessionId, sessions: &Sessions, executed: Op) -> bool {
 impl<S: StateMachine> Replica<S> {
     pub(super) fn submit(&mut self, number: RequestNumber, body: Bytes, out: &mut Effects<S>) {
         let refused = self.cannot_serve()
-            || number == RequestNumber::REGISTER
+            || !number.is_of_request()
             || u32::try_from(body.len()).is_err()
+            || !self.gateway.has_room(body.len(), self.options.window_bytes)
             || !self.gateway.own.admit(number.0, body.clone(), self.window());
         if refused {
             self.counters.refused_requests += 1;
@@ -440,11 +476,12 @@ impl<S: StateMachine> Replica<S> {
             return Some(Fate::Unknown);
         }
         let window = self.window();
-        let full = self.gateway.pending_of_clients >= PENDING
+        let full = self.gateway.held_of_clients.requests >= PENDING
+            || !self.gateway.has_room(body.len(), self.options.window_bytes)
             || (self.gateway.clients.len() >= ATTACHED && !self.gateway.clients.contains_key(&session));
         if full
             || self.cannot_serve()
-            || number == RequestNumber::REGISTER
+            || !number.is_of_request()
             || !session.is_client()
             || u32::try_from(body.len()).is_err()
         {
@@ -457,7 +494,7 @@ impl<S: StateMachine> Replica<S> {
         if !pending.admit_again(number.0, body.clone(), window) {
             return Some(Fate::Rejected);
         }
-        self.gateway.pending_of_clients += 1;
+        self.gateway.held_of_clients.add(&body);
         if !self.is_primary() {
             let pending = self.gateway.clients.get_mut(&session).expect("it was put there above");
             pending.unsent.push_back(number.0);
@@ -510,7 +547,7 @@ mod tests {
         assert!(gateway.admit(5, Bytes::new(), 4));
         assert!(!gateway.admit(5, Bytes::new(), 4), "not twice");
         assert!(!gateway.admit(2, Bytes::new(), 4), "not again");
-        assert_eq!(gateway.pending, 3);
+        assert_eq!(gateway.held.requests, 3);
     }
 
     #[test]
@@ -543,7 +580,7 @@ mod tests {
         for n in [9, 5, 7, 8] {
             assert!(gateway.answered(RequestNumber(n)), "{n}");
         }
-        assert_eq!((gateway.pending, gateway.slots.len()), (0, 0));
+        assert_eq!((gateway.held.requests, gateway.slots.len()), (0, 0));
         assert!(gateway.admit_again(3, Bytes::new(), 8));
         assert!(gateway.is_pending(RequestNumber(3)));
     }

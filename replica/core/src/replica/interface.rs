@@ -33,6 +33,8 @@ pub struct Options {
     pub pipeline: usize,
     /// Requests queued or in flight at this replica's gateway.
     pub window: usize,
+    /// Bytes of those requests; one alone may have more.
+    pub window_bytes: usize,
     /// Bytes of log since the last cut at which the primary proposes another by itself.
     pub log_bytes: usize,
     /// A portion of a state that another replica fetches is about this many bytes; a few are under way at a time.
@@ -122,6 +124,7 @@ impl Default for Options {
             batch_bytes: 64 << 10,
             pipeline: 8,
             window: 8192,
+            window_bytes: 128 << 20,
             log_bytes: 64 << 20,
             portion_bytes: 128 << 10,
         }

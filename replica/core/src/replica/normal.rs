@@ -28,6 +28,8 @@ struct Queued {
 #[cfg_attr(feature = "serde", derive(serde::Serialize, serde::Deserialize))]
 pub(super) struct Lead {
     queue: VecDeque<Queued>,
+    /// Bytes of their bodies.
+    queued: usize,
     /// Requests that are queued here or stand in the log above the commit: tracked apart from the client table,
     /// which changes by execution only.
     in_flight: Sessions,
@@ -51,6 +53,7 @@ impl Lead {
     pub(super) fn new(incarnation: Incarnation) -> Lead {
         Lead {
             queue: VecDeque::new(),
+            queued: 0,
             in_flight: Sessions::default(),
             serves_from: Op(0),
             round: incarnation.0 << 32,
@@ -114,6 +117,7 @@ impl<S: StateMachine> Replica<S> {
     /// No longer the primary: what others asked, they will ask again; what its own gateway was asked, the gateway has.
     pub(super) fn lose_the_lead(&mut self) {
         self.lead.queue.clear();
+        self.lead.queued = 0;
         self.lead.in_flight = Sessions::default();
         self.lead.cut_wanted = false;
         self.lead.lease = Lease::default();
@@ -123,7 +127,7 @@ impl<S: StateMachine> Replica<S> {
 
     /// A request of this primary's own gateway, which bounds what it holds; `false` if its session is not open.
     pub(super) fn enqueue(&mut self, session: SessionId, number: RequestNumber, body: Bytes) -> bool {
-        self.enqueue_within(usize::MAX, session, number, body)
+        self.enqueue_within(usize::MAX, usize::MAX, session, number, body)
     }
 
     /// A request for this primary; `false` if it had to be turned away, because so many are queued or because its
@@ -131,6 +135,7 @@ impl<S: StateMachine> Replica<S> {
     fn enqueue_within(
         &mut self,
         most: usize,
+        most_bytes: usize,
         session: SessionId,
         number: RequestNumber,
         body: Bytes,
@@ -157,11 +162,13 @@ impl<S: StateMachine> Replica<S> {
             self.counters.repeated_requests += 1;
             return true;
         }
-        if self.lead.queue.len() >= most {
+        let bytes = self.lead.queued + body.len();
+        if self.lead.queue.len() >= most || (self.lead.queued > 0 && bytes > most_bytes) {
             self.counters.refused_requests += 1;
             return false;
         }
         self.lead.track(self.log.op(), session, number);
+        self.lead.queued = bytes;
         self.lead.queue.push_back(Queued { session, number, body });
         true
     }
@@ -172,6 +179,7 @@ impl<S: StateMachine> Replica<S> {
             return;
         }
         let most = self.options.window * self.members();
+        let most_bytes = self.options.window_bytes.saturating_mul(self.members());
         let mut refused: BTreeMap<SessionId, Vec<RequestNumber>> = BTreeMap::new();
         for request in batch::requests(requests) {
             let Ok(request) = request else {
@@ -179,7 +187,7 @@ impl<S: StateMachine> Replica<S> {
                 break;
             };
             let body = requests.slice_ref(request.body);
-            if !self.enqueue_within(most, request.session, request.number, body) {
+            if !self.enqueue_within(most, most_bytes, request.session, request.number, body) {
                 refused.entry(request.session).or_default().push(request.number);
             }
         }
@@ -241,6 +249,7 @@ impl<S: StateMachine> Replica<S> {
             }
             let mut body = Vec::with_capacity(bytes);
             for next in self.lead.queue.drain(..fit) {
+                self.lead.queued -= next.body.len();
                 batch::push(&mut body, next.session, next.number, &next.body);
             }
             self.propose(Kind::Requests, body.into(), out);

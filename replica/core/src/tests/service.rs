@@ -95,6 +95,35 @@ fn a_full_window_refuses_at_once() {
 }
 
 #[test]
+fn what_waits_is_bounded_by_its_bytes_as_well() {
+    let mut world = World::empty(3, Options { window_bytes: 10, ..Options::default() });
+    (0..3).for_each(|id| world.start_complete(id, super::world::Ledger::default()));
+    world.cut_off.insert(1);
+    let long = "longer than ten bytes";
+    assert_eq!(["1234567", "123", "1", long].map(|body| world.submit(1, body)), [1, 2, 3, 4]);
+    let refused = |world: &World| world.nodes[&1].outcomes.keys().copied().collect::<Vec<_>>();
+    assert_eq!(refused(&world), [3, 4], "ten bytes, and no more");
+    world.cut_off.clear();
+    world.until("what waited is executed", 3_000_000, |w| w.replica(1).op() > Op(0) && w.all_equal());
+    let alone = world.submit(1, long);
+    world.until("one alone may have any length", 3_000_000, |w| {
+        matches!(w.nodes[&1].outcomes.get(&alone), Some(Outcome::Reply(_)))
+    });
+    assert_eq!(world.lines(0), ["1234567", "123", long]);
+}
+
+#[test]
+fn a_number_that_no_request_has_is_refused() {
+    let mut world = World::new(1);
+    for number in [RequestNumber(0), RequestNumber(RequestNumber::HIGHEST.0 + 1), RequestNumber(u64::MAX)] {
+        world.input(0, Input::Submit { number, body: "x".into() });
+        assert_eq!(world.nodes[&0].outcomes.get(&number.0), Some(&Outcome::Rejected), "{number}");
+    }
+    world.commit(0, "a");
+    assert_eq!(world.lines(0), ["a"]);
+}
+
+#[test]
 fn reads_are_confirmed_at_the_primary_and_at_backups() {
     let mut world = World::new(3);
     let op = world.commit(0, "a");

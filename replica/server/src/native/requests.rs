@@ -15,8 +15,6 @@ const HELLO: u32 = 1;
 const REQUESTS: u32 = 2;
 /// Field number in `Request`.
 const NUMBER: u32 = 1;
-/// No client comes as far as this by counting; what is told of requests by their numbers reaches somewhat beyond them.
-const HIGHEST: u64 = 1 << 62;
 /// What a request may take beside the largest command.
 const AROUND: usize = 1 << 10;
 
@@ -77,8 +75,11 @@ fn whole(frame: &mut Bytes) -> Result<Bytes, String> {
 
 fn piece(bytes: Bytes) -> Result<Piece, String> {
     let number = number(bytes.clone())?;
-    if !(1..=HIGHEST).contains(&number.0) {
-        return Err(format!("{number} is no number of a request: they go from 1 to {HIGHEST}"));
+    if !number.is_of_request() {
+        return Err(format!(
+            "{number} is no number of a request: they go from 1 to {}",
+            RequestNumber::HIGHEST
+        ));
     }
     Ok(Piece { number, bytes })
 }
@@ -141,7 +142,7 @@ mod tests {
             (Bytes::from_static(&[0x12, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x7f]), "in a frame"),
             (Bytes::from_static(&[0xff, 0xff]), "failed to decode"),
             (strange(0), "0 is no number of a request"),
-            (strange(HIGHEST + 1), "is no number of a request"),
+            (strange(RequestNumber::HIGHEST.0 + 1), "is no number of a request"),
             (frame(&[request(0, 5_000)]), "0 is no number of a request"),
         ] {
             let refused = of(bad, 3).expect_err(reason);

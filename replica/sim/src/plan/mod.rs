@@ -28,6 +28,12 @@ const DOMAINS: u64 = 0x646f_6d61_696e_7321;
 /// Tells the seeds in whose worlds primaries have read leases.
 const LEASES: u64 = 0x6c65_6173_6573_2121;
 
+/// Tells the seeds in whose worlds gateways and primaries take few bytes at a time.
+const NARROWS: u64 = 0x6e61_7272_6f77_7321;
+
+/// Tells the seeds in whose worlds the members change and a majority is lost.
+const LOSSES: u64 = 0x6c6f_7373_6573_2121;
+
 /// How much the world may take away.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Mode {
@@ -236,6 +242,7 @@ impl Plan {
             batch_bytes: rng.pick(&[200, 2_000, 64 * 1024]),
             pipeline: rng.pick(&[1, 2, 4, 8]),
             window: rng.pick(&[2, 16, 256]),
+            window_bytes: 1 << 20,
             log_bytes: rng.pick(&[1_000, 5_000, 20_000, 1 << 20]),
             portion_bytes: [100, 2_000, 128 << 10][(seed % 3) as usize],
         };
@@ -275,12 +282,12 @@ impl Plan {
             narrow_first: rng.chance(Ppm(100_000)),
             sabotage: None,
         };
-        plan.add_later_faults();
+        plan.add_later_faults(moving);
         plan
     }
 
     /// Faults that came to the others later: by the number alone, so that all else that a seed stands for stays.
-    fn add_later_faults(&mut self) {
+    fn add_later_faults(&mut self, moving: bool) {
         let drawn = |of: u64| mix(self.seed ^ of);
         if drawn(FREEZES).is_multiple_of(4) {
             self.faults.freeze = self.faulty / (2 + drawn(FREEZES) / 4 % 8);
@@ -294,6 +301,14 @@ impl Plan {
             self.members.read_lease = self.options.view_timeout * (1 + drawn(LEASES) / 6 % 3) / 2;
             // What leases rest on.
             self.faults.freeze = 0;
+        }
+        if drawn(NARROWS).is_multiple_of(8) {
+            self.options.window_bytes = 1 << (4 + drawn(NARROWS) / 8 % 5);
+        }
+        if moving && drawn(LOSSES).is_multiple_of(8) {
+            self.mode = Mode::Loss;
+            self.faults.majority_at = self.faulty / 10 + drawn(LOSSES) / 8 % (self.faulty * 9 / 10);
+            self.members.lose_disk = 0;
         }
     }
 
@@ -322,6 +337,7 @@ impl Plan {
             batch_bytes: 64 * 1024,
             pipeline: 8,
             window: 64,
+            window_bytes: 1 << 20,
             log_bytes: 1 << 20,
             portion_bytes: 128 << 10,
         };

@@ -221,6 +221,7 @@ impl Tables {
             batch_bytes: 1 << 16,
             pipeline: 8,
             window: 64,
+            window_bytes: 1 << 20,
             log_bytes: 1 << 20,
             portion_bytes: 128 << 10,
         }
