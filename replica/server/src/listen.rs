@@ -3,14 +3,13 @@
 //! Who speaks TLS to a port without it, or the other way round, is told so in a way that its library shows, and in the
 //! log. Nothing is served before a handshake has succeeded.
 
+use crate::front::Front;
 use crate::native;
 use crate::node;
 use crate::refusal::Refusals;
 use crate::tls::{self, Port};
-use axum::Router;
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use hyper_util::server::conn::auto;
-use hyper_util::service::TowerToHyperService;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
@@ -31,16 +30,16 @@ const USE_TLS: &str =
     "this port speaks TLS: use https:// instead of http://, with --cacert for etcdctl and vr";
 
 /// Serves on one port, for ever. `name` is the field of its address.
-pub(crate) async fn serve(name: &'static str, listener: TcpListener, routes: Router, tls: Option<Arc<Port>>) {
+pub(crate) async fn serve(name: &'static str, listener: TcpListener, front: Front, tls: Option<Arc<Port>>) {
     // Native clients are clients: no other port lets them in.
     let natives = name == CLIENT_PORT;
     let refusals = Rc::new(Refusals::default());
     loop {
         match listener.accept().await {
             Ok((stream, from)) => {
-                let (routes, tls, refusals) = (routes.clone(), tls.clone(), refusals.clone());
+                let (front, tls, refusals) = (front.clone(), tls.clone(), refusals.clone());
                 tokio::task::spawn_local(async move {
-                    if let Err(reason) = connection(stream, routes, tls, natives).await {
+                    if let Err(reason) = connection(stream, front, tls, natives).await {
                         refusals.tell(name, from, &reason);
                     }
                 });
@@ -56,7 +55,7 @@ pub(crate) async fn serve(name: &'static str, listener: TcpListener, routes: Rou
 /// An error is why it was refused; what happens after that is between the client and its requests.
 async fn connection(
     mut stream: TcpStream,
-    routes: Router,
+    front: Front,
     tls: Option<Arc<Port>>,
     natives: bool,
 ) -> Result<(), String> {
@@ -71,7 +70,7 @@ async fn connection(
             answer_http1(&mut stream, USE_PLAIN).await;
             return Err(format!("it began with TLS, and {USE_PLAIN}"));
         }
-        speak(stream, routes, natives).await;
+        speak(stream, front, natives).await;
         return Ok(());
     };
     if first[0] != TLS_FIRST_BYTE {
@@ -86,7 +85,7 @@ async fn connection(
     let handshake = TlsAcceptor::from(port.server()).accept(stream);
     match tokio::time::timeout(HANDSHAKE, handshake).await {
         Ok(Ok(stream)) => {
-            speak(stream, routes, natives).await;
+            speak(stream, front, natives).await;
             Ok(())
         }
         // Gone by itself: a probe of the port, say.
@@ -131,21 +130,20 @@ pub(crate) async fn last_words(stream: &mut (impl AsyncRead + AsyncWrite + Unpin
     let _ = tokio::time::timeout(Duration::from_secs(1), farewell).await;
 }
 
-async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, routes: Router, natives: bool) {
+async fn speak(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, front: Front, natives: bool) {
     if !natives {
-        http(stream, routes).await;
+        http(stream, front).await;
     } else if let Some(stream) = native::or_http(stream).await {
-        http(stream, routes).await;
+        http(stream, front).await;
     }
 }
 
-async fn http(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, routes: Router) {
+async fn http(stream: impl AsyncRead + AsyncWrite + Unpin + 'static, front: Front) {
     let mut server = auto::Builder::new(TokioExecutor::new());
     // As etcd: streams are not what is scarce, and a thousand watchers share a connection.
     server.http2().max_concurrent_streams(u32::MAX).initial_stream_window_size(1 << 20);
     server.http2().initial_connection_window_size(4 << 20);
-    if let Err(error) = server.serve_connection(TokioIo::new(stream), TowerToHyperService::new(routes)).await
-    {
+    if let Err(error) = server.serve_connection(TokioIo::new(stream), front).await {
         tracing::debug!(error, "a client's connection ended");
         node::try_with(|node| node.counters.client_connections_broken += 1);
     }

@@ -5,9 +5,10 @@
 
 use crate::boot::{self, Booted};
 use crate::config::Config;
+use crate::front::Front;
 use crate::node::{self, Halt, Node, Parts, Promise};
 use crate::tls::{self, Port, Reloader};
-use crate::{control, etcd, flight, http, listen, members, peer, vote};
+use crate::{control, etcd, flight, http, listen, members, memory, peer, vote};
 use anyhow::Context;
 use bytes::Bytes;
 use std::net::SocketAddr;
@@ -47,6 +48,7 @@ pub enum End {
 /// # Errors
 /// What kept it from starting, or from going on; the message is for a person.
 pub fn run(config: Config) -> anyhow::Result<End> {
+    memory::keep_freed();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
     let local = Rc::new(LocalSet::new());
     let end = local.block_on(&runtime, serve(config, Rc::downgrade(&local)));
@@ -106,14 +108,20 @@ async fn serve(config: Config, local: Weak<LocalSet>) -> anyhow::Result<End> {
         node::try_with(|node| node.counters.peer_connections_refused += 1);
     };
     tokio::task::spawn_local(peer::accept(peers, tls.peer.clone(), asked_by, refused));
-    tokio::task::spawn_local(listen::serve("adminAddress", admin, http::admin_routes(), tls.admin.clone()));
+    tokio::task::spawn_local(listen::serve(
+        "adminAddress",
+        admin,
+        http::admin_routes().into(),
+        tls.admin.clone(),
+    ));
     if let Some(control) = control {
         let trust = tls.control.clone();
-        tokio::task::spawn_local(listen::serve("controlAddress", control, control::routes(), trust));
+        tokio::task::spawn_local(listen::serve("controlAddress", control, control::routes().into(), trust));
     }
-    let routes =
-        etcd::routes(config.max_request_bytes).prepare().into_axum_router().merge(http::client_routes());
-    tokio::task::spawn_local(listen::serve(listen::CLIENT_PORT, client, routes, tls.client.clone()));
+    let most = config.max_request_bytes;
+    let routes = etcd::routes(most).prepare().into_axum_router().merge(http::client_routes());
+    let front = Front::with_key_value(etcd::key_value(most), routes);
+    tokio::task::spawn_local(listen::serve(listen::CLIENT_PORT, client, front, tls.client.clone()));
     let reloader = Reloader::start(tls, config.tls.reload)?;
     tokio::task::spawn_local(hang_ups(reloader));
     tokio::task::spawn_local(recordings_wanted());

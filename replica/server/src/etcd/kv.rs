@@ -9,7 +9,7 @@ use vr_store::{Command, Revision};
 /// Operations of one transaction: etcd's default.
 pub(super) const MAX_TXN_OPS: usize = 128;
 
-pub(super) struct Kv;
+pub(crate) struct Kv;
 
 type Answer<T> = Result<Response<T>, Status>;
 

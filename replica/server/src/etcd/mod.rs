@@ -31,12 +31,23 @@ pub const ETCD_VERSION: &str = "3.7.0";
 /// How long a write waits for revisions to be reserved, as at the start of a lineage or a generation.
 const RESERVATION: std::time::Duration = std::time::Duration::from_secs(5);
 
-/// All services on one router.
-#[must_use]
-pub fn routes(max_request_bytes: usize) -> tonic::service::Routes {
-    // As etcd's transport: above its own limit, so that a request somewhat too large gets a more telling error.
-    let most = max_request_bytes + (512 << 10);
-    let kv = pb::kv_server::KvServer::new(kv::Kv).max_decoding_message_size(most);
+/// The service of ranges, puts, deletions, transactions and compactions.
+pub(crate) type KeyValue = Exhausting<pb::kv_server::KvServer<kv::Kv>>;
+
+/// As etcd's transport: above its own limit, so that a request somewhat too large gets a more telling error.
+fn most_of_message(max_request_bytes: usize) -> usize {
+    max_request_bytes + (512 << 10)
+}
+
+/// What most calls are for, for whoever finds its way to it without a router.
+pub(crate) fn key_value(max_request_bytes: usize) -> KeyValue {
+    let most = most_of_message(max_request_bytes);
+    Exhausting(pb::kv_server::KvServer::new(kv::Kv).max_decoding_message_size(most))
+}
+
+/// All other services on one router.
+pub(crate) fn routes(max_request_bytes: usize) -> tonic::service::Routes {
+    let most = most_of_message(max_request_bytes);
     let watch = pb::watch_server::WatchServer::new(watch::Watch).max_decoding_message_size(most);
     let lease = pb::lease_server::LeaseServer::new(lease::Lease).max_decoding_message_size(most);
     let cluster = pb::cluster_server::ClusterServer::new(cluster::Cluster).max_decoding_message_size(most);
@@ -44,7 +55,6 @@ pub fn routes(max_request_bytes: usize) -> tonic::service::Routes {
         .max_decoding_message_size(most);
     let mut routes = tonic::service::RoutesBuilder::default();
     routes
-        .add_service(Exhausting(kv))
         .add_service(Exhausting(watch))
         .add_service(Exhausting(lease))
         .add_service(Exhausting(cluster))

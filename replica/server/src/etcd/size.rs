@@ -25,7 +25,7 @@ pub(super) fn exhausted(status: &Status) -> Option<Status> {
 
 /// A service of the router with that answer.
 #[derive(Clone)]
-pub(super) struct Exhausting<S>(pub(super) S);
+pub(crate) struct Exhausting<S>(pub(super) S);
 
 type Response = http::Response<Body>;
 
