@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 
 use prost::Message as _;
 
-use cluster::{Cluster, PATIENCE, eventually};
+use cluster::{Cluster, PATIENCE, eventually, http};
 use rustix::process::Signal;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::TcpStream;
@@ -135,6 +135,13 @@ async fn calls_are_answered_as_over_grpc() {
     }
     assert!(matches!(client.put("", "no key").await, Err(Error::Refused { .. })));
     assert_eq!(client.get("a").await.expect("get").count, 0);
+    let (_, metrics) = http::get(cluster.replicas[0].admin, "/metrics").await.expect("served");
+    let ranges = metrics.lines().find(|line| line.starts_with("vr_ranges_total"));
+    assert_eq!(
+        ranges,
+        Some("vr_ranges_total 3"),
+        "counted as those over gRPC; what is refused in its place as well"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

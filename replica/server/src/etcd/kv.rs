@@ -1,7 +1,6 @@
 //! `etcdserverpb.KV`: reads after a confirmed round, writes through the log.
 
-use super::{convert, execute, has_memory, linearize, propose, shape};
-use crate::node;
+use super::{convert, execute, failed, propose, read, shape};
 use tonic::{Request, Response, Status};
 use vr_proto::etcdserverpb as pb;
 use vr_store::{Command, Revision};
@@ -16,18 +15,8 @@ type Answer<T> = Result<Response<T>, Status>;
 #[tonic::async_trait]
 impl pb::kv_server::Kv for Kv {
     async fn range(&self, request: Request<pb::RangeRequest>) -> Answer<pb::RangeResponse> {
-        let request = request.into_inner();
-        let query = convert::range_query(&request).map_err(convert::status)?;
-        if request.serializable {
-            has_memory()?;
-        } else {
-            linearize().await?;
-        }
-        node::with(|node| {
-            node.counters.ranges += 1;
-            let found = node.store().range(&query).map_err(convert::status)?;
-            Ok(Response::new(convert::range_response(Some(node.header(found.revision)), &found)))
-        })
+        let found = read::range(request.get_ref()).await.map_err(failed)?;
+        found.map(Response::new).map_err(convert::status)
     }
 
     async fn put(&self, request: Request<pb::PutRequest>) -> Answer<pb::PutResponse> {
@@ -53,16 +42,8 @@ impl pb::kv_server::Kv for Kv {
         let txn = convert::txn(&request)
             .map_err(|error| convert::status(shape::fault(&request, MAX_TXN_OPS).unwrap_or(error)))?;
         if txn.is_read_only() {
-            // As for etcd, serializable only if every read in it says so.
-            if is_serializable(&request) {
-                has_memory()?
-            } else {
-                linearize().await?
-            }
-            return node::with(|node| {
-                let answer = node.store().read_txn(&txn).map_err(convert::status)?;
-                Ok(Response::new(convert::txn_response(node.header(answer.revision), &answer.body)))
-            });
+            let found = read::txn(&request).await.map_err(failed)?;
+            return found.map(Response::new).map_err(convert::status);
         }
         let (header, body) = execute(&Command::Txn(txn)).await?;
         Ok(Response::new(convert::txn_response(header, &body)))
@@ -74,13 +55,4 @@ impl pb::kv_server::Kv for Kv {
         let (header, _) = execute(&Command::Compact { revision }).await?;
         Ok(Response::new(pb::CompactionResponse { header: Some(header) }))
     }
-}
-
-fn is_serializable(request: &pb::TxnRequest) -> bool {
-    use pb::request_op::Request as R;
-    request
-        .success
-        .iter()
-        .chain(&request.failure)
-        .all(|op| matches!(&op.request, Some(R::RequestRange(range)) if range.serializable))
 }

@@ -9,6 +9,7 @@ mod lease;
 mod maintenance;
 mod members;
 pub(crate) mod native;
+mod read;
 mod shape;
 mod size;
 mod watch;

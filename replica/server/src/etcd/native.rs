@@ -1,8 +1,8 @@
 //! What a native client asks, told apart into what the log must carry and what is only read: the same requests, checks
 //! and answers as over gRPC.
 
-use super::{convert, shape};
-use crate::node::{self, Failure};
+use super::{convert, read, shape};
+use crate::node::Failure;
 use bytes::Bytes;
 use vr_proto::etcdserverpb as pb;
 use vr_proto::etcdserverpb::request_op::Request;
@@ -49,26 +49,11 @@ pub(crate) fn asked(op: &pb::RequestOp, most: usize) -> Result<Asked, StoreError
 ///
 /// # Errors
 /// No round could be confirmed.
-pub(crate) async fn read(op: &pb::RequestOp) -> Result<Result<pb::ResponseOp, StoreError>, Failure> {
-    let serializable = matches!(&op.request, Some(Request::RequestRange(range)) if range.serializable);
-    if serializable {
-        node::with(|node| if node.serves() { Ok(()) } else { Err(Failure::NoPrimary) })?;
-    } else {
-        node::read_index().await?;
-    }
-    Ok(node::with(|node| {
-        let response = match &op.request {
-            Some(Request::RequestRange(range)) => {
-                let found = node.store().range(&convert::range_query(range)?)?;
-                let header = Some(node.header(found.revision));
-                Response::ResponseRange(convert::range_response(header, &found))
-            }
-            Some(Request::RequestTxn(txn)) => {
-                let answer = node.store().read_txn(&convert::txn(txn)?)?;
-                Response::ResponseTxn(convert::txn_response(node.header(answer.revision), &answer.body))
-            }
-            _ => return Err(StoreError::Malformed),
-        };
-        Ok(pb::ResponseOp { response: Some(response) })
-    }))
+pub(crate) async fn answer(op: &pb::RequestOp) -> Result<Result<pb::ResponseOp, StoreError>, Failure> {
+    let response = match &op.request {
+        Some(Request::RequestRange(range)) => read::range(range).await?.map(Response::ResponseRange),
+        Some(Request::RequestTxn(txn)) => read::txn(txn).await?.map(Response::ResponseTxn),
+        _ => Err(StoreError::Malformed),
+    };
+    Ok(response.map(|response| pb::ResponseOp { response: Some(response) }))
 }

@@ -2,7 +2,7 @@
 
 use super::answer::refusal;
 use super::requests;
-use crate::etcd::native::{Asked, asked, read};
+use crate::etcd::native::{Asked, answer, asked};
 use crate::listen::last_words;
 use crate::node;
 use bytes::{Bytes, BytesMut};
@@ -193,7 +193,18 @@ async fn talk<S: AsyncRead + AsyncWrite>(
         return Err(format!("{} is no number for a client: its highest bit is not set", hello.client));
     }
     let named = SessionId { client: hello.client, incarnation: Incarnation(hello.opened) };
-    let session = if hello.opened > 0 { Some(named) } else { opened(hello.client).await };
+    let session = if hello.opened > 0 {
+        Some(named)
+    } else {
+        tokio::select! {
+            session = opened(hello.client) => session,
+            // It is somewhere else by now, perhaps on another connection to here, which must not be ended for this one.
+            () = closed(reader, &mut buffer) => {
+                node::try_with(|node| node.native_gives_up(hello.client));
+                return Ok(());
+            }
+        }
+    };
     // The client tries elsewhere.
     let session = session.ok_or("no session could be opened: no primary is known here")?;
     let link = Link::default();
@@ -261,6 +272,17 @@ async fn next<S: AsyncRead>(
     }
 }
 
+/// Waits until the client has closed the connection. It has nothing to say before it is welcome, but may say it.
+async fn closed<S: AsyncRead>(reader: &mut ReadHalf<S>, buffer: &mut BytesMut) {
+    while buffer.len() < HELLO.1 {
+        buffer.reserve(HELLO.1);
+        if !reader.read_buf(buffer).await.is_ok_and(|read| read > 0) {
+            return;
+        }
+    }
+    std::future::pending().await
+}
+
 /// Opens a session for a client, if that is possible soon.
 async fn opened(client: u64) -> Option<SessionId> {
     let deadline = tokio::time::Instant::now() + REGISTER;
@@ -298,7 +320,7 @@ fn take(session: SessionId, payload: Bytes, link: &Link) -> Result<(), String> {
                     if !link.room().await {
                         return;
                     }
-                    let outcome = match read(&op).await {
+                    let outcome = match answer(&op).await {
                         Ok(Ok(response)) => Outcome::Ok(response),
                         Ok(Err(error)) => Outcome::Refusal(refusal(&error)),
                         // A read that cannot be confirmed now: the client asks again.
