@@ -54,7 +54,7 @@ print(f"{len(known)} crates, {sum(file.stat().st_size for file in (layout / 'blo
 EOF
 grep -q 'BEGIN CERTIFICATE' "$work/root/etc/ssl/certs/ca-certificates.crt"
 if [[ $(id -u) == 0 ]]; then
-    for program in vr vr-replica vr-operator; do
+    for program in vr vr-replica vr-operator kubectl-vr; do
         chroot --userspec=65532:65532 "$work/root" "/usr/local/bin/$program" --version
     done
 fi

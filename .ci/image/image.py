@@ -19,7 +19,7 @@ import tomllib
 
 import sbom
 
-PROGRAMS = ["vr", "vr-operator", "vr-replica"]
+PROGRAMS = ["kubectl-vr", "vr", "vr-operator", "vr-replica"]
 PACKAGES = ["vr", "vr-operator", "vr-replica"]
 # As the operator runs replicas, and the chart the operator.
 USER = 65532

@@ -16,6 +16,7 @@ pub mod dev;
 pub mod drill;
 pub mod endpoint;
 pub mod http;
+pub mod kubectl;
 pub mod output;
 pub mod recovery_point;
 pub mod s3_server;
@@ -89,7 +90,7 @@ pub fn main() -> ExitCode {
 }
 
 /// An error and what caused it, in one line. A cause that the text before it already tells is left out.
-fn with_causes(error: &anyhow::Error) -> String {
+pub(crate) fn with_causes(error: &anyhow::Error) -> String {
     let mut text = String::new();
     for cause in error.chain().map(ToString::to_string) {
         if text.is_empty() {

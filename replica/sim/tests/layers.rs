@@ -10,7 +10,11 @@ use serde_json::Value;
 
 /// Crate, its folder, and the crates of ours that it may use.
 const LAYERS: &[(&str, &str, &[&str])] = &[
-    ("vr", "operator/cli", &["vr-checkpoint", "vr-client", "vr-proto", "vr-recorder", "vr-replica"]),
+    (
+        "vr",
+        "operator/cli",
+        &["vr-api", "vr-checkpoint", "vr-client", "vr-proto", "vr-recorder", "vr-replica"],
+    ),
     (
         "vr-replica",
         "replica/server",

@@ -1,0 +1,5 @@
+//! The executable `kubectl-vr`: what `kubectl vr` runs.
+
+fn main() -> std::process::ExitCode {
+    vr::kubectl::main()
+}
