@@ -23,7 +23,7 @@ def wrong_keys(scene):
     """The Secret has wrong keys: it is said; with the right ones in the same Secret the cluster begins."""
     scene.secret("wrong", {**KEYS, "AWS_SECRET_ACCESS_KEY": "of-somebody-else"})
     scene.box.apply(scene.cluster(storage=store(prefix="wrong-keys", credentialsSecretRef={"name": "wrong"})))
-    scene.figures["said"] = says(scene, 60, ["credentialsSecretRef"])["message"]
+    scene.figures["said"] = says(scene, 60, ["403", "check the credentials"])["message"]
     scene.secret("wrong", KEYS)
     scene.until_ready(150)
 

@@ -5,7 +5,7 @@ use crate::evidence::{Look, Members, Standing};
 use crate::ids::*;
 use crate::plan::Decision;
 use crate::protection;
-use crate::snapshot::{Configuration, Member, Store};
+use crate::snapshot::{Configuration, Member, Store, Trouble};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use std::collections::BTreeMap;
 use vr_api::{LineageStatus, Operation, PrimaryStatus, ReplicaStatus, VRClusterStatus};
@@ -206,6 +206,7 @@ fn conditions(look: &Look<'_>, decision: &Decision, status: &mut VRClusterStatus
     } else {
         (Some(false), decision.reason, says.to_owned())
     };
+    let ready = with_troubles(look, ready);
     let leader = look.primary().map(|(m, _)| look.wanted.rank(&m.zone));
     let best = configuration.and_then(|c| c.voters.iter().map(|m| look.wanted.rank(&m.zone)).min());
     let yes = |fact: bool, yes: &'static str, no: &'static str, says: String| {
@@ -254,6 +255,43 @@ fn conditions(look: &Look<'_>, decision: &Decision, status: &mut VRClusterStatus
     let protection = protection::conditions(look, status);
     for (kind, (fact, reason, message)) in all.into_iter().chain(protection) {
         set(look, status, kind, fact, reason, message);
+    }
+}
+
+/// What is not as it was wanted, and what keeps pods from running: people are to learn it where they look first.
+fn with_troubles(look: &Look<'_>, (fact, reason, mut says): Fact) -> Fact {
+    if fact != Some(true) {
+        for (slot, pod) in look.pods().into_iter().flatten() {
+            if let Some(trouble) = pod.trouble {
+                says.push_str("; ");
+                says.push_str(&remedy(trouble, &look.pod_name(*slot)));
+            }
+        }
+    }
+    (fact, reason, says)
+}
+
+fn remedy(trouble: Trouble, pod: &str) -> String {
+    match trouble {
+        Trouble::Image => format!(
+            "the image of pod {pod} cannot be pulled: correct spec.image or podTemplate.imagePullSecrets; `kubectl \
+             describe pod {pod}` tells what the registry says"
+        ),
+        Trouble::Configuration => format!(
+            "pod {pod} refuses its configuration or certificates: `kubectl logs {pod} --previous` tells why"
+        ),
+        Trouble::OutOfMemory => {
+            format!("pod {pod} was ended for its memory: raise memory.limit, or lower memory.stateLimit")
+        }
+        Trouble::CrashLoop => {
+            format!("pod {pod} ends again and again: `kubectl logs {pod} --previous` tells why")
+        }
+        Trouble::Unschedulable => {
+            format!("no node takes pod {pod}: `kubectl describe pod {pod}` tells what each of them lacks")
+        }
+        Trouble::NoVoteRecord => {
+            format!("the replica of pod {pod} has lost its vote record and will be replaced")
+        }
     }
 }
 
