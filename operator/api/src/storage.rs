@@ -146,7 +146,7 @@ pub struct CheckpointPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 200))]
     pub keep_hours: Option<i32>,
-    /// What happens when a tier falls behind its objective. Default: Alert.
+    /// What happens to writes when a tier is behind: a disk by more than 10 s, the bucket by more than 60 s. Default: Alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_lag: Option<OnLag>,
 }
@@ -158,6 +158,6 @@ pub enum OnLag {
     Alert,
     /// Writes are slowed down.
     Throttle,
-    /// Writes wait.
+    /// Writes are refused; reads are not.
     Block,
 }

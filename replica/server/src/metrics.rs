@@ -53,6 +53,15 @@ pub fn page(node: &Node) -> String {
     page.one("vr_state_bytes", "gauge", "Bytes of state.", node.store().bytes());
     page.one("vr_watchers", "gauge", "Watches of this replica's clients.", node.watches.len());
     page.one("vr_requests_waiting", "gauge", "Client requests that wait for their reply.", node.waiting());
+    let (admission, delayed, refused) = node.admission();
+    page.one(
+        "vr_writes_admission",
+        "gauge",
+        "0 where clients' writes are let in, 1 where they are slowed, 2 where they are refused, as a tier is behind.",
+        admission,
+    );
+    page.one("vr_writes_delayed_total", "counter", "Writes that were slowed.", delayed);
+    page.one("vr_writes_refused_total", "counter", "Writes that were refused as a tier was behind.", refused);
     page.one("vr_ranges_total", "counter", "Ranges answered.", counters.ranges);
     let core = replica.counters();
     page.one(
@@ -105,7 +114,7 @@ pub fn page(node: &Node) -> String {
         "Connections of clients that ended with an error: garbage, or a client that vanished.",
         counters.client_connections_broken,
     );
-    let tiers = node.tiering().status();
+    let tiers = node.tiers();
     for (name, kind, help, value) in TIER_FAMILIES {
         page.head(name, kind, help);
         for tier in &tiers {
@@ -126,7 +135,12 @@ const TIER_FAMILIES: &[(&str, &str, &str, TierValue)] = &[
     ("vr_shipped_op", "gauge", "Newest op that a restore from the tier could reach.", |t| {
         t.recovery_op as f64
     }),
-    ("vr_checkpoint_lag_seconds", "gauge", "Age of the newest op on the tier.", |t| t.lag_seconds),
+    (
+        "vr_checkpoint_lag_seconds",
+        "gauge",
+        "Time since the oldest op that the tier lacks was committed.",
+        |t| t.lag_seconds,
+    ),
     ("vr_checkpoint_last_success_timestamp_seconds", "gauge", "When the tier was last written.", |t| {
         t.last_success
     }),

@@ -76,7 +76,7 @@ pub struct TierReport {
     pub checkpoint_op: u64,
     /// Newest op that a restore from here could reach: checkpoint and shipped log.
     pub recovery_op: u64,
-    /// How far it is behind what is committed, seconds; 0 where nothing is missing.
+    /// How long the oldest op that it lacks has been committed, seconds; 0 where nothing is missing.
     pub lag_seconds: f64,
     /// When it was last written, seconds since the Unix epoch; 0 if never.
     pub last_success: f64,
@@ -124,7 +124,7 @@ pub fn report(node: &Node) -> Report {
                 .to_owned()
         }),
         restored_from: node.restored_from.clone(),
-        tiers: node.tiering().status(),
+        tiers: node.tiers(),
     }
 }
 

@@ -332,6 +332,7 @@ impl Layout {
             checkpoint_interval: Some(seconds(cadence.checkpoint)),
             log_interval: Some(seconds(cadence.log)),
             keep: Some(cadence.keep),
+            ..RawTier::default()
         };
         let store = &description.object_store;
         let cadence = description.cadence;
@@ -366,6 +367,7 @@ impl Layout {
                     keep: Some(cadence.object_store.keep),
                     ..RawObjectStore::default()
                 }),
+                ..RawTiers::default()
             }),
             restore: description.restore.clone(),
             ..Raw::default()

@@ -6,7 +6,7 @@ use crate::snapshot::Member;
 use crate::step::Start;
 use crate::wanted::SHIPPING;
 use serde_json::{Value, json};
-use vr_api::VRCluster;
+use vr_api::{OnLag, VRCluster};
 
 /// Where a pod finds its certificates.
 pub(super) const CERTIFICATES: &str = "/etc/vr-tls";
@@ -125,6 +125,11 @@ fn tiers(cluster: &VRCluster) -> Value {
     });
     let bucket = &storage.object_store;
     json!({
+        "onLag": policy.and_then(|p| p.on_lag).map(|on_lag| match on_lag {
+            OnLag::Alert => "alert",
+            OnLag::Throttle => "throttle",
+            OnLag::Block => "block",
+        }),
         "nvme": nvme,
         "volume": volume,
         "objectStore": {

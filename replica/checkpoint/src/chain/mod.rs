@@ -63,8 +63,6 @@ pub struct TierStatus {
     pub checkpoint_op: u64,
     /// Newest op that a restore from it could reach.
     pub recovery_op: u64,
-    /// Time of that op, microseconds since the Unix epoch.
-    pub recovery_micros: u64,
     /// When it was last written, microseconds since the Unix epoch; 0 if never.
     pub success_micros: u64,
     /// Bytes of log that wait for it.
@@ -125,6 +123,8 @@ struct TierShared {
     status: Mutex<TierStatus>,
     cut: Mutex<Option<Arc<Handed>>>,
     reserved: AtomicI64,
+    /// Newest op that a restore from it could reach.
+    recovery_op: AtomicU64,
     /// A checkpoint of at least this op is wanted now, whatever the cadence says.
     wanted: AtomicU64,
     wake: Notify,
@@ -234,13 +234,18 @@ impl Chain {
     #[must_use]
     pub fn status(&self) -> Vec<(TierKind, TierStatus)> {
         let tiers = self.kinds.iter().zip(&self.shared.tiers);
-        tiers.map(|(kind, tier)| (*kind, lock(&tier.status).clone())).collect()
+        let status = |tier: &TierShared| TierStatus {
+            recovery_op: tier.recovery_op.load(Ordering::Relaxed),
+            ..lock(&tier.status).clone()
+        };
+        tiers.map(|(kind, tier)| (*kind, status(tier))).collect()
     }
 
-    /// The newest committed op that was handed in.
-    #[must_use]
-    pub fn committed_op(&self) -> u64 {
-        self.shared.committed.load(Ordering::Relaxed)
+    /// The newest op that a restore from each tier could reach, as far as is known here: an object store that another
+    /// replica writes is looked at now and then, and its checkpoints only.
+    pub fn recovery_ops(&self) -> impl Iterator<Item = (TierKind, u64)> {
+        let tiers = self.kinds.iter().zip(&self.shared.tiers);
+        tiers.map(|(kind, tier)| (*kind, tier.recovery_op.load(Ordering::Relaxed)))
     }
 
     /// Writes a last checkpoint to the disks (and to the object store where this replica ships), and ends.

@@ -48,8 +48,6 @@ struct Reach {
 pub(super) struct Sealed {
     pub(super) first: u64,
     pub(super) last: u64,
-    /// Time of its last entry.
-    pub(super) time_micros: u64,
     pub(super) body: Bytes,
 }
 
@@ -128,13 +126,11 @@ impl Tail {
         }
         let memory = self.memory(SegmentBuilder::EMPTY + bytes);
         let mut segment = SegmentBuilder::new(self.lineage, self.generation, shipped + 1, memory);
-        let mut time_micros = 0;
         for Kept { entry, .. } in self.above(shipped).take(piece) {
             segment.push(entry);
-            time_micros = entry.time_micros;
         }
         let (first, last) = (shipped + 1, segment.next() - 1);
-        let made = Sealed { first, last, time_micros, body: segment.finish() };
+        let made = Sealed { first, last, body: segment.finish() };
         self.segment = Some(made.clone());
         Some(made)
     }
@@ -210,7 +206,6 @@ mod tests {
 
     fn ops(sealed: &Sealed) -> Vec<u64> {
         let segment = Segment::parse("s", &sealed.body).expect("valid");
-        assert_eq!(sealed.time_micros, segment.entries[segment.entries.len() - 1].time_micros);
         let ops: Vec<u64> = segment.entries.iter().map(|entry| entry.op).collect();
         assert_eq!((sealed.first, sealed.last), (ops[0], ops[ops.len() - 1]));
         ops

@@ -181,12 +181,10 @@ impl Tier {
         lock(&self.shared.tail).shipped(self.place, own);
         let mut status = lock(&self.mine().status);
         status.checkpoint_op = own;
-        if let Some(newest) = head.retained.last() {
-            status.recovery_op = status.recovery_op.max(newest.op);
-            status.recovery_micros = status.recovery_micros.max(newest.time_micros);
-        }
         status.error = None;
         drop(status);
+        let newest = head.retained.last().map_or(0, |newest| newest.op);
+        self.mine().recovery_op.fetch_max(newest, Ordering::Relaxed);
         self.retry = RETRY.0;
         Ok(())
     }
@@ -201,16 +199,15 @@ impl Tier {
             self.options.keep,
         )
         .await?;
-        let (op, time) = writer.head().retained.last().map_or((0, 0), |r| (r.op, r.time_micros));
+        let op = writer.head().retained.last().map_or(0, |r| r.op);
         let own = writer.newest_own().map_or(0, |r| r.op);
         self.shipped = writer.log_reach(own).await?;
         self.mine().reserved.store(writer.head().reserved_revision, Ordering::Relaxed);
         lock(&self.shared.tail).shipped(self.place, self.shipped);
+        self.mine().recovery_op.store(self.shipped.max(op), Ordering::Relaxed);
         {
             let mut status = lock(&self.mine().status);
             status.checkpoint_op = own;
-            status.recovery_op = self.shipped.max(op);
-            status.recovery_micros = status.recovery_micros.max(time);
             status.error = None;
         }
         writer.collect(self.options.grace).await?;
@@ -250,7 +247,7 @@ impl Tier {
         self.repair = false;
         self.shipped = self.shipped.max(cut.op);
         lock(&self.shared.tail).shipped(self.place, self.shipped);
-        self.succeeded(cut.time_micros);
+        self.succeeded();
         lock(&self.mine().status).checkpoint_op = cut.op;
         Ok(())
     }
@@ -258,20 +255,19 @@ impl Tier {
     async fn ship_log(&mut self) -> Result<(), WriteError> {
         loop {
             let next = lock(&self.shared.tail).next(self.place);
-            let Some(Sealed { first, last, time_micros, body }) = next else { return Ok(()) };
+            let Some(Sealed { first, last, body }) = next else { return Ok(()) };
             let writer = self.writer.as_mut().expect("opened before anything is written");
             writer.ship_segment(first, last, body).await?;
             self.shipped = last;
             lock(&self.shared.tail).shipped(self.place, last);
-            self.succeeded(time_micros);
+            self.succeeded();
         }
     }
 
-    fn succeeded(&mut self, time_micros: u64) {
+    fn succeeded(&mut self) {
         self.retry = RETRY.0;
-        let mut status = lock(&self.shared.tiers[self.place].status);
-        status.recovery_op = status.recovery_op.max(self.shipped);
-        status.recovery_micros = status.recovery_micros.max(time_micros);
+        self.mine().recovery_op.fetch_max(self.shipped, Ordering::Relaxed);
+        let mut status = lock(&self.mine().status);
         status.success_micros = now_micros();
         status.error = None;
     }

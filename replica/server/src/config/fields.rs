@@ -87,13 +87,26 @@ pub const FIELDS: &[Field] = &[
          /debug/flight-recorder of the admin port, and before it ends for a fault; 0 is off [default: 16777216]",
     ),
     f("logFormat", "plain or json, on stderr [default: plain]"),
+    f(
+        "tiers.onLag",
+        "What becomes of clients' writes while a tier is behind by more than its lagLimit: alert (they go on), throttle (from \
+         half the limit on they are taken ever more slowly) or block (they are refused) [default: alert]",
+    ),
     f("tiers.nvme.path", "Directory on a local NVMe disk"),
     f("tiers.nvme.checkpointInterval", "Between two checkpoints there [default: 60s]"),
     f("tiers.nvme.logInterval", "Between two shipments of the committed log [default: 1s]"),
+    f(
+        "tiers.nvme.lagLimit",
+        "How far it may be behind, see tiers.onLag [default: 10s, or three logIntervals]",
+    ),
     f("tiers.nvme.keep", "Checkpoints kept [default: 3]"),
     f("tiers.volume.path", "Directory on a volume that survives the node (EBS)"),
     f("tiers.volume.checkpointInterval", "Between two checkpoints there [default: 10m]"),
     f("tiers.volume.logInterval", "Between two shipments of the committed log [default: 1s]"),
+    f(
+        "tiers.volume.lagLimit",
+        "How far it may be behind, see tiers.onLag [default: 10s, or three logIntervals]",
+    ),
     f("tiers.volume.keep", "Checkpoints kept [default: 6]"),
     f("tiers.objectStore.endpoint", "URL of an S3 server other than AWS"),
     f("tiers.objectStore.bucket", "S3 bucket; credentials come from the AWS SDK's default chain"),
@@ -102,6 +115,10 @@ pub const FIELDS: &[Field] = &[
     f("tiers.objectStore.pathStyle", "Bucket in the path instead of the host name [default: false]"),
     f("tiers.objectStore.checkpointInterval", "Between two checkpoints there [default: 24h]"),
     f("tiers.objectStore.logInterval", "Between two shipments of the committed log [default: 10s]"),
+    f(
+        "tiers.objectStore.lagLimit",
+        "How far it may be behind, see tiers.onLag [default: 60s, or three logIntervals]",
+    ),
     f(
         "tiers.objectStore.keep",
         "Newest checkpoints kept, with the log that leads on from them [default: 24]",
@@ -242,10 +259,11 @@ memoryLimitBytes: 5
 flightRecorderBytes: 6
 logFormat: json
 tiers:
-  nvme: {path: /n, checkpointInterval: 1s, logInterval: 1s, keep: 2}
-  volume: {path: /v, checkpointInterval: 2s, logInterval: 2s, keep: 3}
+  onLag: throttle
+  nvme: {path: /n, checkpointInterval: 1s, logInterval: 1s, lagLimit: 3s, keep: 2}
+  volume: {path: /v, checkpointInterval: 2s, logInterval: 2s, lagLimit: 6s, keep: 3}
   objectStore: {endpoint: 'http://x', bucket: b, prefix: p, region: r, pathStyle: true, checkpointInterval: 3s,
-    logInterval: 3s, keep: 4, keepHourly: 5, keepDaily: 6, keepMonthly: 7}
+    logInterval: 3s, lagLimit: 9s, keep: 4, keepHourly: 5, keepDaily: 6, keepMonthly: 7}
 restore: {fromGeneration: 1, checkpoint: 5, root: 00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa, toOp: 6, reservedRevision: 7, token: t, sources: [/a]}
 ";
 
@@ -345,6 +363,12 @@ restore: {fromGeneration: 1, checkpoint: 5, root: 00aa00aa00aa00aa00aa00aa00aa00
             (with(", clientCaFile: /a.ca", ""), vec![], "does not say whose certificates count"),
             (with("client: 'https:", "client: 'http:"), vec![], "make it https://"),
             (with("identity: lineage", "identity: everybody"), vec![], "everybody"),
+            (with("onLag: throttle", "onLag: panic"), vec![], "panic"),
+            (
+                with("lagLimit: 9s", "lagLimit: 8s"),
+                vec![],
+                "`tiers.objectStore.lagLimit`: must be at least 3 times `logInterval`, 9s",
+            ),
             (with("keep: 2", "keep: 0"), vec![], "tiers.nvme.keep"),
             (with("keepDaily: 6", "keepDaily: 1000"), vec![], "tiers.objectStore.keepDaily"),
             (with("keepDaily: 6", "keepYearly: 6"), vec![], "keepYearly"),

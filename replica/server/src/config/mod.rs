@@ -6,11 +6,13 @@
 
 mod fields;
 mod raw;
+mod tiers;
 mod tls;
 mod units;
 
 pub use fields::{FIELDS, Field, arguments, load};
-pub use raw::{Raw, RawMember, RawObjectStore, RawRestore, RawTier, RawTiers};
+pub use raw::{Raw, RawMember, RawRestore};
+pub use tiers::{RawObjectStore, RawTier, RawTiers};
 pub use tls::{Demand, Identity, PeerTls, PortTls, RawPeerTls, RawPortTls, RawTls, Tls};
 pub use units::Span;
 pub use vr_core::Member;
@@ -136,9 +138,24 @@ pub enum LogFormat {
     Json,
 }
 
+/// What becomes of clients' writes while a tier is behind by more than its limit.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Default, serde::Deserialize, serde::Serialize)]
+#[serde(rename_all = "lowercase")]
+pub enum OnLag {
+    /// They go on; the lag is in the metrics.
+    #[default]
+    Alert,
+    /// From half the limit on they are taken more and more slowly.
+    Throttle,
+    /// They are refused beyond the limit.
+    Block,
+}
+
 /// The chain below RAM.
 #[derive(Clone, Debug)]
 pub struct Tiers {
+    /// What becomes of writes while one is behind.
+    pub on_lag: OnLag,
     /// Local NVMe: fast, gone with the node.
     pub nvme: Option<DiskTier>,
     /// An EBS volume: survives the node.
@@ -164,6 +181,8 @@ pub struct Cadence {
     pub log: Duration,
     /// Checkpoints kept.
     pub keep: Retention,
+    /// How far it may be behind.
+    pub lag_limit: Duration,
 }
 
 /// A directory on a disk.

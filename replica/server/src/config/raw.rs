@@ -1,17 +1,14 @@
 //! The configuration file as it is written: every field optional, unknown ones refused, and how it becomes a
 //! [`Config`](super::Config).
 
+use super::tiers::RawTiers;
 use super::tls::RawTls;
 use super::units::Span;
-use super::{
-    Cadence, Config, ConfigError, DiskTier, Initial, LogFormat, Member, ObjectStoreTier, Restore, Tiers,
-    fields,
-};
+use super::{Config, ConfigError, Initial, LogFormat, Member, Restore, fields};
 use serde::{Deserialize, Serialize};
 use std::net::SocketAddr;
 use std::path::PathBuf;
 use std::time::Duration;
-use vr_checkpoint::writer::Retention;
 use vr_core::{Generation, Lineage, Op, ReplicaId};
 
 /// The whole file. What each field means stands in [`fields::FIELDS`](super::FIELDS).
@@ -64,61 +61,6 @@ pub struct RawMember {
     pub client: String,
 }
 
-/// The chain below RAM.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-#[allow(missing_docs, reason = "documented once, in the table of fields")]
-pub struct RawTiers {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub nvme: Option<RawTier>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub volume: Option<RawTier>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub object_store: Option<RawObjectStore>,
-}
-
-/// A disk tier.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-#[allow(missing_docs, reason = "documented once, in the table of fields")]
-pub struct RawTier {
-    pub path: Option<PathBuf>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoint_interval: Option<Span>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log_interval: Option<Span>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep: Option<usize>,
-}
-
-/// The object store tier.
-#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
-#[serde(default, deny_unknown_fields, rename_all = "camelCase")]
-#[allow(missing_docs, reason = "documented once, in the table of fields")]
-pub struct RawObjectStore {
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub endpoint: Option<String>,
-    pub bucket: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub prefix: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub region: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub path_style: Option<bool>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub checkpoint_interval: Option<Span>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub log_interval: Option<Span>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep_hourly: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep_daily: Option<usize>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pub keep_monthly: Option<usize>,
-}
-
 /// A decided restore.
 #[derive(Clone, Debug, PartialEq, Eq, Deserialize, Serialize)]
 #[serde(deny_unknown_fields, rename_all = "camelCase")]
@@ -151,7 +93,7 @@ impl Raw {
         let id = positive("replicaId", need(self.replica_id, "replicaId")?).map(ReplicaId)?;
         let initial = self.initial.unwrap_or(Initial::Resume);
         let members = members(need(self.members, "members")?, id, initial, self.restore.is_some())?;
-        let tiers = tiers(self.tiers.unwrap_or_default())?;
+        let tiers = self.tiers.unwrap_or_default().resolve()?;
         if tiers.disks().is_empty() {
             return Err(value(
                 "tiers",
@@ -261,91 +203,6 @@ fn members(
     Ok(members)
 }
 
-fn tiers(raw: RawTiers) -> Result<Tiers, ConfigError> {
-    let seconds = Duration::from_secs;
-    let disk = |name: &'static str, raw: RawTier, default: Cadence| -> Result<DiskTier, ConfigError> {
-        let path = raw
-            .path
-            .ok_or_else(|| missing(if name == "nvme" { "tiers.nvme.path" } else { "tiers.volume.path" }))?;
-        let cadence = cadence(
-            &format!("tiers.{name}"),
-            (raw.checkpoint_interval, raw.log_interval, raw.keep),
-            default,
-        )?;
-        Ok(DiskTier { path, cadence })
-    };
-    let nvme = Cadence { checkpoint: seconds(60), log: seconds(1), keep: 3.into() };
-    let volume = Cadence { checkpoint: seconds(600), log: seconds(1), keep: 6.into() };
-    let object_store = Cadence { checkpoint: seconds(86_400), log: seconds(10), keep: 24.into() };
-    Ok(Tiers {
-        nvme: raw.nvme.map(|t| disk("nvme", t, nvme)).transpose()?,
-        volume: raw.volume.map(|t| disk("volume", t, volume)).transpose()?,
-        object_store: raw
-            .object_store
-            .map(|t| -> Result<ObjectStoreTier, ConfigError> {
-                let mut cadence = cadence(
-                    "tiers.objectStore",
-                    (t.checkpoint_interval, t.log_interval, t.keep),
-                    object_store,
-                )?;
-                cadence.keep = kept_by_time(cadence.keep, (t.keep_hourly, t.keep_daily, t.keep_monthly))?;
-                Ok(ObjectStoreTier {
-                    endpoint: t.endpoint,
-                    bucket: t.bucket.ok_or_else(|| missing("tiers.objectStore.bucket"))?,
-                    prefix: t.prefix.unwrap_or_default().trim_matches('/').to_owned(),
-                    region: t.region.unwrap_or_else(|| "us-east-1".to_owned()),
-                    path_style: t.path_style.unwrap_or(false),
-                    cadence,
-                })
-            })
-            .transpose()?,
-    })
-}
-
-fn cadence(
-    field: &str,
-    (checkpoint, log, keep): (Option<Span>, Option<Span>, Option<usize>),
-    default: Cadence,
-) -> Result<Cadence, ConfigError> {
-    let whole = |name: &str, span: Option<Span>, default: Duration| {
-        let span = span.map_or(default, |s| s.0);
-        if span < Duration::from_secs(1) {
-            return Err(value(format!("{field}.{name}"), "must be at least 1s"));
-        }
-        Ok(span)
-    };
-    let last = keep.unwrap_or(default.keep.last);
-    if last == 0 {
-        return Err(value(format!("{field}.keep"), "must be at least 1: the newest checkpoint always stays"));
-    }
-    Ok(Cadence {
-        checkpoint: whole("checkpointInterval", checkpoint, default.checkpoint)?,
-        log: whole("logInterval", log, default.log)?,
-        keep: Retention { last, ..default.keep },
-    })
-}
-
-/// More than this of one kind would let HEAD grow beyond what it may be.
-const MOST_BY_TIME: usize = 200;
-
-fn kept_by_time(
-    keep: Retention,
-    (hourly, daily, monthly): (Option<usize>, Option<usize>, Option<usize>),
-) -> Result<Retention, ConfigError> {
-    let count = |name: &str, given: Option<usize>| match given.unwrap_or(0) {
-        count if count > MOST_BY_TIME => {
-            Err(value(format!("tiers.objectStore.{name}"), format!("must be at most {MOST_BY_TIME}")))
-        }
-        count => Ok(count),
-    };
-    Ok(Retention {
-        last: keep.last,
-        hourly: count("keepHourly", hourly)?,
-        daily: count("keepDaily", daily)?,
-        monthly: count("keepMonthly", monthly)?,
-    })
-}
-
 fn restore(raw: RawRestore, generation: Generation) -> Result<Restore, ConfigError> {
     if raw.from_generation >= generation.0 {
         return Err(value(
@@ -386,11 +243,11 @@ fn need<T>(given: Option<T>, field: &'static str) -> Result<T, ConfigError> {
     given.ok_or_else(|| missing(field))
 }
 
-fn missing(field: &'static str) -> ConfigError {
+pub(super) fn missing(field: &'static str) -> ConfigError {
     ConfigError::Missing { field, flag: fields::flag_of(field), env: fields::env_of(field) }
 }
 
-fn value(field: impl Into<String>, reason: impl Into<String>) -> ConfigError {
+pub(super) fn value(field: impl Into<String>, reason: impl Into<String>) -> ConfigError {
     ConfigError::Value { field: field.into(), reason: reason.into() }
 }
 

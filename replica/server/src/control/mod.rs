@@ -85,6 +85,9 @@ pub(crate) async fn answer_peer(call: Call) -> Answer {
     let outcome = match call {
         Call::Status(_) => Ok(Answer::Status(node::with(|node| report::report(node)))),
         Call::Fence(_) => Ok(Answer::Fence(node::with(|node| node.fence.highest()))),
+        Call::RecoveryPoints(pb::RecoveryPointsRequest {}) => {
+            Ok(Answer::RecoveryPoints(node::with(|node| node.recovery_points())))
+        }
         Call::Reconfigure(request) => change::reconfigure_here(request).await.map(Answer::Reconfigured),
         Call::HandOff(request) => change::hand_off_here(request).await.map(Answer::HandedOff),
     };

@@ -126,6 +126,7 @@ fn has_memory() -> Result<(), Status> {
 
 fn failed(failure: Failure) -> Status {
     match failure {
+        Failure::Behind => Status::unavailable(node::with(|node| node.refuses())),
         Failure::NotExecuted => convert::status(StoreError::RequestTooManyRequests),
         Failure::Unknown => convert::status(StoreError::TimeoutDueToConnectionLost),
         Failure::Timeout => convert::status(StoreError::Timeout),

@@ -1,5 +1,5 @@
 //! Control calls between replicas: a question to one peer, its answer, or nothing. And what is learned by the way: how
-//! far away a peer is, and the highest fencing token that any of them has seen.
+//! far away a peer is, what its tiers hold, and the highest fencing token that any of them has seen.
 //!
 //! Nothing is repeated here: whoever asks knows whether a call may be carried out twice.
 
@@ -61,7 +61,7 @@ impl Node {
         self.asks.round_trips.get(&to).copied()
     }
 
-    /// Now and then: measures the way to every peer, and tells it the highest fencing token.
+    /// Now and then: measures the way to every peer, tells it the highest fencing token, and asks what its tiers hold.
     pub(super) fn measure(&mut self) {
         let now = Instant::now();
         if self.asks.measured.is_some_and(|at| now - at < MEASURE) {
@@ -69,6 +69,10 @@ impl Node {
         }
         self.asks.measured = Some(now);
         self.tell_fence();
+        for to in self.links.ids() {
+            let token = self.asks.token();
+            self.send_ask(to, token, Call::RecoveryPoints(pb::RecoveryPointsRequest {}));
+        }
     }
 
     /// Tells every peer the highest fencing token, at once.
@@ -139,6 +143,7 @@ impl Node {
                     self.asks.round_trips.insert(from, smoothed);
                 }
             }
+            Some(Answer::RecoveryPoints(points)) => self.learn_recovery_points(from, &points),
             Some(answer) => {
                 if let Some(sender) = self.asks.waiting.remove(&token) {
                     // The asker may have given up.

@@ -25,6 +25,8 @@ pub enum Failure {
     Timeout,
     /// Nobody is primary as far as this replica knows.
     NoPrimary,
+    /// Not executed: a tier is too far behind, and the configuration says that writes then stop.
+    Behind,
 }
 
 type Answer = Result<Reply, Failure>;
@@ -107,8 +109,12 @@ impl Node {
 /// Has `body` (an encoded command) executed by the cluster and waits for the reply.
 ///
 /// # Errors
-/// See [`Failure`]; only [`Failure::NotExecuted`] and [`Failure::NoPrimary`] exclude that it was executed.
+/// See [`Failure`]; only [`Failure::Timeout`] and [`Failure::Unknown`] leave it open whether it was executed.
 pub async fn propose(body: Bytes) -> Answer {
+    let wait = super::with(|node| node.let_in(body.len()))?;
+    if !wait.is_zero() {
+        tokio::time::sleep(wait).await;
+    }
     let receiver = super::with(|node| node.submit(body))?;
     match tokio::time::timeout(PATIENCE, receiver).await {
         Ok(Ok(answer)) => answer,

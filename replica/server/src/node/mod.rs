@@ -7,6 +7,7 @@
 //! Inputs become steps of [`vr_core::Replica`]; its effects are carried out here, in order, at once.
 
 mod asks;
+mod behind;
 mod changes;
 mod gateway;
 mod leases;
@@ -27,6 +28,7 @@ use crate::metrics::Counters;
 use crate::status::RestoredFrom;
 use crate::tls::Ports;
 use asks::Asks;
+use behind::Behind;
 use bytes::BytesMut;
 use changes::Changes;
 use gateway::Gateway;
@@ -128,6 +130,7 @@ pub struct Node {
     natives: natives::Natives,
     leases: Leases,
     tiering: Tiering,
+    behind: Behind,
     asks: Asks,
     changes: Changes,
     /// The members that this replica is connected to.
@@ -200,6 +203,7 @@ impl Node {
             natives: natives::Natives::default(),
             leases: Leases::default(),
             recorder: Recorder::new(config.flight_recorder),
+            behind: Behind::new(&config.tiers),
             config,
             incarnation,
             tls,
@@ -501,6 +505,7 @@ impl Node {
         self.expire_leases();
         self.measure();
         self.forget_the_left();
+        self.watch_tiers();
         if let Some(reason) = self.tiering.fenced() {
             self.stop(Halt::Fenced(reason));
             return;

@@ -108,6 +108,10 @@ impl Node {
                 kept.inspect(|reply| link.reply(*number, reply)).is_none()
             });
         }
+        // They are not known to have been executed: the client asks again, with the same numbers.
+        if !self.lets_in_now(new.iter().map(|(_, body)| body)) {
+            return new.iter().for_each(|(number, _)| link.fate(*number, Said::Rejected));
+        }
         self.step(Input::Requests { session, requests: new });
         self.turn_soon();
     }

@@ -3,6 +3,7 @@
 
 use crate::status::TierReport;
 use bytes::Bytes;
+use std::time::Duration;
 use tokio::sync::mpsc;
 use vr_checkpoint::chain::Chain;
 use vr_checkpoint::format::Committed;
@@ -131,27 +132,28 @@ impl Tiering {
         held.min().unwrap_or(0)
     }
 
-    /// How each tier is.
-    #[must_use]
-    pub fn status(&self) -> Vec<TierReport> {
-        let committed = self.chain.committed_op();
-        let seconds = |micros: u64| micros as f64 / 1e6;
-        let now = std::time::SystemTime::now().duration_since(std::time::SystemTime::UNIX_EPOCH);
-        let now = now.unwrap_or_default().as_secs_f64();
-        let report = |(kind, status): (TierKind, vr_checkpoint::chain::TierStatus)| TierReport {
-            tier: tier_name(kind).to_owned(),
-            checkpoint_op: status.checkpoint_op,
-            recovery_op: status.recovery_op,
-            lag_seconds: match committed > status.recovery_op {
-                true => (now - seconds(status.recovery_micros)).max(0.0),
-                false => 0.0,
-            },
-            last_success: seconds(status.success_micros),
-            dirty_bytes: status.dirty_bytes,
-            written_bytes: status.written_bytes,
-            requests: status.requests,
-            damaged: status.damaged,
-            error: status.error,
+    /// The newest op that a restore from each tier could reach, as far as this replica's thread of tiers knows.
+    pub(super) fn recovery_ops(&self) -> Vec<(TierKind, u64)> {
+        self.chain.recovery_ops().collect()
+    }
+
+    /// How each tier is. `reach` is told what a tier holds as far as its thread knows; what it holds indeed, and for how
+    /// long what it lacks has been committed.
+    pub(super) fn status(&self, reach: impl Fn(TierKind, u64) -> (u64, Duration)) -> Vec<TierReport> {
+        let report = |(kind, status): (TierKind, vr_checkpoint::chain::TierStatus)| {
+            let (recovery_op, lag) = reach(kind, status.recovery_op);
+            TierReport {
+                tier: tier_name(kind).to_owned(),
+                checkpoint_op: status.checkpoint_op,
+                recovery_op,
+                lag_seconds: lag.as_secs_f64(),
+                last_success: status.success_micros as f64 / 1e6,
+                dirty_bytes: status.dirty_bytes,
+                written_bytes: status.written_bytes,
+                requests: status.requests,
+                damaged: status.damaged,
+                error: status.error,
+            }
         };
         self.chain.status().into_iter().map(report).collect()
     }

@@ -93,7 +93,7 @@ impl Cluster {
                     tiers: Some(RawTiers {
                         nvme: Some(tier("nvme")),
                         volume: Some(tier("volume")),
-                        object_store: None,
+                        ..RawTiers::default()
                     }),
                     ..Raw::default()
                 };
