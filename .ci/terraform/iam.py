@@ -16,6 +16,8 @@ WAIT_A_DAY = "collected when it is a day old, which no recording waits for (Writ
 # Calls that are made and were not recorded, with the reason.
 UNRECORDED = [
     ("writer", "s3:DeleteObject", "shop/LINEAGE/g/N/data/hh/ULID-n.pk", [], WAIT_A_DAY),
+    ("writer", "s3:PutObject", "shop/LINEAGE/g/N/gc/ULID.json", ["if-none-match"], WAIT_A_DAY),
+    *(("writer", f"s3:{action}", "shop/LINEAGE/g/N/gc/ULID.json", [], WAIT_A_DAY) for action in ("ListBucket", "GetObject", "DeleteObject")),
     *(("collector", "s3:GetObject", f"shop/LINEAGE/{key}", [], WAIT_A_DAY) for key in ("HEAD", "g/N/ckpt/N-N.json", "g/N/idx/ULID.idx")),
     ("collector", "s3:ListBucket", "shop/LINEAGE/g/", [], WAIT_A_DAY),
     ("collector", "s3:DeleteObject", "shop/LINEAGE/g/N/log/N-N.seg", [], WAIT_A_DAY),
@@ -23,7 +25,7 @@ UNRECORDED = [
 # A restore is the work of two: bootstrap moves HEAD, and the replicas that then start write.
 WORKERS = {"restore": ("bootstrap", "writer")}
 OBJECTS = ["FORMAT", "HEAD", "g/N/ckpt/N-N.json", "g/N/idx/ULID.idx", "g/N/tree/hh/ULID-n.pk", "g/N/data/hh/ULID-n.pk",
-           "g/N/log/N-N.seg", "probe/ULID"]
+           "g/N/log/N-N.seg", "g/N/gc/ULID.json", "probe/ULID"]
 DESTROYS = ["s3:DeleteObjectVersion", "s3:BypassGovernanceRetention", "s3:PutObjectRetention", "s3:PutObjectLegalHold"]
 EVERYTHING = "an administrator"
 CONFIGURES = ["s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:PutBucketVersioning", "s3:PutLifecycleConfiguration",

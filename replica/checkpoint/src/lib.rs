@@ -6,6 +6,7 @@
 
 pub mod chain;
 pub mod format;
+pub mod pin;
 pub mod repair;
 pub mod restore;
 #[cfg(feature = "s3-server")]

@@ -111,7 +111,7 @@ fn records() -> BTreeMap<String, Vec<u8>> {
         state: HeadState::Active,
         parent: Some(parent),
         owner: 3,
-        retained: vec![Retained { manifest: key, op: 20, time_micros: 1_700_000_000_000_000 }],
+        retained: vec![Retained { manifest: key, op: 20, time_micros: 1_700_000_000_000_000, pins: vec![] }],
         reserved_revision: 10_000_000,
     };
     records.insert("HEAD".to_owned(), head.encode());

@@ -1,9 +1,10 @@
 //! `vr checkpoint`: what stands on a tier, read directly, with no cluster alive.
 //!
-//! Reads only, but for `repair-index`. A location is a directory or an `s3://bucket/prefix`, either the root below which
+//! Reads only, but for `repair-index`, `pin` and `unpin`. A location is a directory or an `s3://bucket/prefix`, either the root below which
 //! lineages stand or one lineage's own.
 
 mod export;
+mod pin;
 mod place;
 mod repair;
 mod verify;
@@ -76,6 +77,41 @@ enum What {
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
+    /// Gives a checkpoint a name: as long as it has one it is not deleted, whatever the rules of retention say
+    ///
+    /// The log is not kept for it: it can be restored as it is. No replica may be writing to a directory meanwhile; in a
+    /// bucket replicas may go on.
+    Pin {
+        #[command(flatten)]
+        place: Place,
+        /// The name: up to 63 letters, digits, dots, dashes and underscores
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        #[command(flatten)]
+        choice: Choice,
+        /// How to print what was pinned
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Takes such a name away: the rules of retention hold for the checkpoint again
+    Unpin {
+        #[command(flatten)]
+        place: Place,
+        /// The name
+        #[arg(long, value_name = "NAME")]
+        name: String,
+        /// How to print what was unpinned
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Lists the names that checkpoints have
+    Pins {
+        #[command(flatten)]
+        place: Place,
+        /// How to print them
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
     /// Gets the keys and values out: a checkpoint and the log above it, as JSON Lines
     ///
     /// One line for each key, {"key": …, "value": …}, which `vr drill --input` reads as well. What is not UTF-8 is
@@ -135,6 +171,9 @@ impl Checkpoint {
                 What::Restore { place, also, target, to } => {
                     export::export(&place, &also, &target.target(), &to).await
                 }
+                What::Pin { place, name, choice, output } => pin::pin(&place, &name, choice.op, output).await,
+                What::Unpin { place, name, output } => pin::unpin(&place, &name, output).await,
+                What::Pins { place, output } => pin::list(&place, output).await,
                 What::RepairIndex { place, dry_run, output } => repair::run(&place, dry_run, output).await,
                 What::Verify { place, extent, output } => verify::run(&place, &extent, output).await,
             }

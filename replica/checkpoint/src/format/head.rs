@@ -65,6 +65,9 @@ pub struct Retained {
     pub op: u64,
     /// Time of the entry at the cut, microseconds since the Unix epoch.
     pub time_micros: u64,
+    /// Names that somebody has given it: as long as it has one, no rule lets go of it.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub pins: Vec<String>,
 }
 
 impl Head {
@@ -104,9 +107,11 @@ mod tests {
             state: HeadState::Active,
             parent: Some(Parent { generation: 1, op: 5, root: "r".to_owned() }),
             owner: 1,
-            retained: vec![Retained { manifest: "m".to_owned(), op: 1, time_micros: 2 }],
+            retained: vec![Retained { manifest: "m".to_owned(), op: 1, time_micros: 2, pins: vec!["p".to_owned()] }],
             reserved_revision: 10,
         };
+        let without = Head { retained: vec![Retained { pins: vec![], ..head.retained[0].clone() }], ..head.clone() };
+        assert!(!String::from_utf8_lossy(&without.encode()).contains("pins"));
         let text = String::from_utf8(head.encode()).expect("JSON");
         assert_eq!(Head::parse("HEAD", text.as_bytes()), Ok(head));
         let strange = text.replace("\"owner\":1", "\"owner\":1,\"colour\":2");

@@ -8,6 +8,7 @@ mod index;
 mod manifest;
 mod names;
 mod pack;
+mod plan;
 mod read;
 mod segment;
 
@@ -18,6 +19,7 @@ pub use index::{Index, Place};
 pub use manifest::{Manifest, ManifestState, Named};
 pub use names::{Names, Part};
 pub use pack::{Pack, PackBuilder, PackEnd, PackEntry};
+pub use plan::Plan;
 pub(crate) use segment::SegmentBuilder;
 pub use segment::{Committed, LogEntry, Segment};
 

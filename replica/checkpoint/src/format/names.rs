@@ -87,6 +87,19 @@ impl Names {
         Some((u64::from_str_radix(first, 16).ok()?, u64::from_str_radix(last, 16).ok()?))
     }
 
+    /// A plan of a collection.
+    #[must_use]
+    pub fn plan(self, plan: Ulid) -> String {
+        format!("{}gc/{plan}.json", self.prefix())
+    }
+
+    /// Whether a key is that of a plan of a collection.
+    #[must_use]
+    pub fn is_plan(key: &str) -> bool {
+        Names::of(key)
+            .is_some_and(|names| key.strip_prefix(&names.prefix()).is_some_and(|key| key.starts_with("gc/")))
+    }
+
     /// The generation of any name below `g/`.
     #[must_use]
     pub fn of(key: &str) -> Option<Names> {
@@ -117,5 +130,8 @@ mod tests {
         assert_eq!(names.segment_range(&names.segment(1, 16)), Some((1, 16)));
         assert_eq!(names.segment_range("g/0000000000000002/log/x.seg"), None);
         assert_eq!(Names::of(&names.segment(1, 16)), Some(names));
+        let plan = names.plan(upload);
+        assert_eq!(plan, "g/0000000000000002/gc/00000000010000000000000002.json");
+        assert!(Names::is_plan(&plan) && !Names::is_plan(&names.index(upload)) && !Names::is_plan("gc/x"));
     }
 }

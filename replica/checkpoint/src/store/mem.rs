@@ -15,7 +15,7 @@ pub struct MemStore(Mutex<Inner>);
 struct Inner {
     objects: BTreeMap<String, (Bytes, u64)>,
     head: Option<(u64, Bytes)>,
-    /// Counts the writes: the store's own clock.
+    /// The store's own clock: it goes on by one with each write.
     writes: u64,
     /// Bytes that may still be written; none for no limit.
     room: Option<u64>,
@@ -43,6 +43,11 @@ impl MemStore {
         *byte ^= 1;
         *body = bytes.into();
         true
+    }
+
+    /// Lets so many seconds pass by the store's own clock, of which every write is one.
+    pub fn pass(&self, seconds: u64) {
+        self.inner().writes += seconds;
     }
 
     fn inner(&self) -> MutexGuard<'_, Inner> {

@@ -85,14 +85,19 @@ impl Writer {
             manifest.packs.iter().filter(|p| !new.contains(p.key.as_str())).map(|p| p.key.clone()).collect();
         let keep = self.keep;
         let retained =
-            Retained { manifest: written.manifest.clone(), op: cut.op, time_micros: cut.time_micros };
+            Retained {
+            manifest: written.manifest.clone(),
+            op: cut.op,
+            time_micros: cut.time_micros,
+            pins: Vec::new(),
+        };
         self.manifests.insert(written.manifest.clone(), manifest);
         self.update(
             move |head, identity| {
                 head.state = HeadState::Active;
                 head.owner = identity.replica;
                 // Our swap may have happened and another one after it: then it is in already.
-                if !head.retained.contains(&retained) {
+                if !head.retained.iter().any(|r| r.manifest == retained.manifest) {
                     head.retained.push(retained.clone());
                 }
                 keep.apply(&mut head.retained);

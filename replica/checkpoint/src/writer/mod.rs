@@ -24,6 +24,7 @@ pub use scrub::Scrubbed;
 use crate::format::{FORMAT, Head, HeadState, LogEntry, Manifest, Names, Retained, Segment};
 use crate::store::{Created, ObjectStore, Tag};
 use bytes::Bytes;
+use collect::Planned;
 use head::{ATTEMPTS, first_head};
 use known::Known;
 use std::collections::{BTreeMap, BTreeSet};
@@ -41,6 +42,8 @@ pub struct Writer {
     known: Known,
     /// Manifests and indexes that HEAD retains and nobody can read.
     unreadable: BTreeSet<String>,
+    /// Plans of collections on the tier, once they were read.
+    plans: Option<Vec<Planned>>,
 }
 
 impl Writer {
@@ -66,6 +69,7 @@ impl Writer {
             manifests: BTreeMap::new(),
             known: Known::default(),
             unreadable: BTreeSet::new(),
+            plans: None,
         };
         match writer.store.head().await? {
             None if may_create => {

@@ -24,7 +24,7 @@ impl From<usize> for Retention {
 }
 
 impl Retention {
-    /// Lets go of those that no rule keeps; of those given, oldest first.
+    /// Lets go of those that no rule keeps and nobody has given a name; of those given, oldest first.
     pub(super) fn apply(&self, retained: &mut Vec<Retained>) {
         let rules = [(self.last.max(1), Every::Checkpoint), (self.hourly, Every::Hour)];
         let rules = rules.into_iter().chain([(self.daily, Every::Day), (self.monthly, Every::Month)]);
@@ -41,7 +41,9 @@ impl Retention {
             }
         }
         let mut place = 0..;
-        retained.retain(|_| place.next().is_some_and(|place| kept.contains(&place)));
+        retained.retain(|checkpoint| {
+            place.next().is_some_and(|place| kept.contains(&place)) || !checkpoint.pins.is_empty()
+        });
     }
 
     /// Those of the newest from which the log leads on.
@@ -83,7 +85,7 @@ mod tests {
     fn at(time: &str) -> Retained {
         let time: jiff::Timestamp = time.parse().expect("a time");
         let time_micros = u64::try_from(time.as_microsecond()).expect("after 1970");
-        Retained { manifest: time.to_string(), op: time_micros, time_micros }
+        Retained { manifest: time.to_string(), op: time_micros, time_micros, pins: vec![] }
     }
 
     fn left(rules: Retention, times: &[&str]) -> Vec<String> {
@@ -131,7 +133,7 @@ mod tests {
         let begin = at("2026-01-01T00:00:00Z").time_micros;
         for step in 0..365 * 24 * 6 {
             let time_micros = begin + step * 600_000_000;
-            retained.push(Retained { manifest: step.to_string(), op: step, time_micros });
+            retained.push(Retained { manifest: step.to_string(), op: step, time_micros, pins: vec![] });
             rules.apply(&mut retained);
         }
         assert!(retained.len() <= 3 + 24 + 30 + 12, "{}", retained.len());
