@@ -51,8 +51,9 @@ pub async fn pin(
 ) -> Result<Retained, PinError> {
     let allowed = |c: char| c.is_ascii_alphanumeric() || matches!(c, '.' | '_' | '-');
     if name.is_empty() || name.len() > LONGEST || !name.chars().all(allowed) {
-        let reason =
-            format!("{name:?} is no name for a checkpoint: up to {LONGEST} letters, digits, dots, dashes and underscores");
+        let reason = format!(
+            "{name:?} is no name for a checkpoint: up to {LONGEST} letters, digits, dots, dashes and underscores"
+        );
         return Err(refused(store, reason));
     }
     // One that nobody can read is not worth keeping.
@@ -67,7 +68,10 @@ pub async fn pin(
         match head.retained.iter().find(|retained| retained.pins.iter().any(|pin| pin == name)) {
             Some(pinned) if pinned.manifest == *key => return Ok(pinned.clone()),
             Some(pinned) => {
-                return Err(format!("{name:?} is the name of the checkpoint at op {}: unpin it first", pinned.op));
+                return Err(format!(
+                    "{name:?} is the name of the checkpoint at op {}: unpin it first",
+                    pinned.op
+                ));
             }
             None => {}
         }
@@ -125,10 +129,9 @@ fn refused(store: &dyn ObjectStore, reason: String) -> PinError {
 }
 
 async fn read(store: &dyn ObjectStore, lineage: &str) -> Result<(Head, crate::store::Tag), PinError> {
-    let (bytes, tag) =
-        store.head().await?.ok_or_else(|| refused(store, "there is no HEAD".to_owned()))?;
-    let head = Head::parse("HEAD", &bytes)
-        .map_err(|source| PinError::Format { store: store.describe(), source })?;
+    let (bytes, tag) = store.head().await?.ok_or_else(|| refused(store, "there is no HEAD".to_owned()))?;
+    let head =
+        Head::parse("HEAD", &bytes).map_err(|source| PinError::Format { store: store.describe(), source })?;
     if head.lineage != lineage {
         return Err(refused(store, format!("HEAD belongs to lineage {}, not {lineage}", head.lineage)));
     }

@@ -113,6 +113,7 @@ fn records() -> BTreeMap<String, Vec<u8>> {
         owner: 3,
         retained: vec![Retained { manifest: key, op: 20, time_micros: 1_700_000_000_000_000, pins: vec![] }],
         reserved_revision: 10_000_000,
+        scrubbed_micros: 0,
     };
     records.insert("HEAD".to_owned(), head.encode());
     records

@@ -323,8 +323,14 @@ fn checkpoints(samples: &mut Samples) {
         state: format::HeadState::Active,
         parent: Some(parent),
         owner: 3,
-        retained: vec![format::Retained { manifest: "g/2/m/14.json".to_owned(), op: 14, time_micros: 17, pins: vec!["p".to_owned()] }],
+        retained: vec![format::Retained {
+            manifest: "g/2/m/14.json".to_owned(),
+            op: 14,
+            time_micros: 17,
+            pins: vec!["p".to_owned()],
+        }],
         reserved_revision: 1_000_000,
+        scrubbed_micros: 18,
     };
     samples.push(("checkpoint-head", "valid-active", head.encode()));
 }

@@ -1,8 +1,10 @@
-//! How fast a tier is read again, and what was found damaged there, for as long as the process lives.
+//! How fast a tier is read again, and what was found damaged there, for as long as the process lives. When a look at
+//! everything has ended and nothing damaged was needed stands in the tier's HEAD, so that a start alone is no reason for
+//! another.
 
 use crate::restore::TierKind;
-use crate::writer::{Scrubbed, Writer};
-use std::collections::BTreeSet;
+use crate::writer::{Scrubbed, WriteError, Writer, now_micros};
+use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
 
 /// Bytes a second while there is something to read: little beside what a disk can do.
@@ -13,53 +15,83 @@ pub(super) struct Scrub {
     kind: TierKind,
     /// The pack that was read last.
     after: String,
-    due: Instant,
+    /// First and last ops of the segments that are read once all packs are.
+    segments: Option<VecDeque<(u64, u64)>>,
+    /// None until the tier was asked when it was last read.
+    due: Option<Instant>,
     damaged: BTreeSet<String>,
 }
 
-/// From the beginning of one look at everything to that of the next: reading a disk costs nothing, reading an object
+/// From the end of one look at everything to the beginning of the next: reading a disk costs nothing, reading an object
 /// store costs requests.
 fn pass(kind: TierKind) -> Duration {
     const DAY: Duration = Duration::from_secs(24 * 3600);
     if kind == TierKind::ObjectStore { 7 * DAY } else { DAY }
 }
 
+/// How long the next look has to wait after one that ended at `last`; both in microseconds since the Unix epoch. A time
+/// that is still to come is one of a wrong clock.
+fn wait(pass: Duration, last: u64, now: u64) -> Duration {
+    match now.checked_sub(last) {
+        Some(since) => pass.saturating_sub(Duration::from_micros(since)),
+        None => pass,
+    }
+}
+
 impl Scrub {
-    pub(super) fn new(kind: TierKind, now: Instant) -> Scrub {
-        Scrub { kind, after: String::new(), due: now, damaged: BTreeSet::new() }
+    pub(super) fn new(kind: TierKind) -> Scrub {
+        Scrub { kind, after: String::new(), segments: None, due: None, damaged: BTreeSet::new() }
     }
 
-    /// Reads one pack, if it is time; whether what the tier lacks has grown.
-    pub(super) async fn step(&mut self, writer: &mut Writer, now: Instant) -> bool {
-        if now < self.due {
-            return false;
+    /// Reads one object, if it is time; whether what the tier lacks has grown.
+    pub(super) async fn step(&mut self, writer: &mut Writer, now: Instant) -> Result<bool, WriteError> {
+        let last = writer.head().scrubbed_micros;
+        let due = *self.due.get_or_insert_with(|| now + wait(pass(self.kind), last, now_micros()));
+        if now < due {
+            return Ok(false);
         }
-        let read = match writer.scrub(&self.after).await {
-            Scrubbed::End => {
-                self.after.clear();
-                self.due = now + pass(self.kind);
-                return false;
+        let scrubbed = match &mut self.segments {
+            None => writer.scrub(&self.after).await,
+            Some(segments) => match segments.pop_front() {
+                Some(range) => writer.scrub_segment(range).await,
+                None => Scrubbed::End,
+            },
+        };
+        let (key, bytes, reason) = match scrubbed {
+            Scrubbed::End if self.segments.is_none() => {
+                self.segments = Some(writer.segments().await?.into());
+                return Ok(false);
             }
-            Scrubbed::Whole { pack, bytes } => (pack, bytes, None),
-            Scrubbed::Damaged { pack, bytes, reason } => (pack, bytes, Some(reason)),
+            Scrubbed::End => {
+                (self.after, self.segments) = (String::new(), None);
+                self.due = Some(now + pass(self.kind));
+                // Only this process knows what is damaged: the next one must find it again while it is needed.
+                if self.damaged(writer) == 0 {
+                    writer.scrub_ended().await?;
+                }
+                return Ok(false);
+            }
+            Scrubbed::Whole { key, bytes } => (key, bytes, None),
+            Scrubbed::Damaged { key, bytes, reason } => (key, bytes, Some(reason)),
             // What a disk cannot read is damaged; an object store may only be out of reach.
-            Scrubbed::Unread { pack, error } if self.kind != TierKind::ObjectStore => {
-                (pack, RATE, Some(error.to_string()))
+            Scrubbed::Unread { key, error } if self.kind != TierKind::ObjectStore => {
+                (key, RATE, Some(error.to_string()))
             }
             Scrubbed::Unread { error, .. } => {
                 tracing::debug!(%error, "not read again; later");
-                self.due = now + Duration::from_secs(60);
-                return false;
+                self.due = Some(now + Duration::from_secs(60));
+                return Ok(false);
             }
         };
-        let (pack, bytes, reason) = read;
-        self.due = now + Duration::from_secs(bytes) / u32::try_from(RATE).expect("a small number");
-        self.after.clone_from(&pack);
-        let Some(reason) = reason else { return false };
-        tracing::warn!(tier = ?self.kind, pack, reason, "a pack is damaged: its pages are shipped again");
-        self.damaged.insert(pack);
+        self.due = Some(now + Duration::from_secs(bytes) / u32::try_from(RATE).expect("a small number"));
+        if self.segments.is_none() {
+            self.after.clone_from(&key);
+        }
+        let Some(reason) = reason else { return Ok(false) };
+        tracing::warn!(tier = ?self.kind, object = key, reason, "damaged: what it holds is shipped again");
+        self.damaged.insert(key);
         writer.distrust(&self.damaged);
-        true
+        Ok(true)
     }
 
     /// A writer that was just opened knows nothing of what was found before.
@@ -69,7 +101,23 @@ impl Scrub {
 
     /// Objects of the tier that retained checkpoints need and that are not whole.
     pub(super) fn damaged(&mut self, writer: &Writer) -> u64 {
-        self.damaged.retain(|pack| writer.needs(pack));
+        self.damaged.retain(|key| writer.needs(key));
         (self.damaged.len() + writer.unreadable().len()) as u64
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_next_look_comes_a_pass_after_the_last_whatever_was_started_between() {
+        let day = Duration::from_secs(24 * 3600);
+        let micros = |span: Duration| u64::try_from(span.as_micros()).expect("fits");
+        let now = micros(day * 20_000);
+        assert_eq!(wait(day, 0, now), Duration::ZERO, "never read");
+        assert_eq!(wait(day, now - micros(day / 4), now), day * 3 / 4);
+        assert_eq!(wait(day, now - micros(day * 2), now), Duration::ZERO);
+        assert_eq!(wait(day, now + micros(day * 9), now), day, "a clock was wrong");
     }
 }

@@ -51,7 +51,7 @@ impl Tier {
     ) -> Tier {
         Tier {
             place,
-            scrub: Scrub::new(options.kind, began),
+            scrub: Scrub::new(options.kind),
             repair: false,
             options,
             identity,
@@ -150,7 +150,7 @@ impl Tier {
             self.ship_log().await?;
         }
         let writer = self.writer.as_mut().expect("opened above");
-        self.repair |= self.scrub.step(writer, Instant::now()).await;
+        self.repair |= self.scrub.step(writer, Instant::now()).await?;
         self.report();
         Ok(())
     }

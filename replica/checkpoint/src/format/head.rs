@@ -31,6 +31,13 @@ pub struct Head {
     pub retained: Vec<Retained>,
     /// No revision above this one has been handed out.
     pub reserved_revision: i64,
+    /// When all that is retained was last read again and was whole, microseconds since the Unix epoch; 0 if never.
+    #[serde(default, skip_serializing_if = "is_never")]
+    pub scrubbed_micros: u64,
+}
+
+fn is_never(micros: &u64) -> bool {
+    *micros == 0
 }
 
 /// What a generation is about.
@@ -107,10 +114,17 @@ mod tests {
             state: HeadState::Active,
             parent: Some(Parent { generation: 1, op: 5, root: "r".to_owned() }),
             owner: 1,
-            retained: vec![Retained { manifest: "m".to_owned(), op: 1, time_micros: 2, pins: vec!["p".to_owned()] }],
+            retained: vec![Retained {
+                manifest: "m".to_owned(),
+                op: 1,
+                time_micros: 2,
+                pins: vec!["p".to_owned()],
+            }],
             reserved_revision: 10,
+            scrubbed_micros: 11,
         };
-        let without = Head { retained: vec![Retained { pins: vec![], ..head.retained[0].clone() }], ..head.clone() };
+        let without =
+            Head { retained: vec![Retained { pins: vec![], ..head.retained[0].clone() }], ..head.clone() };
         assert!(!String::from_utf8_lossy(&without.encode()).contains("pins"));
         let text = String::from_utf8(head.encode()).expect("JSON");
         assert_eq!(Head::parse("HEAD", text.as_bytes()), Ok(head));

@@ -40,6 +40,8 @@ pub async fn fence(
         head.generation = generation;
         restore.clone_into(&mut head.token);
         head.state = HeadState::Restoring;
+        // What other tiers may have to help out with is worth knowing soon.
+        head.scrubbed_micros = 0;
         head.parent = Some(parent.clone());
         head.reserved_revision = head.reserved_revision.max(reserved_revision);
         match store.swap_head(Some(&tag), head.encode().into()).await.map_err(|e| e.to_string())? {

@@ -84,8 +84,7 @@ impl Writer {
         let relied: Vec<String> =
             manifest.packs.iter().filter(|p| !new.contains(p.key.as_str())).map(|p| p.key.clone()).collect();
         let keep = self.keep;
-        let retained =
-            Retained {
+        let retained = Retained {
             manifest: written.manifest.clone(),
             op: cut.op,
             time_micros: cut.time_micros,

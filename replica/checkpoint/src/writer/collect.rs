@@ -73,7 +73,11 @@ impl Writer {
                     self.store.delete(&plan.key).await?;
                     continue;
                 }
-                tracing::info!(plan = plan.key, left = plan.objects.len(), "more to delete than one run may: later");
+                tracing::info!(
+                    plan = plan.key,
+                    left = plan.objects.len(),
+                    "more to delete than one run may: later"
+                );
             }
             left.push(plan);
         }

@@ -191,5 +191,6 @@ pub(super) fn first_head(identity: &Identity, beginning: Option<&Beginning>) -> 
         owner: identity.replica,
         retained: Vec::new(),
         reserved_revision: 0,
+        scrubbed_micros: 0,
     }
 }

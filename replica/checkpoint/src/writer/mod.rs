@@ -99,6 +99,7 @@ impl Writer {
                         head.generation = identity.generation;
                         head.token.clone_from(&token);
                         head.state = HeadState::Restoring;
+                        head.scrubbed_micros = 0;
                         head.parent = Some(parent.clone());
                     },
                     &[],
@@ -162,14 +163,7 @@ impl Writer {
     /// # Errors
     /// See [`WriteError`].
     pub async fn log_reach(&self, op: u64) -> Result<u64, WriteError> {
-        let names = Names { generation: self.identity.generation };
-        let mut ranges: Vec<(u64, u64)> = self
-            .store
-            .list(&names.segments())
-            .await?
-            .iter()
-            .filter_map(|o| names.segment_range(&o.key))
-            .collect();
+        let mut ranges = self.segments().await?;
         ranges.sort_unstable();
         Ok(crate::restore::reach(op, &ranges))
     }

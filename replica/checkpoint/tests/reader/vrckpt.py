@@ -93,8 +93,8 @@ def checked(name, data):
     return data[:-4]
 
 
-def record(name, data, fields):
-    """A JSON record with exactly these fields."""
+def record(name, data, fields, optional=()):
+    """A JSON record with exactly these fields, of which it may lack the optional ones."""
     try:
         value = json.loads(data)
     except ValueError as error:
@@ -104,8 +104,9 @@ def record(name, data, fields):
         if isinstance(found, str) and found.startswith("vrckpt/"):
             newer(name, found)
         raise Damaged(f"{name} is not a record of {FORMAT}")
-    if set(value) != set(fields.split()):
-        raise Damaged(f"{name} has other fields than it should: {sorted(set(value) ^ set(fields.split()))}")
+    other = set(value) ^ set(fields.split())
+    if other - set(optional):
+        raise Damaged(f"{name} has other fields than it should: {sorted(other)}")
     return value
 
 
@@ -145,7 +146,7 @@ class Tier:
                 best = (version, name, body)
         if best is None:
             raise Damaged(problem)
-        return record(best[1], best[2], HEAD)
+        return record(best[1], best[2], HEAD, {"scrubbedMicros"})
 
     def manifest(self, key):
         data = self.read(key)

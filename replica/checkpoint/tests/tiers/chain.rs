@@ -4,10 +4,10 @@ use crate::support::{LINEAGE, committed, cut, identity, newest, newest_op, sourc
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vr_checkpoint::chain::{Chain, Options, TierOptions, TierStatus};
-use vr_checkpoint::format::{Committed, Names, Pack, Parent};
+use vr_checkpoint::format::{Committed, Head, Names, Pack, Parent};
 use vr_checkpoint::restore::{self, TierKind};
 use vr_checkpoint::store::fault::{Act, FaultStore, On, Rule};
-use vr_checkpoint::store::{DirStore, MemStore, ObjectStore};
+use vr_checkpoint::store::{DirStore, MemStore, ObjectStore, Swapped, Tag};
 use vr_checkpoint::verify;
 
 const SOON: Duration = Duration::from_millis(20);
@@ -285,11 +285,12 @@ async fn what_rots_on_a_tier_is_found_and_shipped_again() {
         until("it wants its first cut", || chain.wants_cut()).await;
         chain.cut(cut(1), state(1));
         until("a checkpoint", || status(&chain, 0).checkpoint_op == 1).await;
-        drop(chain);
+        chain.finish(None).await.expect("ends");
         let listed = store.list("g/").await.expect("lists");
         let keys: Vec<String> = listed.into_iter().map(|o| o.key).filter(|key| key.contains(kind)).collect();
         keys.iter().for_each(|key| assert!(rotten.corrupt(key, 70), "{key}"));
         assert_ne!(verified(&store).await, Some(1), "{kind}");
+        long_ago(&store).await;
 
         let chain = start(1, vec![tier(TierKind::Nvme, &store, NEVER)]);
         until("it asks for a cut although nothing was written", || chain.wants_cut()).await;
@@ -298,7 +299,52 @@ async fn what_rots_on_a_tier_is_found_and_shipped_again() {
         until("a checkpoint", || status(&chain, 0).checkpoint_op == 2).await;
         until("the damage is counted", || status(&chain, 0).damaged > 0).await;
         assert_eq!((newest_op(&store).await, verified(&store).await), (2, Some(2)), "{kind}");
+        chain.finish(None).await.expect("ends");
+        assert_eq!(head(&store).await.0.scrubbed_micros, 1, "the next process looks for it again");
     }
+}
+
+async fn head(store: &Arc<dyn ObjectStore>) -> (Head, Tag) {
+    let (bytes, tag) = store.head().await.expect("reads").expect("there");
+    (Head::parse("HEAD", &bytes).expect("valid"), tag)
+}
+
+/// As if everything had been read long ago.
+async fn long_ago(store: &Arc<dyn ObjectStore>) {
+    let (mut head, tag) = head(store).await;
+    head.scrubbed_micros = 1;
+    let swapped = store.swap_head(Some(&tag), head.encode().into()).await;
+    assert_eq!(swapped.expect("writes"), Swapped::Yes);
+}
+
+/// The log rots too: what leads on through a damaged segment is out of reach until there is a newer checkpoint.
+#[tokio::test]
+async fn a_rotten_segment_of_the_log_is_found_and_passed_over() {
+    let rotten = Arc::new(MemStore::new());
+    let store: Arc<dyn ObjectStore> = Arc::clone(&rotten) as _;
+    let chain = start(1, vec![tier(TierKind::Nvme, &store, NEVER)]);
+    chain.committed(committed(1));
+    until("it wants its first cut", || chain.wants_cut()).await;
+    chain.cut(cut(1), state(1));
+    until("a checkpoint", || status(&chain, 0).checkpoint_op == 1).await;
+    chain.committed(committed(2));
+    until("the log", || status(&chain, 0).recovery_op == 2).await;
+    // The tier was empty when everything was read.
+    while head(&store).await.0.scrubbed_micros == 0 {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    chain.finish(None).await.expect("ends");
+    let segments = store.list("g/0000000000000001/log/").await.expect("lists");
+    let key = &segments.last().expect("shipped").key;
+    assert!(rotten.corrupt(key, 70), "{key}");
+    long_ago(&store).await;
+
+    let chain = start(1, vec![tier(TierKind::Nvme, &store, NEVER)]);
+    until("the damage is counted", || status(&chain, 0).damaged == 1).await;
+    until("it asks for a cut although nothing was written", || chain.wants_cut()).await;
+    chain.cut(cut(2), state(2));
+    until("a checkpoint", || status(&chain, 0).checkpoint_op == 2).await;
+    assert_eq!((newest_op(&store).await, verified(&store).await), (2, Some(2)), "which needs it no more");
 }
 
 /// Op of the newest checkpoint, if every frame of it is whole.

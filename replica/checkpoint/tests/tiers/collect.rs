@@ -40,7 +40,10 @@ async fn what_is_let_go_of_is_planned_and_stays_for_the_grace() {
     writer.checkpoint(&cut(300), &state(300)).await.expect("ships");
     assert_eq!(writer.collect(HOUR).await.expect("collects"), 0);
     let plan = plan_of(&store).await;
-    assert!(!plan.objects.is_empty() && plan.objects.iter().all(|object| first.contains(&object.key)), "{plan:?}");
+    assert!(
+        !plan.objects.is_empty() && plan.objects.iter().all(|object| first.contains(&object.key)),
+        "{plan:?}"
+    );
     assert!(keys(&store, "g/").await.iter().filter(|key| first.contains(key)).count() == first.len());
     // Another writer finds the plan, and goes by its time.
     memory.pass(HOUR.as_secs() / 2);
@@ -108,7 +111,13 @@ async fn what_has_a_name_stays_and_can_be_restored() {
         writer.checkpoint(&cut(op), &state(op)).await.expect("ships");
     }
     // The writer learns of it when its next swap is refused; the answer to ours is lost.
-    memory.add(Rule { on: On::SwapHead, key_contains: String::new(), skip: 0, times: 1, act: Act::LoseAnswer });
+    memory.add(Rule {
+        on: On::SwapHead,
+        key_contains: String::new(),
+        skip: 0,
+        times: 1,
+        act: Act::LoseAnswer,
+    });
     let pinned = pin(&*store, &lineage, "before-upgrade", Some(2)).await.expect("pins");
     assert_eq!(pinned.op, 2);
     assert_eq!(pin(&*store, &lineage, "before-upgrade", Some(2)).await.expect("again").op, 2);
@@ -144,7 +153,13 @@ async fn what_has_a_name_stays_and_can_be_restored() {
     unpin(&*store, &lineage, "second.name").await.expect("unpins");
     writer.checkpoint(&cut(7), &state(7)).await.expect("ships");
     assert_eq!(retained(&store).await, [2, 6, 7], "it has a name yet");
-    memory.add(Rule { on: On::SwapHead, key_contains: String::new(), skip: 0, times: 1, act: Act::LoseAnswer });
+    memory.add(Rule {
+        on: On::SwapHead,
+        key_contains: String::new(),
+        skip: 0,
+        times: 1,
+        act: Act::LoseAnswer,
+    });
     assert_eq!(unpin(&*store, &lineage, "before-upgrade").await.expect("unpins").op, 2);
     writer.checkpoint(&cut(8), &state(8)).await.expect("ships");
     assert_eq!(retained(&store).await, [7, 8]);
