@@ -327,10 +327,10 @@ fn checkpoints(samples: &mut Samples) {
             manifest: "g/2/m/14.json".to_owned(),
             op: 14,
             time_micros: 17,
-            pins: vec!["p".to_owned()],
+            pins: Vec::new(),
         }],
         reserved_revision: 1_000_000,
-        scrubbed_micros: 18,
+        scrubbed_micros: 0,
     };
     samples.push(("checkpoint-head", "valid-active", head.encode()));
 }
