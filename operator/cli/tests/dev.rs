@@ -3,6 +3,8 @@
 mod common;
 #[path = "common/dev.rs"]
 mod running;
+#[path = "common/s3.rs"]
+mod s3;
 
 use std::time::{Duration, Instant};
 
@@ -10,6 +12,7 @@ use bytes::Bytes;
 use common::{run, vr};
 use running::{Dev, PATIENCE, put, settled, wait_until};
 use rustix::process::{Signal, kill_process, test_kill_process};
+use s3::S3Server;
 use vr::client::Client;
 use vr_proto::etcdserverpb::RangeRequest;
 use vr_replica::tls::{ClientFiles, Connector};
@@ -74,6 +77,47 @@ async fn a_cluster_goes_on_after_a_stop_and_refuses_to_forget() {
     let after = put(&dev.client(), "new").await;
     assert!(after > before, "revision {after} was handed out before (highest: {before})");
     dev.interrupt();
+}
+
+/// The directory is gone as well, and what `vr dev` knew of the cluster: only the bucket is left.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn a_cluster_comes_back_from_its_bucket_alone() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let place = |name: &str| dir.path().join(name);
+    let server = S3Server::start(&place("s3"), &[]);
+    let bucket = ["--s3-endpoint", &server.endpoint, "--s3-prefix", "shop"];
+    let dev = Dev::start(&place("first"), &bucket);
+    let before = put(&dev.client(), "kept").await;
+    dev.interrupt();
+
+    let restore: Vec<&str> = bucket.iter().copied().chain(["--restore"]).collect();
+    let refused = |name: &str, more: &[&str]| {
+        let output = run(vr(["dev", "--dir"]).arg(place(name)).args(&restore).args(more));
+        assert_eq!(output.status.code(), Some(1));
+        String::from_utf8_lossy(&output.stderr).into_owned()
+    };
+    let nobodys = "00000000-0000-4000-8000-000000000000";
+    let said = refused("strange", &["--lineage", nobodys]);
+    assert!(said.contains(&format!("lineage {nobodys} does not stand in s3://vr-dev/shop")), "{said}");
+    assert!(refused("first", &["--lineage", nobodys]).contains("leave out --lineage"));
+
+    let dev = Dev::start(&place("second"), &restore);
+    assert!(get(&dev.client(), "kept").await, "what was on the object store is lost");
+    let after = put(&dev.client(), "new").await;
+    assert!(after > before, "revision {after} was handed out before (highest: {before})");
+    dev.interrupt();
+
+    // Another cluster below the same prefix: which one is meant has to be said.
+    Dev::start(&place("other"), &bucket).interrupt();
+    let said = refused("third", &[]);
+    assert!(
+        said.contains("several lineages stand in s3://vr-dev/shop") && said.contains("--lineage"),
+        "{said}"
+    );
+    let empty = S3Server::start(&place("empty"), &[]);
+    let nothing = ["--restore", "--s3-endpoint", &empty.endpoint];
+    let output = run(vr(["dev", "--dir"]).arg(place("fourth")).args(nothing));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("no lineage stands in s3://vr-dev/dev"));
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]

@@ -1,13 +1,15 @@
 //! `vr drill` end to end: real processes, a real total loss. It must pass, and it must be able to fail.
 
 mod common;
+#[path = "common/s3.rs"]
+mod s3;
 
-use std::io::{BufRead, BufReader};
 use std::path::{Path, PathBuf};
-use std::process::{Child, Output, Stdio};
+use std::process::Output;
 use std::time::{Duration, Instant};
 
 use common::{run, tree, vr};
+use s3::S3Server;
 use serde_json::Value;
 
 fn drill(arguments: &[&str]) -> (Option<i32>, Value) {
@@ -158,24 +160,17 @@ fn files(root: &Path) -> Vec<PathBuf> {
     found
 }
 
-/// An S3 server of its own, as somebody's would be.
+/// A bucket of somebody's.
 struct S3 {
-    child: Child,
-    endpoint: String,
+    server: S3Server,
     dir: tempfile::TempDir,
 }
 
 impl S3 {
     fn start() -> S3 {
         let dir = tempfile::tempdir().expect("a directory");
-        let mut command =
-            vr(["s3-server", "--bucket", "drills", "--access-key", "somebody", "--secret-key", "secret"]);
-        let mut child =
-            command.arg("--dir").arg(dir.path()).stdout(Stdio::piped()).spawn().expect("vr starts");
-        let mut line = String::new();
-        BufReader::new(child.stdout.take().expect("a pipe")).read_line(&mut line).expect("readable");
-        let endpoint = line.trim().rsplit(' ').next().expect("an endpoint").to_owned();
-        S3 { child, endpoint, dir }
+        let keys = ["--bucket", "drills", "--access-key", "somebody", "--secret-key", "secret"];
+        S3 { server: S3Server::start(dir.path(), &keys), dir }
     }
 
     fn drill(&self, bucket: &str, secret: &str, arguments: &[&str]) -> (Option<i32>, Value) {
@@ -183,7 +178,7 @@ impl S3 {
         tree(input.path());
         let mut command = vr(["drill", "-o", "json", "--write-on", "500ms", "--s3-endpoint"]);
         command
-            .args([&self.endpoint, "--s3-bucket", bucket])
+            .args([&self.server.endpoint, "--s3-bucket", bucket])
             .arg("--input")
             .arg(input.path())
             .args(arguments);
@@ -192,13 +187,6 @@ impl S3 {
         let report = serde_json::from_slice(&output.stdout).expect("one JSON object on stdout");
         eprintln!("{report:#}");
         (output.status.code(), report)
-    }
-}
-
-impl Drop for S3 {
-    fn drop(&mut self) {
-        let _ = self.child.kill();
-        let _ = self.child.wait();
     }
 }
 

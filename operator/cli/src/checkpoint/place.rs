@@ -1,5 +1,6 @@
 //! Where a tier is, as people type it, and which lineage there is meant.
 
+use std::collections::BTreeSet;
 use std::path::{Path, PathBuf};
 use std::str::FromStr;
 use std::sync::Arc;
@@ -8,7 +9,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use uuid::Uuid;
 use vr_checkpoint::restore::{Source, TierKind};
-use vr_checkpoint::store::{DirStore, ObjectStore, S3Location, S3Store};
+use vr_checkpoint::store::{DirStore, ObjectStore, S3Location, S3Store, StoreError};
 
 #[derive(Debug, Args)]
 pub(super) struct Place {
@@ -26,6 +27,16 @@ pub(super) struct Place {
     /// The bucket's region
     #[arg(long, value_name = "REGION", default_value = "us-east-1")]
     s3_region: String,
+}
+
+/// The lineages whose roots stand there, by their names.
+///
+/// # Errors
+/// The store cannot be listed.
+pub(crate) async fn lineages_in(store: &dyn ObjectStore) -> Result<Vec<Uuid>, StoreError> {
+    let listed = store.list("").await?;
+    let names = listed.iter().filter_map(|object| object.key.split('/').next()?.parse().ok());
+    Ok(names.collect::<BTreeSet<Uuid>>().into_iter().collect())
 }
 
 /// Where a tier is.
@@ -68,12 +79,7 @@ impl Place {
         }
         let found = match &self.location {
             Location::Directory(root) => below_directory(root)?,
-            Location::S3 { .. } => {
-                let store = self.open_s3(&self.location, None).await;
-                let listed = store.list("").await?;
-                let names = listed.iter().filter_map(|object| object.key.split('/').next()?.parse().ok());
-                names.collect::<std::collections::BTreeSet<Uuid>>().into_iter().collect()
-            }
+            Location::S3 { .. } => lineages_in(&self.open_s3(&self.location, None).await).await?,
         };
         if found.is_empty() {
             bail!("no lineage stands in {}", self.location);

@@ -20,12 +20,14 @@ use std::time::{Duration, Instant};
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use uuid::Uuid;
 
 use self::cluster::{Cluster, ClusterError, FENCED, RETIRED};
 use self::layout::{Cadences, Description, Layout, Ports};
 use self::object_store::ObjectStoreArgs;
 use self::process::Ended;
 use self::signals::Signals;
+use crate::checkpoint::lineages_in;
 use crate::output::{self, Format};
 use crate::recovery_point::{self, TargetArgs};
 use vr_checkpoint::restore::Target;
@@ -70,6 +72,10 @@ pub struct Dev {
     /// Begin a new generation from the newest recovery point that any tier still holds, or from the one that is named
     #[arg(long, requires = "dir")]
     restore: bool,
+
+    /// With --restore in a directory that holds no cluster: which lineage, where several stand in the bucket
+    #[arg(long, value_name = "UUID", requires = "restore")]
+    lineage: Option<Uuid>,
 
     #[command(flatten)]
     target: TargetArgs,
@@ -179,7 +185,7 @@ impl Dev {
                 ),
             };
             let directory = self.dir.as_deref().or(temporary.as_ref().map(tempfile::TempDir::path));
-            let mut cluster = self.open(directory.expect("one of the two"))?;
+            let mut cluster = self.open(directory.expect("one of the two")).await?;
             let outcome = tokio::select! {
                 outcome = self.serve(&mut cluster) => outcome,
                 () = signals.wait() => Ok(()),
@@ -193,29 +199,51 @@ impl Dev {
     }
 
     /// The cluster in the directory, or a new one.
-    fn open(&self, directory: &Path) -> anyhow::Result<Cluster> {
+    async fn open(&self, directory: &Path) -> anyhow::Result<Cluster> {
         let layout = Layout::take(directory)?;
         let description = match layout.description()? {
             Some(found) => {
                 self.must_fit(&found, layout.root())?;
                 found
             }
-            None if self.restore => {
+            None if self.restore && self.object_store.is_embedded() => {
                 bail!(
-                    "{} holds no cluster: nothing to restore; leave out --restore to begin one",
+                    "{} holds no cluster: nothing to restore; leave out --restore to begin one, or name the bucket that \
+                     holds one by the --s3 flags",
                     directory.display()
                 )
             }
-            None => describe(
-                self.replicas.unwrap_or(3),
-                self.base_port,
-                &self.object_store,
-                "dev",
-                Cadences::default(),
-                self.tls,
-            )?,
+            None => {
+                let mut new = describe(
+                    self.replicas.unwrap_or(3),
+                    self.base_port,
+                    &self.object_store,
+                    "dev",
+                    Cadences::default(),
+                    self.tls,
+                )?;
+                if self.restore {
+                    new.lineage = self.lineage_in(&new).await?;
+                }
+                new
+            }
         };
         Ok(Cluster::new(layout, description)?)
+    }
+
+    /// The lineage that a cluster of which only the bucket is left goes on with.
+    async fn lineage_in(&self, new: &Description) -> anyhow::Result<Uuid> {
+        let place = &new.object_store;
+        let found = lineages_in(&tiers::below(place, &place.prefix).await).await?;
+        match (self.lineage, &found[..]) {
+            (Some(wanted), _) if found.contains(&wanted) => Ok(wanted),
+            (Some(wanted), _) => bail!("lineage {wanted} does not stand in {place}: {}", listed(&found)),
+            (None, [one]) => Ok(*one),
+            (None, []) => bail!("no lineage stands in {place}: nothing to restore; check bucket and prefix"),
+            (None, _) => {
+                bail!("several lineages stand in {place}, choose one by --lineage: {}", listed(&found))
+            }
+        }
     }
 
     /// What was typed must not contradict what is there.
@@ -238,6 +266,14 @@ impl Dev {
         }
         if self.tls && !found.tls {
             bail!("the cluster in {there} began without TLS: leave out --tls, or give another --dir");
+        }
+        if let Some(wanted) = self.lineage
+            && wanted != found.lineage
+        {
+            bail!(
+                "the cluster in {there} is lineage {}, not {wanted}: leave out --lineage, or give another --dir",
+                found.lineage
+            );
         }
         if !self.object_store.fits(&found.object_store) {
             bail!(
@@ -395,6 +431,11 @@ impl Dev {
             started.endpoints.join(","),
         )
     }
+}
+
+fn listed(lineages: &[Uuid]) -> String {
+    let names: Vec<String> = lineages.iter().map(Uuid::to_string).collect();
+    if names.is_empty() { "there is none".to_owned() } else { names.join(", ") }
 }
 
 /// Why a cluster is not started, what every tier holds, and the command that goes on from there.

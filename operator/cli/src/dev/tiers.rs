@@ -7,7 +7,7 @@ use vr_checkpoint::restore::{Source, TierKind};
 use vr_checkpoint::store::{DirStore, S3Keys, S3Location, S3Store, StoreError};
 
 use super::cluster::Cluster;
-use super::layout::{Description, Layout};
+use super::layout::{Description, Layout, ObjectStore};
 use crate::s3_server::{ACCESS_KEY, SECRET_KEY};
 
 /// What a tier is opened for.
@@ -52,18 +52,23 @@ pub fn disks(cluster: &Cluster, access: Access) -> Result<Vec<(PathBuf, Source)>
 /// The object store. Opening it says nothing about whether it can be reached.
 pub async fn object_store(description: &Description) -> Source {
     let place = &description.object_store;
+    let store = Arc::new(below(place, &format!("{}/{}", place.prefix, description.lineage)).await);
+    Source { name: "objectStore".to_owned(), tier: TierKind::ObjectStore, store }
+}
+
+/// Everything of a prefix of the bucket.
+pub async fn below(place: &ObjectStore, prefix: &str) -> S3Store {
     let keys = S3Keys { access_key: ACCESS_KEY.to_owned(), secret_key: SECRET_KEY.to_owned() };
     let location = S3Location {
         endpoint: place.endpoint.clone(),
         bucket: place.bucket.clone(),
-        prefix: format!("{}/{}", place.prefix, description.lineage),
+        prefix: prefix.to_owned(),
         region: place.region.clone(),
         path_style: place.endpoint.is_some(),
         // Somebody else's server wants somebody's credentials: those of the environment.
         keys: place.embedded_port.is_some().then_some(keys),
     };
-    let store = Arc::new(S3Store::connect(&location).await);
-    Source { name: "objectStore".to_owned(), tier: TierKind::ObjectStore, store }
+    S3Store::connect(&location).await
 }
 
 /// All of them, fastest first.

@@ -7,6 +7,8 @@ use std::process::{Command, Output};
 /// `vr` with these arguments.
 pub(crate) fn vr<const N: usize>(arguments: [&str; N]) -> Command {
     let mut command = Command::new(env!("CARGO_BIN_EXE_vr"));
+    // For `vr s3-server`; the embedded one has keys of its own.
+    command.env("AWS_ACCESS_KEY_ID", "vr").env("AWS_SECRET_ACCESS_KEY", "only-on-this-machine");
     command.args(arguments);
     command
 }
