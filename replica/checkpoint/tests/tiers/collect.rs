@@ -101,6 +101,11 @@ async fn a_plan_that_cannot_be_read_is_made_anew() {
     assert_eq!(newest_op(&store).await, 300);
 }
 
+/// The next swap of HEAD is done, and nobody hears of it.
+fn swap_unanswered() -> Rule {
+    Rule { on: On::SwapHead, key_contains: String::new(), skip: 0, times: 1, act: Act::LoseAnswer }
+}
+
 #[tokio::test]
 async fn what_has_a_name_stays_and_can_be_restored() {
     let memory = Arc::new(FaultStore::new(MemStore::new()));
@@ -111,13 +116,7 @@ async fn what_has_a_name_stays_and_can_be_restored() {
         writer.checkpoint(&cut(op), &state(op)).await.expect("ships");
     }
     // The writer learns of it when its next swap is refused; the answer to ours is lost.
-    memory.add(Rule {
-        on: On::SwapHead,
-        key_contains: String::new(),
-        skip: 0,
-        times: 1,
-        act: Act::LoseAnswer,
-    });
+    memory.add(swap_unanswered());
     let pinned = pin(&*store, &lineage, "before-upgrade", Some(2)).await.expect("pins");
     assert_eq!(pinned.op, 2);
     assert_eq!(pin(&*store, &lineage, "before-upgrade", Some(2)).await.expect("again").op, 2);
@@ -153,13 +152,7 @@ async fn what_has_a_name_stays_and_can_be_restored() {
     unpin(&*store, &lineage, "second.name").await.expect("unpins");
     writer.checkpoint(&cut(7), &state(7)).await.expect("ships");
     assert_eq!(retained(&store).await, [2, 6, 7], "it has a name yet");
-    memory.add(Rule {
-        on: On::SwapHead,
-        key_contains: String::new(),
-        skip: 0,
-        times: 1,
-        act: Act::LoseAnswer,
-    });
+    memory.add(swap_unanswered());
     assert_eq!(unpin(&*store, &lineage, "before-upgrade").await.expect("unpins").op, 2);
     writer.checkpoint(&cut(8), &state(8)).await.expect("ships");
     assert_eq!(retained(&store).await, [7, 8]);

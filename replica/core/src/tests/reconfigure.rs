@@ -464,6 +464,20 @@ fn the_primary_hands_over_although_an_acknowledgement_was_lost() {
     assert_eq!(world.leader(), Some(2));
 }
 
+/// 0 acts in the next epoch. 1 has the entry that began it and does not know that it is committed; 2 has been told of the
+/// epoch, and has not its log.
+fn end_an_epoch_by_halves(world: &mut World) {
+    world.until("quiet", 1_000_000, World::all_equal);
+    world.hold = |from, to, m| match (from, to) {
+        (0, 1) => matches!(m, Message::Commit { .. } | Message::NewEpoch { .. }),
+        (_, 2) => !matches!(m, Message::Commit { .. } | Message::NewEpoch { .. }),
+        _ => false,
+    };
+    world.propose(0, |next| next.order.rotate_left(1));
+    world.until("2 has heard", 1_000_000, |w| w.replica(2).status() == Status::Transitioning);
+    world.until("0 acts", 1_000_000, |w| w.votes[&0].ballot.epoch > w.votes[&2].ballot.epoch);
+}
+
 /// Replica 1 holds the entry that ends the epoch, but nobody has told it that this is committed; replica 2 has been told of
 /// the new epoch, but not its log; and replica 0, which knew both, loses its memory. What 2 was told is all that 1 lacks,
 /// also if 2 has been started anew since.
@@ -473,15 +487,7 @@ fn what_was_only_heard_of_an_epoch_is_passed_on() {
     for restarted in [false, true] {
         let mut world = World::new(3);
         world.commit(0, "a");
-        world.until("quiet", 1_000_000, World::all_equal);
-        world.hold = |from, to, m| match (from, to) {
-            (0, 1) => matches!(m, Message::Commit { .. } | Message::NewEpoch { .. }),
-            (_, 2) => !matches!(m, Message::Commit { .. } | Message::NewEpoch { .. }),
-            _ => false,
-        };
-        world.propose(0, |next| next.order.rotate_left(1));
-        world.until("2 has heard", 1_000_000, |w| w.replica(2).status() == Status::Transitioning);
-        world.until("0 acts", 1_000_000, |w| w.votes[&0].ballot.epoch == Epoch(1));
+        end_an_epoch_by_halves(&mut world);
         assert_eq!((world.replica(1).op(), world.replica(1).commit()), (Op(2), Op(1)));
         assert_eq!(world.replica(2).op(), Op(1));
         world.crash(0);
@@ -502,15 +508,7 @@ fn what_was_only_heard_of_an_epoch_is_passed_on() {
 
 /// Replica 2 has heard of an epoch, without its log, when the two that had that lose their memory; 0 had acted there.
 fn lost_between_two_epochs(mut world: World) -> World {
-    world.until("quiet", 1_000_000, World::all_equal);
-    world.hold = |from, to, m| match (from, to) {
-        (0, 1) => matches!(m, Message::Commit { .. } | Message::NewEpoch { .. }),
-        (_, 2) => !matches!(m, Message::Commit { .. } | Message::NewEpoch { .. }),
-        _ => false,
-    };
-    world.propose(0, |next| next.order.rotate_left(1));
-    world.until("2 has heard", 1_000_000, |w| w.replica(2).status() == Status::Transitioning);
-    world.until("0 acts", 1_000_000, |w| w.votes[&0].ballot.epoch > w.votes[&2].ballot.epoch);
+    end_an_epoch_by_halves(&mut world);
     (0..2).for_each(|id| world.crash(id));
     world.mail.clear();
     world.held.clear();

@@ -42,7 +42,7 @@ impl pb::kv_server::Kv for Kv {
         let txn = convert::txn(&request)
             .map_err(|error| convert::status(shape::fault(&request, MAX_TXN_OPS).unwrap_or(error)))?;
         if txn.is_read_only() {
-            let found = read::txn(&request).await.map_err(failed)?;
+            let found = read::txn(&request, &txn).await.map_err(failed)?;
             return found.map(Response::new).map_err(convert::status);
         }
         let (header, body) = execute(&Command::Txn(txn)).await?;

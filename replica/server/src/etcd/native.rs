@@ -52,7 +52,10 @@ pub(crate) fn asked(op: &pb::RequestOp, most: usize) -> Result<Asked, StoreError
 pub(crate) async fn answer(op: &pb::RequestOp) -> Result<Result<pb::ResponseOp, StoreError>, Failure> {
     let response = match &op.request {
         Some(Request::RequestRange(range)) => read::range(range).await?.map(Response::ResponseRange),
-        Some(Request::RequestTxn(txn)) => read::txn(txn).await?.map(Response::ResponseTxn),
+        Some(Request::RequestTxn(request)) => match convert::txn(request) {
+            Ok(txn) => read::txn(request, &txn).await?.map(Response::ResponseTxn),
+            Err(error) => Err(error),
+        },
         _ => Err(StoreError::Malformed),
     };
     Ok(response.map(|response| pb::ResponseOp { response: Some(response) }))

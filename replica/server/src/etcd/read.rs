@@ -4,7 +4,7 @@ use super::convert;
 use crate::node::{self, Failure};
 use vr_proto::etcdserverpb as pb;
 use vr_proto::etcdserverpb::request_op::Request;
-use vr_store::StoreError;
+use vr_store::{StoreError, Txn};
 
 /// What a read that waits for its round comes to.
 type Answer<T> = Result<Result<T, StoreError>, Failure>;
@@ -26,18 +26,14 @@ pub(super) async fn range(request: &pb::RangeRequest) -> Answer<pb::RangeRespons
     }))
 }
 
-/// A transaction that only reads.
+/// A transaction that only reads, as it was asked and as it was understood.
 ///
 /// # Errors
 /// As [`range`].
-pub(super) async fn txn(request: &pb::TxnRequest) -> Answer<pb::TxnResponse> {
-    let txn = match convert::txn(request) {
-        Ok(txn) => txn,
-        Err(error) => return Ok(Err(error)),
-    };
+pub(super) async fn txn(request: &pb::TxnRequest, txn: &Txn<'_>) -> Answer<pb::TxnResponse> {
     ready(is_serializable(request)).await?;
     Ok(node::with(|node| {
-        let answer = node.store().read_txn(&txn)?;
+        let answer = node.store().read_txn(txn)?;
         Ok(convert::txn_response(node.header(answer.revision), &answer.body))
     }))
 }
