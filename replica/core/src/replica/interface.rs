@@ -57,6 +57,21 @@ pub struct VoteRecord {
     pub incarnation: Incarnation,
 }
 
+impl VoteRecord {
+    /// What the devices together say of the past: the highest promise that any of them shows. One that was put back from
+    /// a copy, or lost a write that it had called durable, only says less.
+    #[must_use]
+    pub fn newest(shown: impl IntoIterator<Item = VoteRecord>) -> Option<VoteRecord> {
+        shown.into_iter().max_by_key(VoteRecord::age)
+    }
+
+    /// Orders records: a later generation, then a higher ballot, then a later start.
+    #[must_use]
+    pub fn age(&self) -> (Generation, Ballot, Incarnation) {
+        (self.generation, self.ballot, self.incarnation)
+    }
+}
+
 /// An op at or above the entry that began an epoch, committed, and the digest of the log through it. Whoever holds a log
 /// with that digest holds all of the epochs before, even if it has not heard that the last entry is committed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]

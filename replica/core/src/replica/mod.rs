@@ -161,7 +161,7 @@ impl<S: StateMachine> Replica<S> {
         if on(Mutant::OwnOrder) && id == ReplicaId(1) {
             configuration.order.reverse();
         }
-        let base = core.op;
+        let (base, executed) = (core.op, core.ballot);
         let mut log = Log::new(base, core.digest);
         for entry in entries {
             if !log.continued_by(&entry.header) || entry.check().is_err() {
@@ -215,7 +215,7 @@ impl<S: StateMachine> Replica<S> {
             lead: normal::Lead::new(vote.incarnation),
             views: view_change::Views::new(),
             epochs: epoch::Epochs::new(joining, begun.filter(|_| epoch == told), now.mono),
-            recovery: recovery::Recovery::new(seed, vote.incarnation, base),
+            recovery: recovery::Recovery::new(seed, vote.incarnation, base, executed),
             catch_up: None,
             transfers: transfer::Transfers::new(vote.incarnation),
             gateway: gateway::Gateway::new(SessionId { client: id.0, incarnation: vote.incarnation }),

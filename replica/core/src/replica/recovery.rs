@@ -21,17 +21,18 @@ pub(super) struct Recovery {
     pub(super) nonce: u64,
     /// Where the checkpoint it started from stood (R5).
     base: Op,
-    /// The highest ballot it has begun to catch up with: what it fetched belongs to no lower one.
+    /// The highest ballot it has begun to catch up with, or has executed entries of: what it holds belongs to no lower
+    /// one, and whoever leads a lower one was left behind.
     floor: Ballot,
 }
 
 impl Recovery {
-    pub(super) fn new(seed: u64, incarnation: Incarnation, base: Op) -> Recovery {
+    pub(super) fn new(seed: u64, incarnation: Incarnation, base: Op, executed: Ballot) -> Recovery {
         let mixed = blake3::hash(&[seed.to_le_bytes(), incarnation.0.to_le_bytes()].concat());
         let mixed = u64::from_le_bytes(mixed.as_bytes()[..8].try_into().expect("eight of 32 bytes"));
         // Never 0, which answers no question.
         let nonce = mixed & !ROUND | (ROUND + 1);
-        Recovery { nonce, base, floor: Ballot::default() }
+        Recovery { nonce, base, floor: executed }
     }
 
     /// Whether a nonce is one of this start's, of whatever round.

@@ -241,6 +241,32 @@ fn a_checkpoint_of_another_history_is_fatal() {
     assert_eq!(world.replica(2).status(), Status::Halted);
 }
 
+/// Found by the simulator (seed 880000179 of its day): after a majority had lost its memory, a primary of a view that all
+/// others had left long ago made the newest checkpoint look like one of another history, to be thrown away.
+//= R5
+#[test]
+fn a_primary_of_a_view_below_the_checkpoint_is_not_believed() {
+    let mut later = World::new(3);
+    later.hand_off(0, 1).expect("all are well");
+    (0..8).for_each(|i| {
+        later.commit(0, &format!("{i}"));
+    });
+    later.input(1, Input::Cut);
+    later.until("cut", 2_000_000, |w| w.nodes[&2].cut.is_some());
+    let newest = later.nodes[&2].cut.clone().expect("it was cut");
+    let mut world = World::new(3);
+    world.commit(0, "a");
+    world.crash(2);
+    world.recover_from(2, newest);
+    world.run(2_000_000);
+    assert_eq!(world.nodes[&2].fatal, None);
+    assert_eq!(
+        world.replica(2).status(),
+        Status::Recovering,
+        "it waits for a primary of its view or a later one"
+    );
+}
+
 #[test]
 fn a_checkpoint_that_the_log_contradicts_is_fatal() {
     let mut other = World::new(3);
