@@ -1,10 +1,21 @@
-//! Indexes that were lost or have rotted, made anew from the ends of the packs: those say where their frames stand.
+//! What was lost or has rotted on a tier, made anew where it stood.
 //!
-//! It reads no frame and touches nothing that is whole. What it writes is what stood there, byte for byte, as long as all
-//! packs of the upload are there; where a collection has deleted some, their places are left out, which nobody needs.
+//! It touches nothing that is whole. Indexes come from the ends of the packs, which say where their frames stand, without
+//! a frame being read; they are what stood there, byte for byte, as long as all packs of the upload are there (where a
+//! collection has deleted some, their places are left out, which nobody needs). Packs, segments and manifests come from
+//! other tiers, as far as those have what is missing: see the modules below.
+
+mod manifest;
+mod pack;
+mod segment;
+
+pub(crate) use manifest::repair_manifest;
+pub(crate) use pack::repair_pack;
+pub(crate) use segment::repair_segment;
 
 use crate::format::{FormatError, Head, Index, Manifest, Names, PackEnd, PackEntry};
 use crate::store::{Created, Listed, ObjectStore, StoreError};
+use bytes::Bytes;
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -115,12 +126,12 @@ pub async fn repair_indexes(
                 Err(error) => error.to_string(),
             },
         };
-        found.repairs.push(repair(store, index, problem, &packs, write).await?);
+        found.repairs.push(repair_index(store, index, problem, &packs, write).await?);
     }
     Ok(found)
 }
 
-async fn repair(
+pub(crate) async fn repair_index(
     store: &dyn ObjectStore,
     key: String,
     problem: String,
@@ -150,6 +161,17 @@ async fn repair(
         }
     }
     Ok(repair)
+}
+
+/// Puts what was made anew where it stood; an unknown outcome is read back.
+async fn put(store: &dyn ObjectStore, key: &str, body: Bytes) -> Result<(), String> {
+    match store.replace(key, body.clone()).await.map_err(|e| e.to_string())? {
+        Created::Yes => Ok(()),
+        Created::Exists | Created::Unknown => match store.get(key).await.map_err(|e| e.to_string())? {
+            Some(found) if found == body => Ok(()),
+            _ => Err(format!("{key} could not be written: later")),
+        },
+    }
 }
 
 /// The packs of the upload that an index belongs to, as they were written.

@@ -155,6 +155,12 @@ const TIER_FAMILIES: &[(&str, &str, &str, TierValue)] = &[
         "Objects on the tier that a retained checkpoint needs and that were found damaged.",
         |t| t.damaged as f64,
     ),
+    (
+        "vr_checkpoint_repaired_objects_total",
+        "counter",
+        "Objects on the tier that were found damaged and made whole where they stand.",
+        |t| t.repaired as f64,
+    ),
     ("vr_checkpoint_failing", "gauge", "1 while the tier's last run failed.", |t| {
         f64::from(u8::from(t.error.is_some()))
     }),

@@ -89,6 +89,9 @@ pub struct TierReport {
     /// Objects that a retained checkpoint needs and that were found damaged.
     #[serde(default)]
     pub damaged: u64,
+    /// Objects that were found damaged and made whole where they stand.
+    #[serde(default)]
+    pub repaired: u64,
     /// Why the last run failed, if it did.
     pub error: Option<String>,
 }

@@ -10,7 +10,7 @@ mod tail;
 mod tier;
 
 use crate::format::Committed;
-use crate::restore::TierKind;
+use crate::restore::{Source, TierKind};
 use crate::store::ObjectStore;
 use crate::writer::{Beginning, Cut, Frames, Identity, Retention};
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
@@ -73,6 +73,8 @@ pub struct TierStatus {
     pub requests: u64,
     /// Objects on it that a retained checkpoint needs and that were found damaged.
     pub damaged: u64,
+    /// Objects that were found damaged and made whole where they stand.
+    pub repaired: u64,
     /// Why its last run failed, if it did.
     pub error: Option<String>,
 }
@@ -266,9 +268,22 @@ async fn run(options: Options, shared: Arc<Shared>, mut messages: mpsc::Receiver
     let mut tasks = Vec::new();
     let Options { identity, beginning, tiers } = options;
     let began = Instant::now();
+    let source = |t: &TierOptions| {
+        let name = format!("{:?} in {}", t.kind, t.store.describe());
+        Source { name, tier: t.kind, store: t.store.clone() }
+    };
+    let sources: Arc<[Source]> = tiers.iter().map(source).collect();
     for (place, tier) in tiers.into_iter().enumerate() {
         let (stop, stopped) = oneshot::channel();
-        let work = Tier::new(place, tier, identity.clone(), beginning.clone(), shared.clone(), began);
+        let work = Tier::new(
+            place,
+            tier,
+            identity.clone(),
+            beginning.clone(),
+            shared.clone(),
+            sources.clone(),
+            began,
+        );
         tasks.push((stop, tokio::spawn(work.run(stopped))));
     }
     while let Some(message) = messages.recv().await {

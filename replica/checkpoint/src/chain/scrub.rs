@@ -2,7 +2,7 @@
 //! everything has ended and nothing damaged was needed stands in the tier's HEAD, so that a start alone is no reason for
 //! another.
 
-use crate::restore::TierKind;
+use crate::restore::{Source, TierKind};
 use crate::writer::{Scrubbed, WriteError, Writer, now_micros};
 use std::collections::{BTreeSet, VecDeque};
 use std::time::{Duration, Instant};
@@ -88,10 +88,35 @@ impl Scrub {
             self.after.clone_from(&key);
         }
         let Some(reason) = reason else { return Ok(false) };
-        tracing::warn!(tier = ?self.kind, object = key, reason, "damaged: what it holds is shipped again");
+        tracing::warn!(tier = ?self.kind, object = key, reason, "damaged");
         self.damaged.insert(key);
         writer.distrust(&self.damaged);
         Ok(true)
+    }
+
+    /// Tries to make whole where it stands what is damaged: how much was, and how much is left.
+    pub(super) async fn repair(
+        &mut self,
+        writer: &mut Writer,
+        own: &Source,
+        sources: &[Source],
+    ) -> Result<(u64, u64), WriteError> {
+        self.damaged.retain(|key| writer.needs(key));
+        let mut keys: Vec<String> = self.damaged.iter().chain(writer.unreadable()).cloned().collect();
+        // An index says what a pack held, and which packs a checkpoint needs.
+        keys.sort_by_key(|key| !key.ends_with(".idx"));
+        let (mut repaired, all) = (0, keys.len() as u64);
+        for key in keys {
+            match writer.repair(&key, own, sources).await? {
+                Ok(()) => {
+                    tracing::info!(tier = ?self.kind, object = key, "made whole");
+                    self.damaged.remove(&key);
+                    repaired += 1;
+                }
+                Err(reason) => tracing::warn!(tier = ?self.kind, object = key, reason, "not made whole"),
+            }
+        }
+        Ok((repaired, all - repaired))
     }
 
     /// A writer that was just opened knows nothing of what was found before.

@@ -3,7 +3,7 @@
 use super::scrub::Scrub;
 use super::tail::Sealed;
 use super::{Handed, Shared, TierOptions, TierShared, lock};
-use crate::restore::TierKind;
+use crate::restore::{Source, TierKind};
 use crate::writer::{self, Beginning, Identity, WriteError, Writer, now_micros};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -16,6 +16,8 @@ const LOOK: Duration = Duration::from_millis(100);
 const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_secs(10));
 /// Between two looks at an object store that another replica writes; the first while a reservation is awaited.
 const OBSERVE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
+/// Between two attempts to make whole what no tier could help with: it reads every index of every tier.
+const REPAIR: Duration = Duration::from_secs(3600);
 
 /// One tier's work.
 pub(super) struct Tier {
@@ -34,8 +36,13 @@ pub(super) struct Tier {
     /// The log on the tier leads from its newest checkpoint to here.
     shipped: u64,
     scrub: Scrub,
-    /// Something on the tier was found damaged: the next checkpoint ships it again, and is due now.
-    repair: bool,
+    /// All tiers of the chain, which may have what is damaged here.
+    sources: Arc<[Source]>,
+    /// Something was found damaged and nobody has tried to make it whole.
+    found: bool,
+    due_repair: Instant,
+    /// Something on the tier could not be made whole: the next checkpoint ships it again, and is due now.
+    ship_again: bool,
 }
 
 type Last = Option<Arc<Handed>>;
@@ -47,12 +54,16 @@ impl Tier {
         identity: Identity,
         beginning: Option<Beginning>,
         shared: Arc<Shared>,
+        sources: Arc<[Source]>,
         began: Instant,
     ) -> Tier {
         Tier {
             place,
             scrub: Scrub::new(options.kind),
-            repair: false,
+            sources,
+            found: false,
+            due_repair: began,
+            ship_again: false,
             options,
             identity,
             beginning,
@@ -128,17 +139,24 @@ impl Tier {
             self.open().await?;
         }
         self.reserve().await?;
+        if self.found || Instant::now() >= self.due_repair {
+            self.repair().await?;
+            if self.writer.is_none() {
+                // With the next look.
+                return Ok(());
+            }
+        }
         let handed = lock(&self.mine().cut).take();
         let standing = lock(&self.mine().status).checkpoint_op;
         let wanted = self.mine().wanted.load(Ordering::Relaxed) > standing;
         let gap = lock(&self.shared.tail).has_gap(self.place);
-        if Instant::now() >= self.due_checkpoint || gap || wanted || self.repair {
+        if Instant::now() >= self.due_checkpoint || gap || wanted || self.ship_again {
             match handed {
                 Some(handed) if handed.cut.op > standing => {
                     self.due_checkpoint = self.next(self.options.checkpoint);
                     self.checkpoint(&handed).await?;
                 }
-                _ if self.repair || self.shared.committed.load(Ordering::Relaxed) > standing => {
+                _ if self.ship_again || self.shared.committed.load(Ordering::Relaxed) > standing => {
                     self.shared.wants_cut.store(true, Ordering::Relaxed);
                 }
                 _ => {}
@@ -150,7 +168,7 @@ impl Tier {
             self.ship_log().await?;
         }
         let writer = self.writer.as_mut().expect("opened above");
-        self.repair |= self.scrub.step(writer, Instant::now()).await?;
+        self.found |= self.scrub.step(writer, Instant::now()).await?;
         self.report();
         Ok(())
     }
@@ -212,7 +230,7 @@ impl Tier {
         }
         writer.collect(self.options.grace).await?;
         self.scrub.remind(&mut writer);
-        self.repair |= !writer.unreadable().is_empty();
+        self.found |= !writer.unreadable().is_empty();
         self.writer = Some(writer);
         self.has_begun();
         Ok(())
@@ -244,11 +262,28 @@ impl Tier {
             tier = ?self.options.kind, op = cut.op, pages = written.pages, shipped_pages = written.shipped_pages,
             bytes = written.shipped_bytes, deleted, ms = began.elapsed().as_millis() as u64, "checkpoint"
         );
-        self.repair = false;
+        if std::mem::take(&mut self.ship_again) {
+            // What older checkpoints lack may stand in newer packs now.
+            self.due_repair = Instant::now();
+        }
         self.shipped = self.shipped.max(cut.op);
         lock(&self.shared.tail).shipped(self.place, self.shipped);
         self.succeeded();
         lock(&self.mine().status).checkpoint_op = cut.op;
+        Ok(())
+    }
+
+    /// Makes whole what is damaged, from other tiers and from other packs of this one; the tier waits meanwhile.
+    async fn repair(&mut self) -> Result<(), WriteError> {
+        self.due_repair = Instant::now() + REPAIR;
+        let writer = self.writer.as_mut().expect("opened before anything is written");
+        let (repaired, left) = self.scrub.repair(writer, &self.sources[self.place], &self.sources).await?;
+        self.ship_again |= std::mem::take(&mut self.found) && left > 0;
+        if repaired > 0 {
+            lock(&self.mine().status).repaired += repaired;
+            // What was relied upon no more may be again: learn anew what the tier has.
+            self.writer = None;
+        }
         Ok(())
     }
 

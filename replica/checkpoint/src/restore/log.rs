@@ -26,7 +26,7 @@ async fn token(source: &Source, generation: u64) -> Option<String> {
 
 /// The entries `after + 1 ..= goal` of a generation, each from whichever source has it; and why they end before `goal`,
 /// if they do.
-pub(super) async fn log(
+pub(crate) async fn log(
     generation: u64,
     after: u64,
     goal: u64,

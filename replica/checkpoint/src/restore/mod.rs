@@ -18,9 +18,9 @@ pub use target::{Target, TargetError};
 use crate::format::{Frame, LogEntry, Manifest, Pack, hex};
 use crate::store::ObjectStore;
 use bytes::Bytes;
-use elsewhere::Elsewhere;
+pub(crate) use elsewhere::Elsewhere;
 use futures_util::stream::{self, StreamExt};
-use log::log;
+pub(crate) use log::log;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -132,7 +132,7 @@ pub struct Loaded {
     pub cut_short: Option<String>,
 }
 
-async fn read_manifest(store: &dyn ObjectStore, key: &str) -> Result<Manifest, String> {
+pub(crate) async fn read_manifest(store: &dyn ObjectStore, key: &str) -> Result<Manifest, String> {
     let bytes = store.get(key).await.map_err(|e| e.to_string())?;
     let bytes = bytes.ok_or_else(|| format!("{key} is missing although HEAD retains it"))?;
     Manifest::parse(key, &bytes).map_err(|e| e.to_string())
@@ -161,7 +161,10 @@ pub async fn load(
     let mut repaired_pages = 0;
     let mut missing = missing_pages(&root, &pages);
     if !missing.is_empty() {
-        let elsewhere = Elsewhere::look(source, sources, &pages).await;
+        let elsewhere = {
+            let others = sources.iter().filter(|other| other.name != source.name);
+            Elsewhere::look(others, |id| !pages.contains_key(id)).await
+        };
         while !missing.is_empty() {
             let fetches = missing.iter().map(|id| async { (*id, elsewhere.page(id).await) });
             let mut fetched = stream::iter(fetches.collect::<Vec<_>>()).buffer_unordered(FETCH_PAGES);
@@ -220,7 +223,7 @@ async fn fetch_packs(source: &Source, manifest: &Manifest) -> (Pages, Vec<String
     (pages, problems)
 }
 
-fn open_pack(key: &str, bytes: &Bytes) -> (Vec<([u8; 32], VerifiedPage)>, Vec<String>) {
+pub(crate) fn open_pack(key: &str, bytes: &Bytes) -> (Vec<([u8; 32], VerifiedPage)>, Vec<String>) {
     let pack = match Pack::parse(key, bytes) {
         Ok(pack) => pack,
         Err(error) => return (Vec::new(), vec![error.to_string()]),

@@ -267,6 +267,15 @@ impl<S: ObjectStore> ObjectStore for FaultStore<S> {
         self.ask(On::Delete, key, self.inner.delete(key)).boxed()
     }
 
+    fn replace<'a>(&'a self, key: &'a str, body: Bytes) -> BoxFuture<'a, Result<Created, StoreError>> {
+        async move {
+            let lost = self.before(On::Create, key).await?;
+            let outcome = self.inner.replace(key, body).await?;
+            Ok(if lost { Created::Unknown } else { outcome })
+        }
+        .boxed()
+    }
+
     fn head(&self) -> BoxFuture<'_, Result<Option<(Bytes, Tag)>, StoreError>> {
         self.ask(On::Read, "HEAD", self.inner.head()).boxed()
     }

@@ -44,6 +44,15 @@ pub trait ObjectStore: Send + Sync {
     /// Deletes an object; one that does not exist is no error.
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>>;
 
+    /// Puts an object in the place of one that is damaged or gone; for repairs only. [`Created::Exists`] if another one put
+    /// something there meanwhile. Where nothing may be overwritten, as in a bucket, the damaged one is deleted first.
+    fn replace<'a>(&'a self, key: &'a str, body: Bytes) -> BoxFuture<'a, Result<Created, StoreError>> {
+        Box::pin(async move {
+            self.delete(key).await?;
+            self.create(key, body).await
+        })
+    }
+
     /// The HEAD with the tag that a swap compares; `None` before the first. For whoever may write it is durable: nobody
     /// takes a swap of unknown outcome for done that a loss of power would undo.
     fn head(&self) -> BoxFuture<'_, Result<Option<(Bytes, Tag)>, StoreError>>;
@@ -88,6 +97,10 @@ impl<S: ObjectStore + ?Sized> ObjectStore for Arc<S> {
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         (**self).delete(key)
+    }
+
+    fn replace<'a>(&'a self, key: &'a str, body: Bytes) -> BoxFuture<'a, Result<Created, StoreError>> {
+        (**self).replace(key, body)
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Option<(Bytes, Tag)>, StoreError>> {

@@ -11,6 +11,7 @@ mod frames;
 mod head;
 mod identity;
 mod known;
+mod repair;
 mod retention;
 mod scrub;
 mod ship;

@@ -1,9 +1,9 @@
 //! Reading again what HEAD relies on, one object at a time, while nobody needs it; and what follows when it is not whole.
 //!
 //! Whoever ships a page once never looks at it again: what rots afterwards is found when it is needed, unless somebody
-//! looks before. What is found damaged is relied upon no more, so the next checkpoint ships its pages again, from memory.
-//! It does not make older checkpoints whole that need pages which the state no longer has: a restore of those takes them
-//! from another tier. A damaged segment of the log is passed over by the next checkpoint, which then comes at once.
+//! looks before. What is found damaged is relied upon no more until it was made whole where it stands ([`super::repair`]);
+//! where that cannot be, the next checkpoint ships its pages again, from memory. A damaged segment of the log that no other
+//! tier has is passed over by the next checkpoint, which then comes at once.
 
 use super::{WriteError, Writer, now_micros};
 use crate::format::{Names, Segment};

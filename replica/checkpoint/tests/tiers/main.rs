@@ -9,3 +9,4 @@ mod retention;
 #[cfg(feature = "s3-server")]
 mod s3;
 mod support;
+mod whole;

@@ -152,6 +152,7 @@ impl Tiering {
                 written_bytes: status.written_bytes,
                 requests: status.requests,
                 damaged: status.damaged,
+                repaired: status.repaired,
                 error: status.error,
             }
         };

@@ -236,6 +236,17 @@ impl Shared {
         self.files.sync_folder(folder).map(|()| created)
     }
 
+    /// One step: whoever loses power between has the damaged file, and what of it is whole, or the new one.
+    fn replace(&self, key: &str, body: &[u8]) -> io::Result<Created> {
+        self.writable()?;
+        let path = self.path(key)?;
+        let folder = path.parent().expect("a key stands below the directory");
+        self.make_folder(folder)?;
+        let beside = self.write_beside(body)?;
+        self.files.rename(&beside, &path)?;
+        self.files.sync_folder(folder).map(|()| Created::Yes)
+    }
+
     /// Makes a folder and those above it durable, from the directory down.
     fn make_folder(&self, folder: &Path) -> io::Result<()> {
         let lasting = || self.lasting.lock().unwrap_or_else(PoisonError::into_inner);
@@ -397,6 +408,11 @@ impl ObjectStore for DirStore {
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
         let name = key.to_owned();
         self.blocking(format!("delete {key}"), move |shared| shared.delete(&name))
+    }
+
+    fn replace<'a>(&'a self, key: &'a str, body: Bytes) -> BoxFuture<'a, Result<Created, StoreError>> {
+        let name = key.to_owned();
+        self.blocking(format!("write {key}"), move |shared| shared.replace(&name, &body))
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Option<(Bytes, Tag)>, StoreError>> {

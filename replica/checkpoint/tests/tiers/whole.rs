@@ -1,0 +1,231 @@
+//! What is damaged on one tier is made whole where it stands, from wherever else it is: older checkpoints too.
+
+use crate::support::{LINEAGE, committed, cut, entry, identity, open, retained, source, state};
+use bytes::Bytes;
+use std::path::Path;
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use vr_checkpoint::chain::{Chain, Options, TierOptions};
+use vr_checkpoint::format::{Head, Manifest};
+use vr_checkpoint::restore::TierKind;
+use vr_checkpoint::store::files::{Fate, Strike, VolatileDisk};
+use vr_checkpoint::store::{Created, DirStore, MemStore, ObjectStore, Swapped};
+use vr_checkpoint::verify::{self, Depth};
+
+fn memory() -> Arc<dyn ObjectStore> {
+    Arc::new(MemStore::new())
+}
+
+/// Three checkpoints, of which the newest needs packs of the first, and log above each.
+async fn tier(store: &Arc<dyn ObjectStore>) {
+    let mut writer = open(store, 1, 3).await.expect("opens");
+    for op in [1, 4, 7] {
+        writer.checkpoint(&cut(op), &state(op)).await.expect("ships");
+        writer.ship_log(&[entry(op + 1), entry(op + 2)]).await.expect("ships");
+    }
+}
+
+async fn objects(store: &Arc<dyn ObjectStore>) -> Vec<(String, Bytes)> {
+    let mut objects = Vec::new();
+    for listed in store.list("g/").await.expect("lists") {
+        let body = store.get(&listed.key).await.expect("reads").expect("there");
+        objects.push((listed.key, body));
+    }
+    objects
+}
+
+async fn put(store: &Arc<dyn ObjectStore>, key: &str, body: Option<Bytes>) {
+    store.delete(key).await.expect("deletes");
+    if let Some(body) = body {
+        assert_eq!(store.create(key, body).await.expect("writes"), Created::Yes);
+    }
+}
+
+async fn problems(store: &Arc<dyn ObjectStore>) -> Vec<String> {
+    let all = verify::Only::default();
+    let report = verify::verify(&source("tier", store), &LINEAGE.to_string(), all, Depth::Root).await;
+    let found = report.checkpoints.iter().flat_map(|checkpoint| &checkpoint.problems);
+    report
+        .problems
+        .iter()
+        .chain(found)
+        .map(|problem| format!("{}: {}", problem.object, problem.reason))
+        .collect()
+}
+
+fn flipped(body: &Bytes, at: usize) -> Bytes {
+    let mut bytes = body.to_vec();
+    bytes[at] ^= 1;
+    bytes.into()
+}
+
+/// Every object of a tier is lost, cut short, of the wrong bits, or another one: what was there comes back.
+#[tokio::test]
+async fn every_object_comes_back_from_another_tier() {
+    let (near, far) = (memory(), memory());
+    tier(&near).await;
+    tier(&far).await;
+    let sources = [source("near", &near), source("far", &far)];
+    let before = objects(&near).await;
+    assert!(before.len() > 10, "{}", before.len());
+    for (place, (key, body)) in before.iter().enumerate() {
+        let other = &before[(place + 1) % before.len()].1;
+        let ways = [
+            ("gone", None),
+            ("cut short", Some(body.slice(..body.len() / 2))),
+            ("empty", Some(Bytes::new())),
+            ("a bit at its beginning", Some(flipped(body, 9))),
+            ("a bit in the middle", Some(flipped(body, body.len() / 2))),
+            ("a bit at its end", Some(flipped(body, body.len() - 2))),
+            ("another object", Some(other.clone())),
+        ];
+        for (way, damage) in ways {
+            put(&near, key, damage).await;
+            let mut writer = open(&near, 1, 3).await.unwrap_or_else(|e| panic!("{key}, {way}: {e}"));
+            let repaired = writer.repair(key, &sources[0], &sources).await.expect("not fenced");
+            repaired.unwrap_or_else(|e| panic!("{key}, {way}: {e}"));
+            let now = near.get(key).await.expect("reads").expect("there");
+            if key.contains("/ckpt/") {
+                // Who wrote it and when is another matter.
+                let [was, is] = [body, &now].map(|bytes| Manifest::parse(key, bytes).expect("valid"));
+                assert_eq!(
+                    (was.state, was.packs, was.indexes),
+                    (is.state, is.packs, is.indexes),
+                    "{key}, {way}"
+                );
+            } else {
+                assert!(now == *body, "{key}, {way}: not what stood there");
+            }
+            assert_eq!(problems(&near).await, Vec::<String>::new(), "{key}, {way}");
+        }
+    }
+}
+
+/// Nothing is written instead of what nobody has.
+#[tokio::test]
+async fn what_is_on_no_tier_stays_as_it_is_and_is_named() {
+    let (near, empty) = (memory(), memory());
+    tier(&near).await;
+    let sources = [source("near", &near), source("empty", &empty)];
+    for (key, body) in objects(&near).await {
+        let says = match &key {
+            key if key.contains("/ckpt/") => "no other tier retains the checkpoint",
+            key if key.contains("/log/") => "is on no source",
+            // Its packs say what it held.
+            key if key.contains("/idx/") => continue,
+            _ => "is whole on no tier",
+        };
+        // The first frame, where it is a pack.
+        let damage = flipped(&body, 70);
+        put(&near, &key, Some(damage.clone())).await;
+        let mut writer = open(&near, 1, 3).await.expect("opens");
+        let why =
+            writer.repair(&key, &sources[0], &sources).await.expect("not fenced").expect_err("nobody has it");
+        assert!(why.contains(says), "{key}: {why}");
+        assert!(near.get(&key).await.expect("reads") == Some(damage), "{key}");
+        put(&near, &key, Some(body)).await;
+    }
+}
+
+/// A page that changed back stands in two packs: one tier alone can help itself.
+#[tokio::test]
+async fn a_page_that_stands_twice_on_a_tier_needs_no_other() {
+    let near = memory();
+    let mut writer = open(&near, 1, 3).await.expect("opens");
+    writer.checkpoint(&cut(1), &state(1)).await.expect("ships");
+    let first = objects(&near).await;
+    let packs: Vec<&(String, Bytes)> = first.iter().filter(|(key, _)| key.ends_with(".pk")).collect();
+    writer.distrust(&packs.iter().map(|(key, _)| key.clone()).collect());
+    writer.checkpoint(&cut(2), &state(1)).await.expect("ships all of it again");
+    let sources = [source("near", &near)];
+    for (key, body) in packs {
+        put(&near, key, Some(flipped(body, 70))).await;
+        let mut writer = open(&near, 1, 3).await.expect("opens");
+        writer.repair(key, &sources[0], &sources).await.expect("not fenced").expect("made whole");
+        assert!(near.get(key).await.expect("reads").as_ref() == Some(body), "{key}");
+    }
+}
+
+/// At every operation of a repair the power goes: the damaged object is there, or the whole one.
+#[tokio::test]
+async fn a_repair_that_ends_anywhere_makes_nothing_worse() {
+    const TIER: &str = "/machine/nvme/lineage";
+    let far = memory();
+    tier(&far).await;
+    let mut survived = [0, 0];
+    for n in 1.. {
+        let disk = VolatileDisk::new();
+        let open_disk = || -> Arc<dyn ObjectStore> {
+            Arc::new(DirStore::open_on(Arc::new(disk.clone()), Path::new(TIER)).expect("opens"))
+        };
+        let near = open_disk();
+        tier(&near).await;
+        let all = objects(&near).await;
+        let (key, whole) = all.into_iter().find(|(key, _)| key.contains("/data/")).expect("a pack");
+        let damaged = flipped(&whole, 70);
+        near.replace(&key, damaged.clone()).await.expect("writes");
+        let mut writer = open(&near, 1, 3).await.expect("opens");
+        let sources = [source("near", &near), source("far", &far)];
+        disk.strike_at(n, Strike::Stop);
+        let done = writer.repair(&key, &sources[0], &sources).await;
+        let ended = matches!(done, Ok(Ok(())));
+        let struck = disk.struck();
+        drop((writer, sources, near));
+        let disk = disk.fork();
+        disk.lose_power(if n % 2 == 0 { Fate::Lost } else { Fate::Torn(n) });
+        let left = DirStore::open_on(Arc::new(disk), Path::new(TIER)).expect("opens");
+        let now = left.get(&key).await.expect("reads").expect("there");
+        assert!(now == whole || (now == damaged && !ended), "operation {n} ({struck:?})");
+        survived[usize::from(now == whole)] += 1;
+        if struck.is_none() {
+            assert!(ended && survived[0] > 3 && survived[1] > 0, "{survived:?}");
+            return;
+        }
+    }
+}
+
+/// As if everything had been read long ago.
+async fn long_ago(store: &Arc<dyn ObjectStore>) {
+    let (bytes, tag) = store.head().await.expect("reads").expect("there");
+    let mut head = Head::parse("HEAD", &bytes).expect("valid");
+    head.scrubbed_micros = 1;
+    assert_eq!(store.swap_head(Some(&tag), head.encode().into()).await.expect("writes"), Swapped::Yes);
+}
+
+/// What a replica does with it, by itself, without a write or a checkpoint.
+#[tokio::test]
+async fn a_replica_makes_older_checkpoints_whole_while_nothing_is_written() {
+    const NEVER: Duration = Duration::from_secs(3600);
+    for kind in ["/data/", "/tree/", "/idx/", "/ckpt/", "/log/"] {
+        let (near, far) = (memory(), memory());
+        tier(&near).await;
+        tier(&far).await;
+        for (key, body) in objects(&near).await.into_iter().filter(|(key, _)| key.contains(kind)) {
+            put(&near, &key, Some(flipped(&body, 70))).await;
+        }
+        assert_ne!(problems(&near).await, Vec::<String>::new(), "{kind}");
+        long_ago(&near).await;
+        let tiers = [(TierKind::Nvme, &near), (TierKind::Volume, &far)].map(|(kind, store)| TierOptions {
+            kind,
+            store: Arc::clone(store),
+            checkpoint: NEVER,
+            log: NEVER,
+            keep: 3.into(),
+            grace: NEVER,
+            may_create: false,
+        });
+        let options = Options { identity: identity(1), beginning: None, tiers: tiers.into() };
+        let chain = Chain::start(options).expect("a thread");
+        chain.committed(committed(9));
+        let began = Instant::now();
+        loop {
+            let status = chain.status()[0].1.clone();
+            if status.repaired > 0 && status.damaged == 0 && problems(&near).await.is_empty() {
+                break;
+            }
+            assert!(began.elapsed() < Duration::from_secs(20), "{kind}: {status:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+        assert_eq!(retained(&near).await, [1, 4, 7], "{kind}: no checkpoint was needed");
+    }
+}
