@@ -87,6 +87,13 @@ counted!(
         MembersLost = "membersLost",
         /// A replica whose disk is lost was started as a new one.
         StartedAsNew = "startedAsNew",
+        /// A process lived on beside the one that was started in its place.
+        Twin = "twin",
+        /// One device showed an older vote record than the other: a write it had called durable was lost, or a copy of
+        /// it put back.
+        VotesDisagree = "votesDisagree",
+        /// One device had no vote record any more.
+        VoteGone = "voteGone",
     }
 );
 
@@ -103,6 +110,10 @@ counted!(
         ReadReady = "readReady",
         /// A read served by a lease.
         LeasedRead = "leasedRead",
+        /// A request answered by a process in whose place another had been started.
+        TwinReply = "twinReply",
+        /// A linearizable read served by one.
+        TwinRead = "twinRead",
         /// A read not confirmed.
         ReadFailed = "readFailed",
         /// An entry committed somewhere.

@@ -36,6 +36,7 @@ const SABOTAGES: &[(Sabotage, &str, &str, &str)] = &[
     (Sabotage::ClaimComplete, "ClaimComplete", "R5", "starts as if nothing were lost"),
     (Sabotage::MarkerKept, "MarkerKept", "R7", "starts twice from the marker of one clean stop"),
     (Sabotage::SameIncarnation, "SameIncarnation", "R20", "starts again under the same incarnation"),
+    (Sabotage::FirstVote, "FirstVote", "R1", "believes the first device that has a vote record"),
     (Sabotage::EmptyReads, "EmptyReads", "reads", "shows readers what was there before anything was written"),
     (Sabotage::CorruptExecution, "CorruptExecution", "roots", "executes a request twice on one replica"),
 ];

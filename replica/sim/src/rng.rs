@@ -23,6 +23,10 @@ pub enum Stream {
     Members = 7,
     /// What operators ask for, and where.
     Operators = 8,
+    /// Processes that live on beside those that were started in their place.
+    Twins = 9,
+    /// What the devices still hold that keep vote records.
+    Votes = 10,
 }
 
 /// Parts per million.

@@ -51,6 +51,7 @@ pub enum What {
     Released,
     Wipe,
     Session,
+    Twin,
 }
 
 /// One line: when, where, what, and three numbers whose meaning depends on what.

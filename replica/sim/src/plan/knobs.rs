@@ -70,6 +70,7 @@ knobs! {
     "wall-jump" 0 number faults.wall_jump;
     "peer-lost" 0 number faults.peer_lost;
     "freeze" 0 number faults.freeze;
+    "twin" 0 ppm faults.twin;
     "cut" 0 number faults.cut;
     "crash-voting" 0 ppm faults.crash_voting;
     "crash-mid-step" 0 ppm faults.crash_mid_step;
@@ -93,6 +94,7 @@ knobs! {
     "padding" 0 number load.padding;
     "slow-vote" 0 ppm disks.slow_vote;
     "landed" 0 ppm disks.landed;
+    "one-vote" 0 ppm disks.one_vote;
     "checkpoint" 0 ppm disks.checkpoint;
     "from-checkpoint" 0 ppm disks.from_checkpoint;
     "vote-spread" 0 number disks.vote_spread;

@@ -28,6 +28,12 @@ const DOMAINS: u64 = 0x646f_6d61_696e_7321;
 /// Tells the seeds in whose worlds primaries have read leases.
 const LEASES: u64 = 0x6c65_6173_6573_2121;
 
+/// Tells the seeds in whose worlds processes live on beside those that were started in their place.
+const TWINS: u64 = 0x7477_696e_7321_2121;
+
+/// Tells the seeds in whose worlds the devices that keep vote records differ.
+const VOTES: u64 = 0x766f_7465_7321_2121;
+
 /// Tells the seeds in whose worlds gateways and primaries take few bytes at a time.
 const NARROWS: u64 = 0x6e61_7272_6f77_7321;
 
@@ -94,6 +100,8 @@ pub struct FaultPlan {
     pub peer_lost: u64,
     /// The clocks of one machine stand still.
     pub freeze: u64,
+    /// A process that is taken for dead lives on, per crash.
+    pub twin: Ppm,
     /// A tier wants a cut.
     pub cut: u64,
     /// A process that is down comes back after at most this.
@@ -121,6 +129,8 @@ pub struct DiskPlan {
     pub slow_vote: Ppm,
     /// A vote in flight at a crash is durable all the same.
     pub landed: Ppm,
+    /// One of the two devices has lost its newest record, or all of them, per start.
+    pub one_vote: Ppm,
     /// A cut becomes a checkpoint on disk.
     pub checkpoint: Ppm,
     /// A start without memory finds its newest checkpoint.
@@ -184,6 +194,8 @@ pub enum Sabotage {
     MarkerKept,
     /// A start does not write a new incarnation.
     SameIncarnation,
+    /// A start believes the first device that has a vote record.
+    FirstVote,
 }
 
 /// A whole world.
@@ -262,6 +274,7 @@ impl Plan {
                 vote_spread: rng.pick(&[100, 5 * MS, 50 * MS]),
                 slow_vote: maybe(rng, 50_000),
                 landed: Ppm(rng.pick(&[0, 500_000, 1_000_000])),
+                one_vote: Ppm(0),
                 checkpoint: Ppm(rng.pick(&[200_000, 1_000_000])),
                 from_checkpoint: Ppm(rng.pick(&[0, 500_000, 1_000_000])),
                 root_delay: rng.pick(&[MS, 20 * MS, SECOND]),
@@ -304,6 +317,12 @@ impl Plan {
         }
         if drawn(NARROWS).is_multiple_of(8) {
             self.options.window_bytes = 1 << (4 + drawn(NARROWS) / 8 % 5);
+        }
+        if drawn(TWINS).is_multiple_of(4) {
+            self.faults.twin = Ppm(300_000);
+        }
+        if drawn(VOTES).is_multiple_of(4) {
+            self.disks.one_vote = Ppm(400_000);
         }
         if moving && drawn(LOSSES).is_multiple_of(8) {
             self.mode = Mode::Loss;
@@ -361,6 +380,7 @@ impl Plan {
             wall_jump: 0,
             peer_lost: 0,
             freeze: 0,
+            twin: Ppm(0),
             cut: 0,
             down_for: MS,
             crash_voting: Ppm(0),
@@ -374,6 +394,7 @@ impl Plan {
             vote_spread: 0,
             slow_vote: Ppm(0),
             landed: Ppm(0),
+            one_vote: Ppm(0),
             checkpoint: Ppm(0),
             from_checkpoint: Ppm(0),
             root_delay: MS,
@@ -448,6 +469,7 @@ fn faults(rng: &mut Rng, mode: Mode, view_timeout: u64, faulty: u64) -> FaultPla
         wall_jump: every(rng, faulty),
         peer_lost: every(rng, faulty),
         freeze: 0,
+        twin: Ppm(0),
         cut: every(rng, faulty),
         down_for: view_timeout * rng.pick(&[1, 3, 10]),
         crash_voting: maybe(rng, 200_000),

@@ -171,9 +171,22 @@ impl<M: Machine> World<M> {
             node.executed
         );
         node.executed = op;
-        let id = node.id;
-        self.coverage.seen(Seen::Committed);
         let ballot = node.replica.as_ref().map_or(node.ballot, Replica::ballot);
+        if self.seen_committed(index, entry, ballot)? {
+            self.revives(index)?;
+        }
+        Ok(())
+    }
+
+    /// A process of a replica says in some ballot that an entry is committed. Whether it is the first to say so.
+    pub(super) fn seen_committed(
+        &mut self,
+        index: usize,
+        entry: &vr_core::Entry,
+        ballot: Ballot,
+    ) -> Result<bool, Broken> {
+        let (id, op) = (self.nodes[index].id, entry.header.op);
+        self.coverage.seen(Seen::Committed);
         let first = self.history.committed(id, &entry.header, ballot)?;
         if first {
             self.coverage.seen(Seen::CommittedFirst);
@@ -187,7 +200,6 @@ impl<M: Machine> World<M> {
                 self.coverage.seen(Seen::CommittedSpanning);
             }
             self.agreed(entry)?;
-            self.revives(index)?;
         }
         let digest = u64::from_le_bytes(entry.header.body.0[..8].try_into().expect("eight of thirty-two"));
         self.note(
@@ -198,7 +210,7 @@ impl<M: Machine> World<M> {
             packed(entry.header.ballot),
             op.0,
         );
-        Ok(())
+        Ok(first)
     }
 
     /// After QuorumLost a cluster comes to life again only through a replica that had its memory then, elected by
@@ -310,6 +322,9 @@ impl<M: Machine> World<M> {
                 } else {
                     self.nodes[index].asks_since.0
                 };
+                if self.there_was_a_twin(asked) {
+                    return Ok(());
+                }
                 let lost_at = self.lost_at;
                 require!(
                     lost_at.is_some_and(|at| at >= asked),

@@ -98,7 +98,7 @@ impl<M: Machine> World<M> {
                 let node = &self.nodes[index];
                 let exists = node.is_up() || !node.votes.in_flight.is_empty();
                 if exists && self.may_forget(index) {
-                    self.crash(index);
+                    self.crash_or_leave_a_twin(index);
                 }
             }
             Kind::MajorityLoss => self.lose_majority(),

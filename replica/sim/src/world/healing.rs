@@ -52,6 +52,7 @@ impl<M: Machine> World<M> {
         let until = self.time + self.plan.healing;
         self.phase = Phase::Healing { until };
         self.network.open_all();
+        self.end_twin(|_| true);
         let network = &mut self.plan.network;
         (network.drop, network.duplicate, network.hold, network.foreign) = (Ppm(0), Ppm(0), Ppm(0), Ppm(0));
         network.spread = network.spread.min(self.plan.options.heartbeat / 4);

@@ -198,6 +198,7 @@ impl<M: Machine> World<M> {
         if node.is_up() || !node.votes.in_flight.is_empty() {
             self.crash(index);
         }
+        self.end_twin(|of| of == index);
         self.coverage.fault(Fault::DiskLost);
         self.note(index, What::Wipe, "", 0, 0, 0);
         let told = self.operators.pick(&self.awake()).map(|at| self.nodes[at].members.clone());
@@ -205,7 +206,7 @@ impl<M: Machine> World<M> {
         let id = self.nodes[index].id;
         let voter = self.epochs.newest().is_voter(id);
         let node = &mut self.nodes[index];
-        node.votes.durable = None;
+        (node.votes.durable, node.votes.before) = (None, None);
         node.votes.members = told.unwrap_or_else(|| node.members.clone());
         (node.marker, node.checkpoint) = (None, None);
         (node.forgetful, node.lost_disk, node.bootstraps) = (true, true, false);

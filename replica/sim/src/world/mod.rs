@@ -17,6 +17,7 @@ mod process;
 mod queue;
 pub mod script;
 mod sessions;
+mod twin;
 
 use crate::coverage::{Coverage, Fault, MessageKind, Seen};
 use crate::machine::{Machine, Tap, Tapped};
@@ -60,6 +61,7 @@ enum Event {
     Ask { client: usize, serial: u64 },
     Patience { client: usize, serial: u64 },
     Session { client: usize, serial: u64 },
+    Twin { timer: u64 },
     Fault(faults::Kind),
     Reopen { from: usize, to: usize },
     Heal,
@@ -104,6 +106,7 @@ pub struct World<M: Machine> {
     without_memory_when_lost: Vec<bool>,
     epochs: Epochs,
     operators: members::Operators,
+    twins: twin::Twins<M>,
     effects: Effects<Tapped<M>>,
     history: History<M>,
     gateways: Gateways,
@@ -115,6 +118,7 @@ pub struct World<M: Machine> {
     faults_rng: Rng,
     clients_rng: Rng,
     disks_rng: Rng,
+    votes_rng: Rng,
     process_rng: Rng,
 }
 
@@ -157,6 +161,7 @@ impl<M: Machine> World<M> {
             without_memory_when_lost: Vec::new(),
             epochs: Epochs::new(first),
             operators: members::Operators::new(seed),
+            twins: twin::Twins::new(seed),
             effects: Effects(Vec::new()),
             history: History::new(),
             gateways: Gateways::default(),
@@ -168,6 +173,7 @@ impl<M: Machine> World<M> {
             faults_rng: Rng::new(seed, Stream::Faults),
             clients_rng: Rng::new(seed, Stream::Clients),
             disks_rng: Rng::new(seed, Stream::Disks),
+            votes_rng: Rng::new(seed, Stream::Votes),
             process_rng,
             plan,
         };
@@ -275,6 +281,7 @@ impl<M: Machine> World<M> {
             Event::Ask { client, serial } => self.ask(client, serial),
             Event::Patience { client, serial } => self.lose_patience(client, serial),
             Event::Session { client, serial } => self.go_on_asking(client, serial),
+            Event::Twin { timer } => self.wake_twin(timer),
             Event::Fault(kind) => self.strike(kind),
             Event::Reopen { from, to } => {
                 self.network.reopen(from, to);
@@ -286,6 +293,7 @@ impl<M: Machine> World<M> {
     }
 
     fn deliver(&mut self, to: usize, envelope: Box<Envelope>) -> Check {
+        self.deliver_to_twin(to, &envelope)?;
         let node = &self.nodes[to];
         if !node.is_up() {
             return Ok(());

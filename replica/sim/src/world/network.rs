@@ -6,7 +6,7 @@ use crate::machine::Machine;
 use crate::oracle::Check;
 use crate::rng::{Rng, Stream};
 use crate::trace::What;
-use vr_core::{Envelope, Generation, Lineage, Message};
+use vr_core::{Envelope, Generation, Incarnation, Lineage, Message};
 
 /// The ballot of a message, for the trace.
 pub(super) fn ballot_of(message: &Message) -> u64 {
@@ -109,27 +109,35 @@ impl<M: Machine> World<M> {
             self.note(from, What::Lost, kind.name(), to as u64, 0, 0);
             return Ok(());
         }
+        let incarnation = self.nodes[from].incarnation;
+        self.transmit(from, to, incarnation, message);
+        Ok(())
+    }
+
+    /// What becomes of a message on its way.
+    pub(super) fn transmit(&mut self, from: usize, to: usize, incarnation: Incarnation, message: Message) {
+        let kind = MessageKind::of(&message);
         let (network, plan, time) = (&mut self.network, &self.plan.network, self.time);
         let link = from * network.size + to;
         if network.shut_until[link] > time {
             self.note(from, What::Lost, kind.name(), to as u64, 0, 0);
-            return Ok(());
+            return;
         }
         if network.rng.chance(plan.drop) {
             self.coverage.fault(Fault::Drop);
             self.note(from, What::Lost, kind.name(), to as u64, 0, 0);
-            return Ok(());
+            return;
         }
         let mut envelope = Box::new(Envelope {
             lineage: LINEAGE,
             generation: GENERATION,
             from: self.nodes[from].id,
-            incarnation: self.nodes[from].incarnation,
+            incarnation,
             message,
         });
         if let Some(held) = &mut network.held {
             held.0.push((from, to, envelope));
-            return Ok(());
+            return;
         }
         if network.rng.chance(plan.duplicate) {
             self.coverage.fault(Fault::Duplicate);
@@ -151,7 +159,6 @@ impl<M: Machine> World<M> {
             }
         }
         self.queue.push(at, Event::Deliver { to, envelope });
-        Ok(())
     }
 
     /// A process sends the same to all other members it was told of.

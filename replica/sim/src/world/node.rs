@@ -26,12 +26,32 @@ pub(super) struct Writing {
     pub(super) members: Rc<Members>,
 }
 
-/// The device that holds the vote record and the members. One write at a time; a crash loses those that wait and,
+/// The two devices that hold the vote record, and the members. One write at a time; a crash loses those that wait and,
 /// perhaps, the one in flight. A torn write cannot be told from a lost one, since the other of the two files still holds.
-pub(super) struct VoteDevice {
+/// One of the two may show less than it was given ([`VoteDevices::show`]), never both.
+pub(super) struct VoteDevices {
+    /// The newest record, and the one that it replaced.
     pub(super) durable: Option<VoteRecord>,
+    pub(super) before: Option<VoteRecord>,
     pub(super) members: Rc<Members>,
     pub(super) in_flight: VecDeque<Writing>,
+}
+
+impl VoteDevices {
+    /// Both hold this record now.
+    pub(super) fn keep(&mut self, record: VoteRecord, members: Rc<Members>) {
+        self.before = self.durable.replace(record);
+        self.members = members;
+    }
+
+    /// What each of the two shows to a start, if the device of this number lost its newest record, or all it had.
+    pub(super) fn show(&self, worse: Option<(usize, bool)>) -> [Option<VoteRecord>; 2] {
+        let mut shown = [self.durable; 2];
+        if let Some((device, all)) = worse {
+            shown[device] = self.before.filter(|_| !all);
+        }
+        shown
+    }
 }
 
 /// A cut as kept in memory or on disk.
@@ -90,7 +110,7 @@ pub(super) struct Node<M: Machine> {
     pub(super) asks_since: (u64, u64),
     pub(super) nonce: u64,
     pub(super) clock: Clock,
-    pub(super) votes: VoteDevice,
+    pub(super) votes: VoteDevices,
     /// Those that this process was told of last.
     pub(super) members: Rc<Members>,
     /// Those before them, if this process was there, and until when it stays connected to them.
@@ -148,7 +168,12 @@ impl<M: Machine> Node<M> {
             asks_since: (0, 0),
             nonce: 0,
             clock,
-            votes: VoteDevice { durable: None, members: members.clone(), in_flight: VecDeque::new() },
+            votes: VoteDevices {
+                durable: None,
+                before: None,
+                members: members.clone(),
+                in_flight: VecDeque::new(),
+            },
             members,
             former: None,
             bootstraps,

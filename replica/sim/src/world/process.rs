@@ -48,7 +48,8 @@ impl<M: Machine> World<M> {
             replica: node.id,
             incarnation: Incarnation(0),
         };
-        let record = node.votes.durable.unwrap_or(first);
+        let record = self.found_vote(index).unwrap_or(first);
+        let node = &mut self.nodes[index];
         let again = self.plan.breaks(Sabotage::SameIncarnation) && record.incarnation > Incarnation(0);
         let incarnation = Incarnation(record.incarnation.0 + u64::from(!again));
         let (vote, members) = (VoteRecord { incarnation, ..record }, node.members.clone());
@@ -58,6 +59,23 @@ impl<M: Machine> World<M> {
         Ok(())
     }
 
+    /// What a start finds on its devices.
+    fn found_vote(&mut self, index: usize) -> Option<VoteRecord> {
+        let worse = self.votes_rng.chance(self.plan.disks.one_vote).then(|| {
+            let (device, all) = (self.votes_rng.index(2), self.votes_rng.below(2) == 0);
+            (device, all)
+        });
+        let votes = &self.nodes[index].votes;
+        if let (Some((_, all)), Some(_)) = (worse, votes.before) {
+            self.coverage.fault(if all { Fault::VoteGone } else { Fault::VotesDisagree });
+        }
+        let shown = votes.show(worse);
+        if self.plan.breaks(Sabotage::FirstVote) {
+            return shown.into_iter().flatten().next();
+        }
+        VoteRecord::newest(shown.into_iter().flatten())
+    }
+
     /// The incarnation is durable: the replica comes to life.
     pub(super) fn booted(&mut self, index: usize, life: u32) -> Check {
         let node = &mut self.nodes[index];
@@ -65,7 +83,7 @@ impl<M: Machine> World<M> {
             return Ok(());
         }
         let Writing { vote, .. } = node.votes.in_flight.pop_front().expect("a start writes its incarnation");
-        node.votes.durable = Some(vote);
+        node.votes.keep(vote, node.votes.members.clone());
         node.bootstraps = false;
         self.promises.durable(&vote)?;
         let kept = node.marker.clone().filter(|_| self.plan.breaks(Sabotage::MarkerKept));
@@ -176,6 +194,11 @@ impl<M: Machine> World<M> {
 
     /// A process is gone, and its memory with it.
     pub(super) fn crash(&mut self, index: usize) {
+        drop(self.crash_leaving(index));
+    }
+
+    /// The same; what was the process.
+    pub(super) fn crash_leaving(&mut self, index: usize) -> Option<Replica<Tapped<M>>> {
         let node = &mut self.nodes[index];
         let booting = !node.is_up() && !node.votes.in_flight.is_empty();
         self.coverage.fault(if booting { Fault::CrashBooting } else { Fault::Crash });
@@ -183,7 +206,7 @@ impl<M: Machine> World<M> {
             if self.disks_rng.chance(self.plan.disks.landed) {
                 self.coverage.fault(Fault::VoteLanded);
                 let Writing { vote: writing, members } = writing;
-                (node.votes.durable, node.votes.members) = (Some(writing), members);
+                node.votes.keep(writing, members);
                 node.bootstraps = false;
                 // It can only be newer than what was durable; the next start reports a regression if not.
                 let _ = self.promises.durable(&writing);
@@ -210,6 +233,7 @@ impl<M: Machine> World<M> {
             }
             self.promises.forget(node.id);
         }
+        let left = node.replica.take();
         node.die();
         let executed = node.executed;
         self.note(index, What::Crash, "", 0, 0, executed.0);
@@ -217,6 +241,7 @@ impl<M: Machine> World<M> {
         self.watch_for_majority_loss();
         self.peers_notice(index);
         self.come_back(index);
+        left
     }
 
     /// A process stops and leaves all it has, unless it has not got its memory back.
@@ -313,7 +338,7 @@ impl<M: Machine> World<M> {
         }
         let Writing { vote: record, members } =
             node.votes.in_flight.pop_front().expect("a write that ends was begun");
-        (node.votes.durable, node.votes.members) = (Some(record), members);
+        node.votes.keep(record, members);
         let more = !node.votes.in_flight.is_empty();
         self.promises.durable(&record)?;
         self.note(index, What::VoteWritten, "", 0, packed(record.ballot), 0);
