@@ -71,7 +71,7 @@ pub fn read(disks: &[PathBuf]) -> Result<Found, VoteError> {
             return Ok(Found::Unreadable);
         }
     }
-    Ok(records.into_iter().max_by_key(age).map_or(Found::Empty, Found::Present))
+    Ok(VoteRecord::newest(records).map_or(Found::Empty, Found::Present))
 }
 
 /// A record beside this one may be whole and of this format, and yet be the older promise.
@@ -109,13 +109,8 @@ fn slots(disk: &Path) -> [PathBuf; 2] {
     [disk.join("vote.0"), disk.join("vote.1")]
 }
 
-/// Orders records: a later generation, then a higher ballot, then a later start.
-fn age(record: &VoteRecord) -> (Generation, Ballot, Incarnation) {
-    (record.generation, record.ballot, record.incarnation)
-}
-
 fn age_of(path: &Path) -> Option<(Generation, Ballot, Incarnation)> {
-    std::fs::read(path).ok().as_deref().and_then(decode).as_ref().map(age)
+    std::fs::read(path).ok().as_deref().and_then(decode).as_ref().map(VoteRecord::age)
 }
 
 /// The 64 bytes of a record.

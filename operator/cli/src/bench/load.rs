@@ -111,12 +111,14 @@ impl Load {
     ) -> Result<Measured, E> {
         let mut links = Vec::with_capacity(self.connections);
         for n in 0..self.connections {
-            let endpoint = self.endpoints[n % self.endpoints.len()].clone();
-            let native = self.native.then(|| self.native_client());
-            if let Some(client) = &native {
-                reached(client).await?;
-            }
-            links.push(Rc::new(Link::open(endpoint, self.connector.clone(), native).await?));
+            links.push(Rc::new(if self.native {
+                let client = self.native_client();
+                reached(&client).await?;
+                Link::Native(client)
+            } else {
+                let endpoint = self.endpoints[n % self.endpoints.len()].clone();
+                Link::Grpc(Channel::open(endpoint, self.connector.clone()).await?)
+            }));
         }
         let start = Instant::now();
         let run = Rc::new(Run {
@@ -227,7 +229,9 @@ impl Run {
             }
             if answer.is_err() {
                 tokio::time::sleep(PAUSE_AFTER_ERROR).await;
-                link.reopen().await;
+                if let Link::Grpc(channel) = &*link {
+                    channel.reopen().await;
+                }
             }
         }
     }
@@ -255,10 +259,10 @@ impl Run {
 
     /// Whether the key was there, for a read.
     async fn call(&self, link: &Link, key: Bytes, value: &Bytes) -> Result<bool, Status> {
-        if let Some(client) = &link.native {
-            return self.native_call(client, key, value).await;
-        }
-        let mut client = link.client.borrow().clone();
+        let mut client = match link {
+            Link::Native(client) => return self.native_call(client, key, value).await,
+            Link::Grpc(channel) => channel.client.borrow().clone(),
+        };
         match self.load.operation {
             Operation::Put { .. } => client
                 .put(PutRequest { key, value: value.clone(), ..PutRequest::default() })
@@ -297,24 +301,26 @@ async fn reached(client: &vr_client::Client) -> Result<(), std::io::Error> {
     Err(std::io::Error::other(format!("no native connection to any endpoint; {problem}")))
 }
 
-/// A connection that is opened anew when it broke.
-struct Link {
+/// What sessions share.
+enum Link {
+    Grpc(Channel),
+    /// Keeps its connection by itself.
+    Native(vr_client::Client),
+}
+
+/// A gRPC connection that is opened anew when it broke.
+struct Channel {
     endpoint: Endpoint,
     connector: Connector,
     client: RefCell<KvClient<Wire>>,
     wire: RefCell<Wire>,
-    native: Option<vr_client::Client>,
 }
 
-impl Link {
-    async fn open(
-        endpoint: Endpoint,
-        connector: Connector,
-        native: Option<vr_client::Client>,
-    ) -> Result<Link, WireError> {
+impl Channel {
+    async fn open(endpoint: Endpoint, connector: Connector) -> Result<Channel, WireError> {
         let wire = Wire::open(&endpoint, &connector).await?;
         let client = RefCell::new(client(&endpoint, wire.clone()));
-        Ok(Link { endpoint, connector, client, wire: RefCell::new(wire), native })
+        Ok(Channel { endpoint, connector, client, wire: RefCell::new(wire) })
     }
 
     /// Opens the connection anew if it broke. When that fails, the next call says why.

@@ -9,11 +9,12 @@
 
 mod answer;
 mod connection;
+mod link;
 mod requests;
 mod rewind;
 
 pub(crate) use answer::Kept;
-pub(crate) use connection::Link;
+pub(crate) use link::Link;
 
 use bytes::BytesMut;
 use rewind::Rewind;

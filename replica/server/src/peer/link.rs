@@ -6,10 +6,11 @@ use crate::refusal::Refusals;
 use crate::tls::{self, Names, Port};
 use bytes::{Buf, Bytes, BytesMut};
 use std::cell::Cell;
+use std::collections::VecDeque;
 use std::rc::Rc;
 use std::sync::Arc;
 use std::time::Duration;
-use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWrite};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{TlsAcceptor, TlsConnector};
 use vr_core::ReplicaId;
@@ -118,10 +119,8 @@ async fn send(
     outbox: &Outbox,
     deliver: impl Fn(Bytes) -> Result<(), Refused>,
 ) -> End {
-    let sending = async {
-        writer.write_all(MAGIC).await?;
-        outbox.drain_into(&mut writer).await
-    };
+    let mut begun = VecDeque::from([Bytes::from_static(MAGIC)]);
+    let sending = outbox.drain_into(&mut begun, &mut writer);
     let mut hearing = Hearing::default();
     tokio::select! {
         Err(error) = sending => {
@@ -284,11 +283,12 @@ async fn serve(
 ) -> Result<(), Refused> {
     let outbox = Outbox::default();
     let answers = Cell::new(false);
+    let mut begun = VecDeque::new();
     let answering = async {
         outbox.filled().await;
-        writer.write_all(MAGIC).await?;
         answers.set(true);
-        outbox.drain_into(&mut writer).await
+        begun.push_back(Bytes::from_static(MAGIC));
+        outbox.drain_into(&mut begun, &mut writer).await
     };
     let end = tokio::select! {
         end = receive(&mut reader, |payload| deliver(payload, names, &outbox)) => end,
@@ -296,9 +296,12 @@ async fn serve(
         Err(_) = answering => return Ok(()),
     };
     if let Err(reason) = &end {
-        let follows: &[u8] = if answers.get() { &WORDS_FOLLOW } else { &[] };
-        let words = [follows, reason.to_string().as_bytes()].concat();
-        last_words(&mut tokio::io::join(reader, writer), &words).await;
+        if answers.get() {
+            begun.push_back(Bytes::from_static(&WORDS_FOLLOW));
+        }
+        begun.push_back(reason.to_string().into());
+        let words: Vec<Bytes> = begun.into();
+        last_words(&mut tokio::io::join(reader, writer), &words.concat()).await;
     }
     end
 }
@@ -338,6 +341,7 @@ async fn receive(
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::AsyncWriteExt;
 
     fn framed(payload: &[u8]) -> BytesMut {
         let mut out = BytesMut::new();
@@ -374,6 +378,39 @@ mod tests {
             End::Refused(reason) => reason,
         };
         (answers.get(), how)
+    }
+
+    #[tokio::test]
+    async fn what_is_half_written_is_finished_before_the_reason_of_an_end() {
+        let (here, there) = tokio::io::duplex(1 << 10);
+        let (reader, writer) = tokio::io::split(here);
+        let deliver = |payload: Bytes, _: &Names, answers: &Outbox| match &payload[..] {
+            b"bad" => Err(Refused::Malformed("it cannot be meant".to_owned())),
+            _ => {
+                answers.push(framed(&[7; 10 << 10]).freeze());
+                Ok(())
+            }
+        };
+        let (mut hears, mut says) = tokio::io::split(there);
+        let mut hearing = Hearing::default();
+        let answers = Cell::new(0);
+        let peer = async {
+            says.write_all(&[&MAGIC[..], &framed(b"good")].concat()).await.expect("it listens");
+            // By now it writes an answer that nobody reads, and does not fit.
+            tokio::time::sleep(Duration::from_millis(20)).await;
+            says.write_all(&framed(b"bad")).await.expect("it listens");
+            let end = hearing.hear(&mut hears, |_| {
+                answers.set(answers.get() + 1);
+                Ok(())
+            });
+            let end = end.await;
+            says.shutdown().await.expect("it hears that");
+            end
+        };
+        let (end, served) = tokio::join!(peer, serve(reader, writer, &Names::Any, deliver));
+        assert!(matches!(served, Err(Refused::Malformed(_))));
+        assert!(matches!(end, End::Refused(why) if why.contains("it cannot be meant")));
+        assert_eq!(answers.get(), 1);
     }
 
     #[tokio::test]

@@ -59,19 +59,20 @@ impl Outbox {
         self.0.wake.notified().await;
     }
 
-    /// Sends what is queued, for ever.
+    /// Sends what `begun` holds and then what is queued, for ever. What is taken from the queue stands in `begun` until
+    /// it is written: where this is dropped half-way, that is what has to follow before anything else can be said.
     pub(super) async fn drain_into(
         &self,
+        begun: &mut VecDeque<Bytes>,
         writer: &mut (impl AsyncWrite + Unpin),
     ) -> std::io::Result<Infallible> {
-        let mut gathered = VecDeque::with_capacity(GATHER);
         loop {
             loop {
-                self.take(&mut gathered);
-                if gathered.is_empty() {
+                self.take(begun);
+                if begun.is_empty() {
                     break;
                 }
-                write_gathered(writer, &mut gathered).await?;
+                write_gathered(writer, begun).await?;
             }
             // TLS may still hold the end of the last record.
             writer.flush().await?;
