@@ -1,0 +1,14 @@
+#!/usr/bin/env bash
+# Prints a Python that has moto's S3 server, the second opinion on our own; makes it if it is not there yet.
+set -euo pipefail
+cd "$(dirname "$0")/.."
+
+sum=$(sha256sum .ci/moto-requirements.txt | cut -c1-12)
+cache=${XDG_CACHE_HOME:-$HOME/.cache}/vr-ci/moto-$sum
+if ! "$cache/bin/python" -c 'import moto.server, flask' 2>/dev/null; then
+    rm -rf "$cache"
+    python3 -m venv "$cache" >&2
+    "$cache/bin/python" -m pip install --quiet --disable-pip-version-check --only-binary :all: \
+        --requirement .ci/moto-requirements.txt >&2
+fi
+printf '%s\n' "$cache/bin/python"
