@@ -177,3 +177,34 @@ fn a_lost_index_is_made_anew_and_one_that_cannot_be_is_named() {
     let failed = report(&output)["repairs"][0]["failed"].as_str().expect("a reason").to_owned();
     assert!(failed.contains("is missing, and with it"), "{failed}");
 }
+
+#[test]
+fn what_collections_would_delete_is_said_and_left() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let tier = tier(dir.path());
+    let garbage = |arguments: &[&str]| run(vr(["checkpoint", "garbage"]).arg(&tier).args(arguments));
+    let said = |output: Output| String::from_utf8_lossy(&output.stdout).into_owned();
+    let all = said(garbage(&[]));
+    assert!(
+        all.contains("checkpoints that stay, by op: 3, 6") && all.contains("nothing is to be deleted"),
+        "{all}"
+    );
+    let one = said(garbage(&["--keep", "1"]));
+    assert!(one.contains("let go of with the next checkpoint: 3"), "{one}");
+    assert!(
+        one.contains("only what is let go of needs it: op 3") && one.contains("Nothing was written"),
+        "{one}"
+    );
+    let json = report(&garbage(&["--keep", "1", "-o", "json"]));
+    assert_eq!((&json["stay"], &json["letGo"]), (&serde_json::json!([6]), &serde_json::json!([3])));
+    assert_eq!(json["objects"][0]["stage"], "letGo");
+    assert!(tier.join(json["objects"][0]["key"].as_str().expect("a key")).exists());
+    assert_eq!(garbage(&["--keep", "0"]).status.code(), Some(2));
+    assert_eq!(garbage(&["--keep-daily", "3"]).status.code(), Some(2), "rules are all or none");
+    for head in ["HEAD.0", "HEAD.1"] {
+        let _ = std::fs::remove_file(tier.join(head));
+    }
+    let output = garbage(&[]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&output.stderr).contains("there is no HEAD"));
+}

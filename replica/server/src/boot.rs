@@ -29,10 +29,6 @@ use vr_core::{
 };
 use vr_store::{Revision, Store};
 
-/// Nobody reads a disk tier for longer than this without coming back to HEAD.
-const DISK_GRACE: Duration = Duration::from_secs(60);
-const OBJECT_STORE_GRACE: Duration = Duration::from_secs(24 * 3600);
-
 /// A replica ready to be made.
 pub struct Booted {
     /// For `Replica::new`.
@@ -403,7 +399,7 @@ async fn chain_options(config: &Config, begins: bool) -> anyhow::Result<chain::O
                 checkpoint: cadence.checkpoint,
                 log: cadence.log,
                 keep: cadence.keep,
-                grace: DISK_GRACE,
+                grace: kind.grace(),
                 // A new disk is begun whenever it comes; it holds nothing that could be lost.
                 may_create: true,
             });
@@ -418,7 +414,7 @@ async fn chain_options(config: &Config, begins: bool) -> anyhow::Result<chain::O
             checkpoint: tier.cadence.checkpoint,
             log: tier.cadence.log,
             keep: tier.cadence.keep,
-            grace: OBJECT_STORE_GRACE,
+            grace: TierKind::ObjectStore.grace(),
             // A HEAD that vanished from S3 is a finding, never a fresh start; only a bootstrap makes one.
             may_create: begins,
         });

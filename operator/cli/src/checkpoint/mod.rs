@@ -4,6 +4,7 @@
 //! lineages stand or one lineage's own.
 
 mod export;
+mod garbage;
 mod pin;
 mod place;
 mod repair;
@@ -75,6 +76,19 @@ enum What {
         #[arg(long)]
         dry_run: bool,
         /// How to print what was done
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
+    /// Says what collections would delete, and why; writes nothing
+    ///
+    /// A replica deletes what no retained checkpoint needs, by rules of its configuration. With --keep these are the
+    /// rules to go by, so that it shows what another configuration would let go of.
+    Garbage {
+        #[command(flatten)]
+        place: Place,
+        #[command(flatten)]
+        rules: garbage::Rules,
+        /// How to print them
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
@@ -175,6 +189,7 @@ impl Checkpoint {
                 What::Pin { place, name, choice, output } => pin::pin(&place, &name, choice.op, output).await,
                 What::Unpin { place, name, output } => pin::unpin(&place, &name, output).await,
                 What::Pins { place, output } => pin::list(&place, output).await,
+                What::Garbage { place, rules, output } => garbage::run(&place, &rules, output).await,
                 What::RepairIndex { place, dry_run, output } => repair::run(&place, dry_run, output).await,
                 What::Verify { place, extent, output } => verify::run(&place, &extent, output).await,
             }

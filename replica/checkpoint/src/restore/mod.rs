@@ -24,6 +24,7 @@ pub(crate) use log::log;
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::sync::Arc;
+use std::time::Duration;
 use vr_tree::{Page, Snapshot, VerifiedPage};
 
 /// Packs fetched at a time.
@@ -41,6 +42,14 @@ pub enum TierKind {
     Volume,
     /// S3.
     ObjectStore,
+}
+
+impl TierKind {
+    /// How long what nothing retains stays: as long as a reader may take that found it before.
+    #[must_use]
+    pub fn grace(self) -> Duration {
+        Duration::from_secs(if self == TierKind::ObjectStore { 24 * 3600 } else { 60 })
+    }
 }
 
 /// Somewhere to look.

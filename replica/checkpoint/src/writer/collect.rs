@@ -2,8 +2,8 @@
 //! plan names is deleted once the plan is as old as the longest reader takes. One run deletes a bounded share of the tier,
 //! so that a mistake would be seen before much is gone.
 
-use super::{WriteError, Writer};
-use crate::format::{FORMAT, Named, Names, Plan};
+use super::{Retention, WriteError, Writer};
+use crate::format::{FORMAT, Head, Manifest, Named, Names, Plan};
 use crate::store::{Created, Listed};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -34,7 +34,7 @@ impl Writer {
             return Ok(0);
         }
         let listed = self.store.list("g/").await?;
-        let garbage = self.garbage(&listed);
+        let garbage = garbage(&self.head, &self.manifests, self.keep, &listed);
         let mut plans = match self.plans.take() {
             Some(plans) => plans,
             None => self.read_plans(&listed).await?,
@@ -55,7 +55,7 @@ impl Writer {
             now = now.max(plan.written);
             plans.push(plan);
         }
-        let most = SWEEP.1.max(listed.len() / SWEEP.0);
+        let most = most(listed.len());
         let (mut deleted, mut left) = (0, Vec::new());
         if plans.iter().any(|plan| old(plan.written, now)) {
             self.check_fence().await?;
@@ -83,37 +83,6 @@ impl Writer {
         }
         self.plans = Some(left);
         Ok(deleted)
-    }
-
-    /// What no retained checkpoint needs, of what is listed.
-    fn garbage<'a>(&self, listed: &'a [Listed]) -> BTreeMap<&'a str, &'a Listed> {
-        let mut needed: BTreeSet<&str> = BTreeSet::new();
-        let mut oldest: BTreeMap<u64, u64> = BTreeMap::new();
-        for retained in &self.head.retained {
-            let manifest = &self.manifests[&retained.manifest];
-            needed.insert(&retained.manifest);
-            needed.extend(manifest.indexes.iter().chain(&manifest.packs).map(|n| n.key.as_str()));
-        }
-        for retained in self.keep.with_log(&self.head.retained) {
-            let manifest = &self.manifests[&retained.manifest];
-            let op = oldest.entry(manifest.generation).or_insert(manifest.op);
-            *op = manifest.op.min(*op);
-        }
-        // Segments are needed from the oldest cut of their generation on that the log leads on from; of the own
-        // generation always.
-        let segment_needed = |names: Names, key: &str| {
-            names.segment_range(key).is_some_and(|(_, last)| {
-                oldest
-                    .get(&names.generation)
-                    .map_or(names.generation >= self.head.generation, |op| last > *op)
-            })
-        };
-        let garbage = listed.iter().filter(|object| {
-            let key = object.key.as_str();
-            let spare = |names| !needed.contains(key) && !segment_needed(names, key);
-            !Names::is_plan(key) && Names::of(key).is_some_and(spare)
-        });
-        garbage.map(|object| (object.key.as_str(), object)).collect()
     }
 
     /// The plans that stand on the tier. One that cannot be read is as good as none.
@@ -152,4 +121,43 @@ impl Writer {
         };
         Ok(Planned { key, written: modified, objects: plan.objects })
     }
+}
+
+/// What no retained checkpoint needs, of what is listed. The manifests are those of all that is retained.
+pub(super) fn garbage<'a>(
+    head: &Head,
+    manifests: &BTreeMap<String, Manifest>,
+    keep: Retention,
+    listed: &'a [Listed],
+) -> BTreeMap<&'a str, &'a Listed> {
+    let mut needed: BTreeSet<&str> = BTreeSet::new();
+    let mut oldest: BTreeMap<u64, u64> = BTreeMap::new();
+    for retained in &head.retained {
+        let manifest = &manifests[&retained.manifest];
+        needed.insert(&retained.manifest);
+        needed.extend(manifest.indexes.iter().chain(&manifest.packs).map(|n| n.key.as_str()));
+    }
+    for retained in keep.with_log(&head.retained) {
+        let manifest = &manifests[&retained.manifest];
+        let op = oldest.entry(manifest.generation).or_insert(manifest.op);
+        *op = manifest.op.min(*op);
+    }
+    // Segments are needed from the oldest cut of their generation on that the log leads on from; of the own generation
+    // always.
+    let segment_needed = |names: Names, key: &str| {
+        names.segment_range(key).is_some_and(|(_, last)| {
+            oldest.get(&names.generation).map_or(names.generation >= head.generation, |op| last > *op)
+        })
+    };
+    let garbage = listed.iter().filter(|object| {
+        let key = object.key.as_str();
+        let spare = |names| !needed.contains(key) && !segment_needed(names, key);
+        !Names::is_plan(key) && Names::of(key).is_some_and(spare)
+    });
+    garbage.map(|object| (object.key.as_str(), object)).collect()
+}
+
+/// How many objects one run may delete, of so many.
+pub(super) fn most(objects: usize) -> usize {
+    SWEEP.1.max(objects / SWEEP.0)
 }

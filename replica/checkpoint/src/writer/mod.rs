@@ -11,6 +11,7 @@ mod frames;
 mod head;
 mod identity;
 mod known;
+mod preview;
 mod repair;
 mod retention;
 mod scrub;
@@ -19,6 +20,7 @@ mod ship;
 pub use error::WriteError;
 pub use frames::Frames;
 pub use identity::{Beginning, Cut, Identity, Lineage, Written};
+pub use preview::{Doomed, Preview, Stage, preview};
 pub use retention::Retention;
 pub use scrub::Scrubbed;
 

@@ -9,6 +9,7 @@ use vr_checkpoint::pin::{pin, pins, unpin};
 use vr_checkpoint::restore;
 use vr_checkpoint::store::fault::{Act, FaultStore, On, Rule};
 use vr_checkpoint::store::{MemStore, ObjectStore};
+use vr_checkpoint::writer::{Doomed, Preview, Retention, Stage, preview};
 
 const HOUR: Duration = Duration::from_secs(3600);
 
@@ -156,4 +157,65 @@ async fn what_has_a_name_stays_and_can_be_restored() {
     assert_eq!(unpin(&*store, &lineage, "before-upgrade").await.expect("unpins").op, 2);
     writer.checkpoint(&cut(8), &state(8)).await.expect("ships");
     assert_eq!(retained(&store).await, [7, 8]);
+}
+
+/// What would be deleted is said before, for the rules that hold and for others, and nothing is written.
+#[tokio::test]
+async fn what_would_be_deleted_is_said_before() {
+    let memory = Arc::new(MemStore::new());
+    let store: Arc<dyn ObjectStore> = Arc::clone(&memory) as _;
+    let (tier, lineage) = (source("tier", &store), LINEAGE.to_string());
+    let look = async |keep: Option<usize>| {
+        let before = store.usage().written;
+        let found = preview(&tier, &lineage, keep.map(Retention::from), HOUR).await.expect("reads");
+        assert_eq!(store.usage().written, before, "it only looks");
+        found
+    };
+    assert!(preview(&tier, &lineage, None, HOUR).await.is_err_and(|e| e.contains("there is no HEAD")));
+    let mut writer = open(&store, 1, 3).await.expect("opens");
+    for op in [1, 200, 300] {
+        writer.checkpoint(&cut(op), &state(op)).await.expect("ships");
+        writer.ship_log(&[entry(op + 1)]).await.expect("ships");
+    }
+    let all = look(None).await;
+    assert_eq!((&all.stay[..], &all.let_go[..], &all.objects[..]), (&[1, 200, 300][..], &[][..], &[][..]));
+    let one = look(Some(1)).await;
+    assert_eq!((&one.stay[..], &one.let_go[..]), (&[300][..], &[1, 200][..]));
+    assert!(
+        one.objects.iter().any(|o| o.needed_by == [1])
+            && one.objects.iter().any(|o| o.key.contains("/ckpt/"))
+    );
+    let on_its_way = |o: &Doomed| o.stage == Stage::LetGo && !o.needed_by.is_empty();
+    // Segments which lead on from what is let go of alone need no longer be there at once.
+    assert!(one.objects.iter().all(|o| on_its_way(o) || o.key.contains("/log/")), "{one:?}");
+
+    // Somebody has those rules: what was said comes true, stage by stage.
+    let mut writer = open(&store, 1, 1).await.expect("opens");
+    writer.checkpoint(&cut(400), &state(400)).await.expect("ships");
+    let stages =
+        |found: &Preview| found.objects.iter().map(|o| o.stage).collect::<std::collections::BTreeSet<_>>();
+    let young = look(Some(1)).await;
+    assert_eq!(stages(&young), [Stage::Young].into());
+    assert!(one.objects.iter().all(|o| young.objects.iter().any(|y| y.key == o.key)));
+    memory.pass(2 * HOUR.as_secs());
+    writer.ship_log(&[entry(401)]).await.expect("ships");
+    assert_eq!(stages(&look(Some(1)).await), [Stage::Found].into());
+    assert_eq!(writer.collect(HOUR).await.expect("plans"), 0);
+    assert_eq!(stages(&look(Some(1)).await), [Stage::Planned].into());
+    memory.pass(2 * HOUR.as_secs());
+    writer.ship_log(&[entry(402)]).await.expect("ships");
+    let due = look(Some(1)).await;
+    assert_eq!(stages(&due), [Stage::Due].into());
+    let before = keys(&store, "g/").await;
+    assert_eq!(writer.collect(HOUR).await.expect("collects"), due.objects.len());
+    let after = keys(&store, "g/").await;
+    let gone: Vec<&String> =
+        before.iter().filter(|key| !after.contains(key) && !Names::is_plan(key)).collect();
+    assert_eq!(gone, due.objects.iter().map(|o| &o.key).collect::<Vec<_>>());
+    assert_eq!(look(Some(1)).await.objects, []);
+
+    let manifest = keys(&store, "g/0000000000000001/ckpt/").await.remove(0);
+    assert!(memory.corrupt(&manifest, 70));
+    let held = look(Some(1)).await;
+    assert!(held.objects.is_empty() && held.held.expect("held").contains("the checkpoint at op 400"));
 }
