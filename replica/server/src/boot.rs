@@ -398,6 +398,7 @@ async fn chain_options(config: &Config, begins: bool) -> anyhow::Result<chain::O
                 store,
                 checkpoint: cadence.checkpoint,
                 log: cadence.log,
+                rate: cadence.rate,
                 keep: cadence.keep,
                 grace: kind.grace(),
                 // A new disk is begun whenever it comes; it holds nothing that could be lost.
@@ -413,6 +414,7 @@ async fn chain_options(config: &Config, begins: bool) -> anyhow::Result<chain::O
             store,
             checkpoint: tier.cadence.checkpoint,
             log: tier.cadence.log,
+            rate: tier.cadence.rate,
             keep: tier.cadence.keep,
             grace: TierKind::ObjectStore.grace(),
             // A HEAD that vanished from S3 is a finding, never a fresh start; only a bootstrap makes one.

@@ -5,6 +5,7 @@
 //! oldest fall out (the tier then needs a checkpoint before its log leads on; it asks for one). Tiers do not wait for
 //! each other: a stalled disk stalls its own tier. Snapshots are dropped here, not on the replica's thread.
 
+mod meanwhile;
 mod scrub;
 mod tail;
 mod tier;
@@ -38,6 +39,8 @@ pub struct TierOptions {
     pub checkpoint: Duration,
     /// Between two shipments of the log.
     pub log: Duration,
+    /// Bytes a second at which the packs of a checkpoint may follow each other; without, as fast as the tier takes them.
+    pub rate: Option<u64>,
     /// Checkpoints kept.
     pub keep: Retention,
     /// What nothing retains is deleted after so long.

@@ -1,5 +1,6 @@
 //! One tier's work: checkpoints and log at its cadence, reservations, and what to do when something is in the way.
 
+use super::meanwhile::Meanwhile;
 use super::scrub::Scrub;
 use super::tail::Sealed;
 use super::{Handed, Shared, TierOptions, TierShared, lock};
@@ -228,6 +229,7 @@ impl Tier {
             status.checkpoint_op = own;
             status.error = None;
         }
+        writer.limit_rate(self.options.rate);
         writer.collect(self.options.grace).await?;
         self.scrub.remind(&mut writer);
         self.found |= !writer.unreadable().is_empty();
@@ -256,7 +258,20 @@ impl Tier {
         let Handed { cut, snapshot, frames } = handed;
         let began = Instant::now();
         let writer = self.writer.as_mut().expect("opened before anything is written");
-        let written = writer.checkpoint_of(cut, snapshot, frames).await?;
+        let mut reached = self.shipped;
+        let log = Meanwhile {
+            place: self.place,
+            options: &self.options,
+            identity: &self.identity,
+            beginning: self.beginning.as_ref(),
+            shared: &self.shared,
+        };
+        let written = tokio::select! {
+            written = writer.checkpoint_of(cut, snapshot, frames) => written,
+            fenced = log.ship(&mut reached) => Err(fenced),
+        };
+        self.shipped = reached;
+        let written = written?;
         let deleted = writer.collect(self.options.grace).await?;
         tracing::info!(
             tier = ?self.options.kind, op = cut.op, pages = written.pages, shipped_pages = written.shipped_pages,

@@ -11,6 +11,7 @@ mod frames;
 mod head;
 mod identity;
 mod known;
+mod pace;
 mod preview;
 mod repair;
 mod retention;
@@ -20,6 +21,7 @@ mod ship;
 pub use error::WriteError;
 pub use frames::Frames;
 pub use identity::{Beginning, Cut, Identity, Lineage, Written};
+pub use pace::LEAST_RATE;
 pub use preview::{Doomed, Preview, Stage, preview};
 pub use retention::Retention;
 pub use scrub::Scrubbed;
@@ -47,6 +49,8 @@ pub struct Writer {
     unreadable: BTreeSet<String>,
     /// Plans of collections on the tier, once they were read.
     plans: Option<Vec<Planned>>,
+    /// How fast packs may follow each other, bytes a second.
+    rate: Option<u64>,
 }
 
 impl Writer {
@@ -73,6 +77,7 @@ impl Writer {
             known: Known::default(),
             unreadable: BTreeSet::new(),
             plans: None,
+            rate: None,
         };
         match writer.store.head().await? {
             None if may_create => {
@@ -110,6 +115,11 @@ impl Writer {
                 .await?;
         }
         Ok(writer)
+    }
+
+    /// From now on the packs of a checkpoint follow each other at so many bytes a second at most, or as fast as they can.
+    pub fn limit_rate(&mut self, rate: Option<u64>) {
+        self.rate = rate;
     }
 
     /// The newest HEAD this writer knows.

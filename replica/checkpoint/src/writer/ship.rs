@@ -1,10 +1,12 @@
 //! The pages of one checkpoint on their way into packs.
 
 use super::frames::Maker;
+use super::pace::Pace;
 use super::{Frames, WriteError, Writer, Written};
 use crate::format::{Index, Names, PackBuilder, Part};
 use crate::store::Created;
 use std::collections::BTreeSet;
+use std::time::Instant;
 use ulid::Ulid;
 use vr_tree::{NodeRef, Snapshot};
 
@@ -76,6 +78,7 @@ struct Shipment<'a> {
     index: Index,
     frames: &'a Frames,
     maker: Maker,
+    pace: Pace,
 }
 
 impl<'a> Shipment<'a> {
@@ -97,6 +100,7 @@ impl<'a> Shipment<'a> {
             index: Index::default(),
             frames,
             maker: Maker::new(),
+            pace: Pace::new(writer.rate, Instant::now()),
         }
     }
 
@@ -117,6 +121,7 @@ impl<'a> Shipment<'a> {
         let key = self.names.pack(part, self.upload, self.packs);
         let (body, entries) = pack.finish();
         let bytes = body.len() as u64;
+        self.pace.wait(bytes).await;
         if self.writer.create(&key, body.into()).await? == Created::Exists {
             return Err(self.writer.broken(&format!("{key} exists although its name was made a moment ago")));
         }

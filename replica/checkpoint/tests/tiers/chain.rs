@@ -15,7 +15,16 @@ const NEVER: Duration = Duration::from_secs(3600);
 
 fn tier(kind: TierKind, store: &Arc<dyn ObjectStore>, checkpoint: Duration) -> TierOptions {
     let store = Arc::clone(store);
-    TierOptions { kind, store, checkpoint, log: SOON, keep: 3.into(), grace: NEVER, may_create: true }
+    TierOptions {
+        kind,
+        store,
+        checkpoint,
+        log: SOON,
+        rate: None,
+        keep: 3.into(),
+        grace: NEVER,
+        may_create: true,
+    }
 }
 
 fn start(replica: u64, tiers: Vec<TierOptions>) -> Chain {
@@ -118,6 +127,72 @@ async fn a_stalled_tier_holds_neither_the_caller_nor_the_others() {
     assert_eq!((status(&chain, 0).recovery_op, faulty.inner().usage().written), (0, 0));
     faulty.release();
     until("the stalled tier", || status(&chain, 0).recovery_op == 5_000).await;
+}
+
+/// A checkpoint may take minutes: the recovery point must not be as old meanwhile.
+#[tokio::test]
+async fn the_log_goes_on_while_a_checkpoint_takes_its_time() {
+    let faulty = Arc::new(FaultStore::new(MemStore::new()));
+    let store: Arc<dyn ObjectStore> = Arc::clone(&faulty) as _;
+    let chain = start(1, vec![tier(TierKind::Nvme, &store, SOON)]);
+    chain.committed(committed(1));
+    until("it wants a cut", || chain.wants_cut()).await;
+    chain.cut(cut(1), state(1));
+    until("a checkpoint", || status(&chain, 0).checkpoint_op == 1).await;
+    faulty.add(Rule { key_contains: "/data/".to_owned(), ..strikes(On::Create, 1, Act::Stall) });
+    chain.committed(committed(2));
+    until("it wants a cut", || chain.wants_cut()).await;
+    chain.cut(cut(2), state(2));
+    faulty.wait_until_stalled(1).await;
+    for op in 3..=6 {
+        chain.committed(committed(op));
+        until("the log", || status(&chain, 0).recovery_op == op).await;
+    }
+    assert_eq!(status(&chain, 0).checkpoint_op, 1, "it is still under way");
+    let loaded = newest(&[source("tier", &store)]).await.expect("there").expect("loads");
+    assert_eq!((loaded.manifest.op, loaded.entries.len()), (1, 5));
+    // And a tier that is fenced meanwhile stops, whatever the checkpoint does.
+    let parent = Parent { generation: 1, op: 1, root: "00".repeat(32) };
+    restore::fence(&*store, &parent, 2, 0, "restore").await.expect("fences");
+    chain.committed(committed(7));
+    until("it is told", || chain.fenced().is_some()).await;
+    faulty.release();
+    assert_eq!(head(&store).await.0.retained.len(), 1, "the checkpoint was given up");
+}
+
+/// The packs of a checkpoint follow each other no faster than is allowed, and the log does not wait for them.
+#[tokio::test]
+async fn a_checkpoint_keeps_to_its_rate_and_the_log_does_not_wait() {
+    const RATE: u64 = 16 << 20;
+    let mut tree = vr_tree::Tree::new();
+    for key in 0..10_000u32 {
+        let mut value = vec![0; 4096];
+        blake3::Hasher::new().update(&key.to_le_bytes()).finalize_xof().fill(&mut value);
+        tree.put(format!("key/{key:08}").as_bytes(), &value, 2);
+    }
+    let store = memory();
+    let bounded = TierOptions { rate: Some(RATE), ..tier(TierKind::Nvme, &store, SOON) };
+    let chain = start(1, vec![bounded]);
+    chain.committed(committed(1));
+    until("it wants a cut", || chain.wants_cut()).await;
+    chain.cut(cut(1), state(1));
+    until("a checkpoint", || status(&chain, 0).checkpoint_op == 1).await;
+    let (before, began) = (store.usage().written, Instant::now());
+    chain.committed(committed(2));
+    until("it wants a cut", || chain.wants_cut()).await;
+    chain.cut(cut(2), tree.snapshot());
+    until("packs", || store.usage().written > before + (16 << 20)).await;
+    chain.committed(committed(3));
+    until("the log", || status(&chain, 0).recovery_op == 3).await;
+    assert_eq!(status(&chain, 0).checkpoint_op, 1, "it takes longer than the log");
+    until("a checkpoint", || status(&chain, 0).checkpoint_op == 2).await;
+    let (took, written) = (began.elapsed(), store.usage().written - before);
+    // The last pack need not wait for what may come after it.
+    let least = Duration::from_secs_f64((written - (17 << 20)) as f64 / RATE as f64);
+    assert!(
+        took >= least && written > 36 << 20,
+        "{written} bytes took {took:?}, at least {least:?} were due"
+    );
 }
 
 #[tokio::test]

@@ -210,6 +210,7 @@ async fn a_replica_makes_older_checkpoints_whole_while_nothing_is_written() {
             store: Arc::clone(store),
             checkpoint: NEVER,
             log: NEVER,
+            rate: None,
             keep: 3.into(),
             grace: NEVER,
             may_create: false,

@@ -99,6 +99,10 @@ pub const FIELDS: &[Field] = &[
         "tiers.nvme.lagLimit",
         "How far it may be behind, see tiers.onLag [default: 10s, or three logIntervals]",
     ),
+    f(
+        "tiers.nvme.rateLimitBytes",
+        "Bytes a second at which a checkpoint may be written there; the log never waits for it [default: no limit]",
+    ),
     f("tiers.nvme.keep", "Checkpoints kept [default: 3]"),
     f("tiers.volume.path", "Directory on a volume that survives the node (EBS)"),
     f("tiers.volume.checkpointInterval", "Between two checkpoints there [default: 10m]"),
@@ -106,6 +110,10 @@ pub const FIELDS: &[Field] = &[
     f(
         "tiers.volume.lagLimit",
         "How far it may be behind, see tiers.onLag [default: 10s, or three logIntervals]",
+    ),
+    f(
+        "tiers.volume.rateLimitBytes",
+        "Bytes a second at which a checkpoint may be written there; the log never waits for it [default: no limit]",
     ),
     f("tiers.volume.keep", "Checkpoints kept [default: 6]"),
     f("tiers.objectStore.endpoint", "URL of an S3 server other than AWS"),
@@ -118,6 +126,10 @@ pub const FIELDS: &[Field] = &[
     f(
         "tiers.objectStore.lagLimit",
         "How far it may be behind, see tiers.onLag [default: 60s, or three logIntervals]",
+    ),
+    f(
+        "tiers.objectStore.rateLimitBytes",
+        "Bytes a second at which a checkpoint may be written there; the log never waits for it [default: no limit]",
     ),
     f(
         "tiers.objectStore.keep",
@@ -260,10 +272,10 @@ flightRecorderBytes: 6
 logFormat: json
 tiers:
   onLag: throttle
-  nvme: {path: /n, checkpointInterval: 1s, logInterval: 1s, lagLimit: 3s, keep: 2}
-  volume: {path: /v, checkpointInterval: 2s, logInterval: 2s, lagLimit: 6s, keep: 3}
+  nvme: {path: /n, checkpointInterval: 1s, logInterval: 1s, lagLimit: 3s, rateLimitBytes: 1048576, keep: 2}
+  volume: {path: /v, checkpointInterval: 2s, logInterval: 2s, lagLimit: 6s, rateLimitBytes: 2097152, keep: 3}
   objectStore: {endpoint: 'http://x', bucket: b, prefix: p, region: r, pathStyle: true, checkpointInterval: 3s,
-    logInterval: 3s, lagLimit: 9s, keep: 4, keepHourly: 5, keepDaily: 6, keepMonthly: 7}
+    logInterval: 3s, lagLimit: 9s, rateLimitBytes: 3145728, keep: 4, keepHourly: 5, keepDaily: 6, keepMonthly: 7}
 restore: {fromGeneration: 1, checkpoint: 5, root: 00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa, toOp: 6, reservedRevision: 7, token: t, sources: [/a]}
 ";
 
@@ -368,6 +380,11 @@ restore: {fromGeneration: 1, checkpoint: 5, root: 00aa00aa00aa00aa00aa00aa00aa00
                 with("lagLimit: 9s", "lagLimit: 8s"),
                 vec![],
                 "`tiers.objectStore.lagLimit`: must be at least 3 times `logInterval`, 9s",
+            ),
+            (
+                with("rateLimitBytes: 1048576", "rateLimitBytes: 1000"),
+                vec![],
+                "`tiers.nvme.rateLimitBytes`: must be at least 1048576",
             ),
             (with("keep: 2", "keep: 0"), vec![], "tiers.nvme.keep"),
             (with("keepDaily: 6", "keepDaily: 1000"), vec![], "tiers.objectStore.keepDaily"),

@@ -183,6 +183,8 @@ pub struct Cadence {
     pub keep: Retention,
     /// How far it may be behind.
     pub lag_limit: Duration,
+    /// Bytes a second at which the packs of a checkpoint may follow each other, if that is bounded.
+    pub rate: Option<u64>,
 }
 
 /// A directory on a disk.

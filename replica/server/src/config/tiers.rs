@@ -6,7 +6,7 @@ use super::{Cadence, ConfigError, DiskTier, ObjectStoreTier, OnLag, Tiers};
 use serde::{Deserialize, Serialize};
 use std::path::PathBuf;
 use std::time::Duration;
-use vr_checkpoint::writer::Retention;
+use vr_checkpoint::writer::{LEAST_RATE, Retention};
 
 /// The chain below RAM.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize)]
@@ -36,6 +36,8 @@ pub struct RawTier {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_limit: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<usize>,
 }
 
@@ -60,6 +62,8 @@ pub struct RawObjectStore {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub lag_limit: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub rate_limit_bytes: Option<u64>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub keep: Option<usize>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub keep_hourly: Option<usize>,
@@ -76,6 +80,7 @@ fn defaults() -> [Cadence; 3] {
         log: Duration::from_secs(log),
         keep: keep.into(),
         lag_limit: Duration::from_secs(lag),
+        rate: None,
     };
     [cadence(60, 1, 3, 10), cadence(600, 1, 6, 10), cadence(86_400, 10, 24, 60)]
 }
@@ -109,6 +114,7 @@ fn disk(
         cadence: cadence(
             section,
             (raw.checkpoint_interval, raw.log_interval, raw.lag_limit),
+            raw.rate_limit_bytes,
             raw.keep,
             default,
         )?,
@@ -117,7 +123,7 @@ fn disk(
 
 fn bucket(raw: RawObjectStore, default: Cadence) -> Result<ObjectStoreTier, ConfigError> {
     let spans = (raw.checkpoint_interval, raw.log_interval, raw.lag_limit);
-    let mut cadence = cadence("tiers.objectStore", spans, raw.keep, default)?;
+    let mut cadence = cadence("tiers.objectStore", spans, raw.rate_limit_bytes, raw.keep, default)?;
     cadence.keep = kept_by_time(cadence.keep, (raw.keep_hourly, raw.keep_daily, raw.keep_monthly))?;
     Ok(ObjectStoreTier {
         endpoint: raw.endpoint,
@@ -135,6 +141,7 @@ const SHIPMENTS: u32 = 3;
 fn cadence(
     field: &str,
     (checkpoint, log, lag_limit): (Option<Span>, Option<Span>, Option<Span>),
+    rate: Option<u64>,
     keep: Option<usize>,
     default: Cadence,
 ) -> Result<Cadence, ConfigError> {
@@ -160,7 +167,13 @@ fn cadence(
         Some(Span(given)) => given,
         None => default.lag_limit.max(least),
     };
-    Ok(Cadence { checkpoint, log, keep: Retention { last, ..default.keep }, lag_limit })
+    if rate.is_some_and(|rate| rate < LEAST_RATE) {
+        return Err(value(
+            format!("{field}.rateLimitBytes"),
+            format!("must be at least {LEAST_RATE}, or left out"),
+        ));
+    }
+    Ok(Cadence { checkpoint, log, keep: Retention { last, ..default.keep }, lag_limit, rate })
 }
 
 /// More than this of one kind would let HEAD grow beyond what it may be.
