@@ -204,3 +204,21 @@ async fn of_many_that_race_one_wins() {
         assert_eq!(head, Bytes::from(vec![round, won.1[0]]));
     }
 }
+
+/// A bucket that somebody deletes, and an empty one that is made in its place.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_bucket_that_is_deleted_is_named_and_not_begun_again() {
+    let Some(moto) = Moto::start() else { return };
+    let store: Arc<dyn ObjectStore> = Arc::new(S3Store::open(&moto.location("p")).await.expect("opens"));
+    let mut writer = open(&store, 1, 2).await.expect("opens");
+    writer.checkpoint(&cut(1), &state(1)).await.expect("ships");
+    let answer = moto.ask("POST /moto-api/reset HTTP/1.1");
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let error = writer.checkpoint(&cut(2), &state(2)).await.expect_err("no bucket").to_string();
+    assert!(error.contains("create the bucket or correct its name"), "{error}");
+    let answer = moto.ask(&format!("PUT /{BUCKET} HTTP/1.1"));
+    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    let error = writer.checkpoint(&cut(2), &state(2)).await.expect_err("no HEAD").to_string();
+    assert!(error.contains("HEAD is gone: somebody deleted it"), "{error}");
+    assert_eq!(store.head().await.expect("reads"), None);
+}

@@ -16,7 +16,6 @@ use crate::{members, node, vote};
 use anyhow::{Context, bail};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
-use std::time::Duration;
 use tokio::sync::mpsc;
 use vr_checkpoint::chain::{self, Chain, TierOptions};
 use vr_checkpoint::format::{Head, Parent};

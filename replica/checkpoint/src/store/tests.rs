@@ -164,3 +164,12 @@ fn an_unwritable_place_is_named() {
     let error = DirStore::open(&file.join("tier")).expect_err("below a file").to_string();
     assert!(error.contains("file/tier: open"), "{error}");
 }
+
+/// Nobody makes anything below /sys, whoever they are: where it is mounted for reading only the kernel says so, elsewhere
+/// that it is not permitted.
+#[test]
+fn a_place_for_reading_only_is_named_with_what_to_do() {
+    let error = DirStore::open(Path::new("/sys/vr-tier")).expect_err("nothing can be made there");
+    assert!(matches!(error, StoreError::Permanent { .. }), "{error}");
+    assert!(error.to_string().contains("make the directory writable for this user"), "{error}");
+}

@@ -4,7 +4,7 @@ use crate::support::{cut, entry, newest, newest_op, open, retained, source, stat
 use std::sync::Arc;
 use std::time::Duration;
 use vr_checkpoint::store::fault::{Act, FaultStore, On, Rule};
-use vr_checkpoint::store::{DirStore, MemStore, ObjectStore};
+use vr_checkpoint::store::{DirStore, MemStore, ObjectStore, Swapped};
 use vr_checkpoint::writer::WriteError;
 use vr_tree::{Snapshot, Tree};
 
@@ -222,4 +222,28 @@ async fn many_missing_pages_cost_one_look_at_the_other_tier() {
     assert!(loaded.repaired_pages > 3, "{}", loaded.repaired_pages);
     // HEAD, a manifest, an index; then one range for each page.
     assert_eq!(requests, 3 + loaded.repaired_pages as u64);
+}
+
+/// Somebody puts an older HEAD back: what it does not name is gone from view, nothing is invented, and the writer goes on.
+#[tokio::test]
+async fn an_older_head_that_is_put_back_loses_no_more_than_it_does_not_name() {
+    let store: Arc<dyn ObjectStore> = Arc::new(MemStore::new());
+    let mut writer = open(&store, 1, 9).await.expect("opens");
+    writer.checkpoint(&cut(1), &state(1)).await.expect("ships");
+    let (old, _) = store.head().await.expect("reads").expect("there");
+    writer.checkpoint(&cut(2), &state(2)).await.expect("ships");
+    writer.reserve(7_000).await.expect("reserves");
+    let (_, tag) = store.head().await.expect("reads").expect("there");
+    assert_eq!(store.swap_head(Some(&tag), old).await.expect("writes"), Swapped::Yes);
+    assert_eq!(newest_op(&store).await, 1, "which is whole");
+    // What it relied on may be gone by the next collection: it may ship again, but must not name what is not there.
+    if writer.checkpoint(&cut(3), &state(3)).await.is_err() {
+        let mut again = open(&store, 1, 9).await.expect("opens");
+        again.checkpoint(&cut(3), &state(3)).await.expect("ships");
+        writer = again;
+    }
+    assert_eq!((retained(&store).await, newest_op(&store).await), (vec![1, 3], 3));
+    writer.reserve(7_000).await.expect("reserves again");
+    writer.collect(Duration::ZERO).await.expect("collects");
+    assert_eq!(newest_op(&store).await, 3);
 }

@@ -77,3 +77,22 @@ async fn a_store_that_stays_away_keeps_what_it_has_and_is_gone_on_with_later() {
     server.faults().clear();
     assert_eq!(newest_op(&store).await, 5);
 }
+
+/// Keys that end in the middle of an upload: what the tier says, and that it goes on.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_refused_in_the_middle_of_an_upload_is_named_and_gone_on_with_later() {
+    let dir = tempfile::tempdir().expect("a temporary directory");
+    let (server, store) = server(&dir).await;
+    let mut writer = open(&store, 1, 9).await.expect("opens");
+    writer.checkpoint(&cut(1), &state(1)).await.expect("ships");
+    for (op, path) in [(2, "/data/"), (3, "/idx/"), (4, "/ckpt/"), (5, "/HEAD")] {
+        server.faults().add(rule(Verb::Put, path, u32::MAX, Act::Status(403)));
+        let error = writer.checkpoint(&cut(op), &state(op)).await.expect_err("refused").to_string();
+        assert!(error.contains("check the credentials and what they permit"), "{path}: {error}");
+        server.faults().clear();
+        assert_eq!((retained(&store).await, newest_op(&store).await), (vec![1], 1), "{path}");
+    }
+    let mut writer = open(&store, 1, 9).await.expect("opens");
+    writer.checkpoint(&cut(6), &state(6)).await.expect("ships");
+    assert_eq!((retained(&store).await, newest_op(&store).await), (vec![1, 6], 6));
+}
