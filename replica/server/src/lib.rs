@@ -16,6 +16,7 @@ pub mod export;
 pub mod flight;
 mod front;
 mod http;
+mod keepalive;
 mod listen;
 mod marker;
 pub mod members;

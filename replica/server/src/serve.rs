@@ -6,6 +6,7 @@
 use crate::boot::{self, Booted};
 use crate::config::Config;
 use crate::front::Front;
+use crate::keepalive::{self, Patience};
 use crate::node::{self, Halt, Node, Parts, Promise};
 use crate::tls::{self, Port, Reloader};
 use crate::{control, etcd, flight, http, listen, members, memory, peer, vote};
@@ -63,11 +64,11 @@ async fn serve(config: Config, local: Weak<LocalSet>) -> anyhow::Result<End> {
     // Nothing is listened to before it is known whom to trust.
     let tls = tls::Ports::load(&config)?;
     // Ports first: a second process with this configuration must not even look at the disks.
-    let client = bind("clientAddress", config.client).await?;
-    let peers = bind("peerAddress", config.peer).await?;
-    let admin = bind("adminAddress", config.admin).await?;
+    let client = bind("clientAddress", config.client, keepalive::CLIENTS).await?;
+    let peers = bind("peerAddress", config.peer, keepalive::PEERS).await?;
+    let admin = bind("adminAddress", config.admin, keepalive::CLIENTS).await?;
     let control = match config.control {
-        Some(address) => Some(bind("controlAddress", address).await?),
+        Some(address) => Some(bind("controlAddress", address, keepalive::CLIENTS).await?),
         None => None,
     };
 
@@ -196,7 +197,7 @@ async fn stop() -> anyhow::Result<End> {
     boot::leave(node).await
 }
 
-async fn bind(field: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
+async fn bind(field: &str, address: SocketAddr, patience: Patience) -> anyhow::Result<TcpListener> {
     let deadline = Instant::now() + BIND;
     loop {
         match TcpListener::bind(address).await {
@@ -205,9 +206,11 @@ async fn bind(field: &str, address: SocketAddr) -> anyhow::Result<TcpListener> {
                 tokio::time::sleep(TICK).await;
             }
             bound => {
-                return bound.with_context(|| {
+                let listener = bound.with_context(|| {
                     format!("cannot listen on {field} {address}: free the port or configure another")
-                });
+                })?;
+                patience.set(&listener).with_context(|| format!("{field} {address}"))?;
+                return Ok(listener);
             }
         }
     }

@@ -1,6 +1,7 @@
 //! The two halves of a connection between replicas: the outgoing one with its queue, and the incoming one.
 
 use super::{MAGIC, Outbox, Refused};
+use crate::keepalive;
 use crate::listen::{TLS_FIRST_BYTE, last_words};
 use crate::refusal::Refusals;
 use crate::tls::{self, Names, Port};
@@ -90,7 +91,8 @@ async fn link(
         Ok(Err(error)) => return End::Unreachable(error),
         Err(_too_long) => return End::Unreachable(std::io::ErrorKind::TimedOut.into()),
     };
-    if let Err(error) = stream.set_nodelay(true) {
+    let set = keepalive::PEERS.set(&stream).map_err(Into::into).and_then(|()| stream.set_nodelay(true));
+    if let Err(error) = set {
         return End::Unreachable(error);
     }
     // What is older than this connection is repeated by the protocol, or not needed any more.
