@@ -333,8 +333,10 @@ impl<M: Machine> World<M> {
                      {lost_at:?}; replica {:?} leads the highest promised ballot now",
                     self.living_primary()
                 );
-                // Who had promised nothing in this epoch may still come to it, by its log (R16).
-                let came = |id| self.promises.of(id).epoch >= ballot.epoch;
+                // Who had promised nothing in the newest epoch may still come to it, by its log (R16); who says this may
+                // not have heard of it.
+                let newest = self.epochs.newest().epoch;
+                let came = |id| self.promises.of(id).epoch >= newest;
                 self.without_memory_when_lost =
                     self.nodes.iter().map(|node| node.forgetful && came(node.id)).collect();
             }
