@@ -3,6 +3,7 @@
 mod chain;
 mod collect;
 mod crashes;
+mod moto;
 mod power;
 mod repair;
 mod retention;

@@ -3,19 +3,18 @@
 //! It honours conditional writes, which is what the format rests on, so all of a tier's life is tried on it. What it does
 //! not do is not tried: it takes an object whose checksum is wrong, so it says nothing about damage on the way there.
 
+use super::support::{LINEAGE, cut, entry, open, state};
 use bytes::Bytes;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
 use std::time::Duration;
-use vr_checkpoint::format::{LogEntry, Parent};
+use vr_checkpoint::format::Parent;
 use vr_checkpoint::restore::{self, Source, TierKind};
 use vr_checkpoint::store::{Created, ObjectStore, S3Keys, S3Location, S3Store, Swapped};
 use vr_checkpoint::verify::{self, Depth};
-use vr_checkpoint::writer::{Cut, Identity, Lineage, WriteError, Writer};
-use vr_tree::{Snapshot, Tree};
+use vr_checkpoint::writer::WriteError;
 
-const LINEAGE: Lineage = Lineage([5; 16]);
 const BUCKET: &str = "tiers";
 
 /// The server; ends with the test.
@@ -37,9 +36,11 @@ impl Moto {
         let Some(python) = std::env::var_os("VR_MOTO") else {
             assert!(
                 std::env::var_os("VR_MOTO_REQUIRED").is_none(),
-                "VR_MOTO names no Python: see .ci/moto.sh"
+                "VR_MOTO names no Python: see .ci/python.sh"
             );
-            eprintln!("skipped: VR_MOTO names no Python that has moto; .ci/moto.sh makes one");
+            eprintln!(
+                "skipped: VR_MOTO names no Python that has moto; `.ci/python.sh moto moto.server,flask` makes one"
+            );
             return None;
         };
         let mut process = Command::new(python)
@@ -90,38 +91,6 @@ impl Moto {
             keys: Some(keys),
         }
     }
-}
-
-fn state(op: u64) -> Snapshot {
-    let mut tree = Tree::new();
-    for key in 0..600u64 {
-        let last = if key < op { op } else { 0 };
-        let noise = blake3::hash(&[key.to_le_bytes(), last.to_le_bytes()].concat());
-        tree.put(format!("key/{key:08}").as_bytes(), noise.as_bytes(), op);
-    }
-    tree.snapshot()
-}
-
-fn cut(op: u64) -> Cut {
-    Cut {
-        op,
-        view: 0,
-        epoch: 0,
-        time_micros: op * 1000,
-        log_digest: [0; 32],
-        revision: 1,
-        reserved_revision: 100,
-        configuration: serde_json::Value::Null,
-    }
-}
-
-fn entry(op: u64) -> LogEntry {
-    LogEntry { op, time_micros: op, digest: [op as u8; 32], bytes: Bytes::from_static(b"entry") }
-}
-
-async fn open(store: &Arc<dyn ObjectStore>, generation: u64, keep: usize) -> Result<Writer, WriteError> {
-    let identity = Identity { lineage: LINEAGE, generation, replica: 1 };
-    Writer::open(Arc::clone(store), identity, None, true, keep).await
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -73,22 +73,26 @@ fn driver_message(message: DriverMessage) -> Incoming {
     Incoming::Driver { lineage, generation, from, message }
 }
 
+/// Who sends everything here.
+const WHO: Sender = (Lineage([1; 16]), Generation(2), ReplicaId(3), Incarnation(4));
+
 fn payload(out: &BytesMut) -> Bytes {
     Bytes::copy_from_slice(&out[8..])
+}
+
+/// A message in its envelope, and the frame of it.
+fn encoded(message: Message) -> (Envelope, BytesMut) {
+    let (lineage, generation, from, incarnation) = WHO;
+    let envelope = Envelope { lineage, generation, from, incarnation, message };
+    let mut out = BytesMut::new();
+    encode(&envelope, &mut out);
+    (envelope, out)
 }
 
 #[test]
 fn every_message_survives_the_wire() {
     for message in every_message() {
-        let envelope = Envelope {
-            lineage: Lineage([1; 16]),
-            generation: Generation(2),
-            from: ReplicaId(3),
-            incarnation: Incarnation(4),
-            message,
-        };
-        let mut out = BytesMut::new();
-        encode(&envelope, &mut out);
+        let (envelope, out) = encoded(message);
         assert_eq!(decode(payload(&out)), Ok(Incoming::Protocol(envelope)));
     }
     for message in [
@@ -97,19 +101,18 @@ fn every_message_survives_the_wire() {
         LeaseMessage::Answer { token: 1, granted: 0, remaining: None },
     ] {
         let mut out = BytesMut::new();
-        encode_lease((Lineage([1; 16]), Generation(2), ReplicaId(3), Incarnation(4)), message, &mut out);
+        encode_lease(WHO, message, &mut out);
         assert_eq!(decode(payload(&out)), Ok(driver_message(DriverMessage::Lease(message))));
     }
     let mut out = BytesMut::new();
-    encode_cut_wanted((Lineage([1; 16]), Generation(2), ReplicaId(3), Incarnation(4)), &mut out);
+    encode_cut_wanted(WHO, &mut out);
     assert_eq!(decode(payload(&out)), Ok(driver_message(DriverMessage::CutWanted)));
-    let who = (Lineage([1; 16]), Generation(2), ReplicaId(3), Incarnation(4));
     let (mut out, call) = (BytesMut::new(), Bytes::from_static(b"call"));
-    encode_control_ask(who, 7, call.clone(), &mut out);
+    encode_control_ask(WHO, 7, call.clone(), &mut out);
     let ask = DriverMessage::ControlAsk { token: 7, call: call.clone() };
     assert_eq!(decode(payload(&out)), Ok(driver_message(ask)));
     let mut out = BytesMut::new();
-    encode_control_answer(who, 7, call.clone(), &mut out);
+    encode_control_answer(WHO, 7, call.clone(), &mut out);
     assert_eq!(
         decode(payload(&out)),
         Ok(driver_message(DriverMessage::ControlAnswer { token: 7, answer: call }))
@@ -120,15 +123,7 @@ fn every_message_survives_the_wire() {
 #[test]
 fn malformed_payloads_are_refused() {
     for message in every_message() {
-        let envelope = Envelope {
-            lineage: Lineage([1; 16]),
-            generation: Generation(2),
-            from: ReplicaId(3),
-            incarnation: Incarnation(4),
-            message,
-        };
-        let mut out = BytesMut::new();
-        encode(&envelope, &mut out);
+        let (_, out) = encoded(message);
         let bytes = payload(&out);
         for cut in 0..bytes.len() {
             let _ = decode(bytes.slice(..cut));
