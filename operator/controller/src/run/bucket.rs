@@ -95,7 +95,12 @@ impl Bucket {
     }
 
     /// What is there. `others` are the resources that exist: what one of them has claimed is its own.
-    pub(super) async fn look(&self, cluster: &VRCluster, others: &[VRCluster], now: Moment) -> Known<Store> {
+    pub(super) async fn look(
+        &self,
+        cluster: &VRCluster,
+        others: &[Arc<VRCluster>],
+        now: Moment,
+    ) -> Known<Store> {
         match tokio::time::timeout(ANSWERS, self.found(cluster, others)).await {
             Ok(Ok(found)) => Known::At(now, found),
             Ok(Err(StoreError::Permanent { store, what, reason })) => {
@@ -112,7 +117,7 @@ impl Bucket {
         }
     }
 
-    async fn found(&self, cluster: &VRCluster, others: &[VRCluster]) -> Result<Store, StoreError> {
+    async fn found(&self, cluster: &VRCluster, others: &[Arc<VRCluster>]) -> Result<Store, StoreError> {
         let claim = match self.store.get(CLAIM).await? {
             None => None,
             Some(bytes) => match serde_json::from_slice::<Claim>(&bytes) {

@@ -126,6 +126,12 @@ async fn every_call() -> BTreeSet<Call> {
         ("patch", "vrcheckpoints/status"),
         ("patch", "networkpolicies"),
         ("delete", "networkpolicies"),
+        ("watch", "vrclusters"),
+        ("watch", "pods"),
+        ("watch", "persistentvolumeclaims"),
+        ("watch", "nodes"),
+        ("watch", "vrrestores"),
+        ("watch", "vrcheckpoints"),
     ];
     let hold = rounds(&fake, &enough).await;
 

@@ -1,6 +1,7 @@
 //! An API server that keeps what it is given and writes down what it is asked: as much of one as the calls of the
-//! operator need, in this process. It knows no schemas, no versions of objects and no watches.
+//! operator need, in this process. It knows no schemas and no preconditions; its lists and watches know no labels.
 
+use axum::body::Body as Answer;
 use axum::http::{Method, Request, Response, StatusCode};
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -10,6 +11,7 @@ use std::future::Future;
 use std::pin::Pin;
 use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
+use tokio::sync::mpsc;
 use tonic::codegen::Service;
 
 /// A call as a rule of RBAC names it: verb, API group, resource with its subresource.
@@ -23,8 +25,18 @@ pub(super) struct Fake(Arc<Mutex<Kept>>);
 struct Kept {
     /// By the path below the API version.
     objects: BTreeMap<String, Value>,
-    calls: BTreeSet<Call>,
+    calls: BTreeMap<Call, u64>,
     serial: u64,
+    /// Every change, with its number, where it was, and as a watch tells it.
+    changes: Vec<(u64, String, String)>,
+    watches: Vec<Watching>,
+}
+
+/// Somebody who is told of changes.
+struct Watching {
+    kind: String,
+    resource: String,
+    told: mpsc::UnboundedSender<String>,
 }
 
 impl Fake {
@@ -35,7 +47,24 @@ impl Fake {
 
     /// What it was asked until now.
     pub(super) fn calls(&self) -> BTreeSet<Call> {
+        self.counts().into_keys().collect()
+    }
+
+    /// The same, and how often.
+    pub(super) fn counts(&self) -> BTreeMap<Call, u64> {
         self.0.lock().expect("nobody panics while holding it").calls.clone()
+    }
+
+    /// Everything of a kind.
+    pub(super) fn all(&self, resource: &str) -> Vec<Value> {
+        let kept = self.0.lock().expect("nobody panics while holding it");
+        let of_kind = kept.objects.iter().filter(|(at, _)| of_resource(at, resource, resource));
+        of_kind.map(|(_, object)| object.clone()).collect()
+    }
+
+    /// Ends every watch, as an API server does that restarts.
+    pub(super) fn end_watches(&self) {
+        self.0.lock().expect("nobody panics while holding it").watches.clear();
     }
 
     /// Puts an object there.
@@ -46,7 +75,7 @@ impl Fake {
             Some(namespace) => format!("namespaces/{namespace}/{resource}/{}", name(&object)),
             None => format!("{resource}/{}", name(&object)),
         };
-        kept.objects.insert(path, object);
+        kept.keep(&path, object);
     }
 }
 
@@ -55,9 +84,9 @@ fn name(object: &Value) -> &str {
 }
 
 impl Service<Request<Body>> for Fake {
-    type Response = Response<Body>;
+    type Response = Response<Answer>;
     type Error = Infallible;
-    type Future = Pin<Box<dyn Future<Output = Result<Response<Body>, Infallible>> + Send>>;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Answer>, Infallible>> + Send>>;
 
     fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Infallible>> {
         Poll::Ready(Ok(()))
@@ -74,15 +103,58 @@ impl Service<Request<Body>> for Fake {
                 .get("content-type")
                 .is_some_and(|t| t.as_bytes().starts_with(b"application/apply"));
             let mut kept = kept.lock().expect("nobody panics while holding it");
+            if let Some(since) = watched_since(parts.uri.query().unwrap_or_default()) {
+                return Ok(Response::new(kept.watch(parts.uri.path(), since)));
+            }
             let (code, said) = kept.answer(&parts.method, parts.uri.path(), applies, body);
-            let mut response = Response::new(Body::from(said.to_string().into_bytes()));
+            let mut response = Response::new(Answer::from(said.to_string().into_bytes()));
             *response.status_mut() = code;
             Ok(response)
         })
     }
 }
 
+/// From which change on a request watches, if it does.
+fn watched_since(query: &str) -> Option<u64> {
+    let field = |name: &str| query.split('&').find_map(|pair| pair.strip_prefix(name)?.strip_prefix('='));
+    (field("watch") == Some("true"))
+        .then(|| field("resourceVersion").and_then(|version| version.parse().ok()).unwrap_or_default())
+}
+
 impl Kept {
+    fn keep(&mut self, at: &str, object: Value) {
+        let kind = if self.objects.contains_key(at) { "MODIFIED" } else { "ADDED" };
+        self.tell(at, kind, &object);
+        self.objects.insert(at.to_owned(), object);
+    }
+
+    fn tell(&mut self, at: &str, kind: &str, object: &Value) {
+        let line = format!("{}\n", json!({"type": kind, "object": object}));
+        self.watches.retain(|watching| {
+            !of_resource(at, &watching.kind, &watching.resource) || watching.told.send(line.clone()).is_ok()
+        });
+        self.changes.push((self.serial, at.to_owned(), line));
+    }
+
+    fn watch(&mut self, path: &str, since: u64) -> Answer {
+        let parts: Vec<&str> = path.trim_start_matches('/').split('/').collect();
+        let (group, rest) = if parts[0] == "api" { ("", &parts[2..]) } else { (parts[1], &parts[3..]) };
+        let resource = rest.last().copied().unwrap_or_default();
+        self.asked("watch", group, resource);
+        let (told, mut lines) = mpsc::unbounded_channel();
+        let kind = rest.join("/");
+        let missed =
+            self.changes.iter().filter(|(serial, at, _)| *serial > since && of_resource(at, &kind, resource));
+        for (_, _, line) in missed {
+            told.send(line.clone()).expect("the other end is here");
+        }
+        self.watches.push(Watching { kind, resource: resource.to_owned(), told });
+        let lines = futures_util::stream::poll_fn(move |context| {
+            lines.poll_recv(context).map(|line| line.map(Ok::<_, Infallible>))
+        });
+        Answer::from_stream(lines)
+    }
+
     fn stamp(&mut self, object: &mut Value) {
         self.serial += 1;
         let meta = &mut object["metadata"];
@@ -94,7 +166,7 @@ impl Kept {
     }
 
     fn asked(&mut self, verb: &str, group: &str, resource: &str) {
-        self.calls.insert((verb.to_owned(), group.to_owned(), resource.to_owned()));
+        *self.calls.entry((verb.to_owned(), group.to_owned(), resource.to_owned())).or_default() += 1;
     }
 
     /// An object that keeps its owner from going may be made only by who may finalize the owner: a cluster can be set
@@ -129,7 +201,8 @@ impl Kept {
             let items: Vec<_> = items.into_iter().map(|(_, object)| object.clone()).collect();
             return (
                 StatusCode::OK,
-                json!({"kind": "List", "apiVersion": "v1", "metadata": {}, "items": items}),
+                json!({"kind": "List", "apiVersion": "v1",
+                       "metadata": {"resourceVersion": self.serial.to_string()}, "items": items}),
             );
         };
         let at = format!("{kind}/{named}");
@@ -157,13 +230,15 @@ impl Kept {
             }
             "patch" => merge(&mut object, body),
             "delete" => {
+                self.stamp(&mut object);
                 self.objects.remove(&at);
+                self.tell(&at, "DELETED", &object);
                 return (StatusCode::OK, object);
             }
             _ => return (StatusCode::OK, object),
         }
         self.stamp(&mut object);
-        self.objects.insert(at, object.clone());
+        self.keep(&at, object.clone());
         (StatusCode::OK, object)
     }
 
@@ -172,7 +247,7 @@ impl Kept {
             return failure(StatusCode::CONFLICT, "AlreadyExists");
         }
         self.stamp(&mut object);
-        self.objects.insert(at.to_owned(), object.clone());
+        self.keep(at, object.clone());
         (StatusCode::CREATED, object)
     }
 }

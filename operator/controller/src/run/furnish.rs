@@ -22,21 +22,25 @@ const AGAIN: Seconds = Seconds(3600);
 pub(super) struct Furnished(Option<(blake3::Hash, Moment)>);
 
 impl Furnished {
-    /// Applies what has changed.
+    /// Applies what has changed, if it `may`; whether nothing of it is left to do.
     pub(super) async fn see_to(
         &mut self,
         client: &Client,
         cluster: &VRCluster,
         voters: usize,
+        may: bool,
         now: Moment,
-    ) -> anyhow::Result<()> {
+    ) -> anyhow::Result<bool> {
         let (peers, clients) = (objects::peer_service(cluster), objects::client_service(cluster));
         let (budget, policy) =
             (objects::disruption_budget(cluster, voters), objects::network_policy(cluster));
         let all = serde_json::to_vec(&(&peers, &clients, &budget, &policy))?;
         let hash = blake3::hash(&all);
         if self.0.is_some_and(|(known, at)| known == hash && now.since(at) < AGAIN) {
-            return Ok(());
+            return Ok(true);
+        }
+        if !may {
+            return Ok(false);
         }
         let namespace = Naming::of(cluster).namespace();
         apply::<Service>(client, namespace, &peers).await?;
@@ -56,7 +60,7 @@ impl Furnished {
             }
         }
         self.0 = Some((hash, now));
-        Ok(())
+        Ok(true)
     }
 }
 
@@ -67,12 +71,11 @@ pub(super) async fn renew(
     cluster: &VRCluster,
     trust: &Trust,
     lineage: &Lineage,
-    replicas: impl Iterator<Item = (Slot, ReplicaId)>,
+    replicas: Vec<(Slot, ReplicaId)>,
     last: &mut Renewals,
     now: Moment,
 ) -> anyhow::Result<()> {
-    let replicas: Vec<_> = replicas.collect();
-    if last.of == replicas && now.since(last.at) < AGAIN {
+    if last.hold(&replicas, now) {
         return Ok(());
     }
     let mut first: Option<Moment> = None;
@@ -91,6 +94,13 @@ pub(super) struct Renewals {
     at: Moment,
     /// When the first one is due; absent if they are not the operator's.
     pub(super) first: Option<Moment>,
+}
+
+impl Renewals {
+    /// Whether what is known of them need not be asked for again.
+    pub(super) fn hold(&self, replicas: &[(Slot, ReplicaId)], now: Moment) -> bool {
+        self.of == replicas && now.since(self.at) < AGAIN
+    }
 }
 
 async fn apply<K>(client: &Client, namespace: &str, object: &K) -> anyhow::Result<()>

@@ -1,8 +1,10 @@
 //! `vr-operator run`: looks at a real Kubernetes, carries the steps of [`plan`](crate::plan) out, and says so.
 //!
-//! One round: whoever holds the lease lists what there is of all clusters (six requests, however many clusters), and
-//! for each cluster asks the replicas and the object store, plans, does at most one step, and reports. Nothing is kept
-//! between rounds that another process would miss: only since when something is so, and what was last applied.
+//! One round: whoever holds the lease takes what its watches have shown of all clusters, and for each cluster asks the
+//! replicas and the object store and plans. Where that leads to a step or to another status, everything is listed (six
+//! requests, however many clusters) and it is planned again from that; then at most one step is done, and it is
+//! reported. So nothing is done by what may be old, and at rest the API server is not asked. Nothing is kept between
+//! rounds that another process would miss: only since when something is so, and what was last applied.
 //!
 //! Not here: any decision about a cluster. Rotation of the authority, drills and named checkpoints are not done by
 //! this version; resources that ask for them are told so.
@@ -15,12 +17,17 @@ mod certificates;
 mod control;
 #[cfg(test)]
 mod fake;
+#[cfg(test)]
+mod fleet;
 mod furnish;
 mod health;
 mod lease;
 mod requests;
+#[cfg(test)]
+mod rest;
 mod rounds;
 mod tell;
+mod watched;
 mod world;
 
 use clap::{Args, Parser, Subcommand, ValueEnum};

@@ -8,7 +8,7 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use std::collections::BTreeSet;
-use vr_api::{Phase, VRCluster, VRRestore, VRRestoreStatus};
+use vr_api::{Phase, VRCheckpoint, VRCluster, VRRestore, VRRestoreStatus};
 
 /// The nonces that are acknowledged for a cluster.
 pub(super) fn acknowledged(world: &World, cluster: &VRCluster) -> BTreeSet<String> {
@@ -18,6 +18,16 @@ pub(super) fn acknowledged(world: &World, cluster: &VRCluster) -> BTreeSet<Strin
             && r.metadata.deletion_timestamp.is_none()
     });
     ours.filter_map(|restore| restore.spec.plan_nonce.clone()).collect()
+}
+
+/// Whether [`answer`] would write something.
+pub(super) fn unanswered(world: &World) -> bool {
+    world.restores.iter().any(|restore| restore.status.as_ref() != Some(&restoring(world, restore)))
+        || world.checkpoints.iter().any(|checkpoint| untold(checkpoint))
+}
+
+fn untold(checkpoint: &VRCheckpoint) -> bool {
+    checkpoint.status.as_ref().is_none_or(|status| status.conditions.is_empty())
 }
 
 /// Answers those that changed.
@@ -31,14 +41,12 @@ pub(super) async fn answer(client: &Client, world: &World) {
         }
     }
     for checkpoint in &world.checkpoints {
-        let known = checkpoint.status.clone().unwrap_or_default();
-        if known.conditions.is_empty() {
+        if untold(checkpoint) {
             let says = "this version of the operator takes no named checkpoints; streamed ones are taken all the time";
             let condition = condition(&[], false, "Failed", says, world.at);
             let (name, namespace) =
                 (checkpoint.metadata.name.as_deref(), checkpoint.metadata.namespace.as_deref());
-            let api: Api<vr_api::VRCheckpoint> =
-                Api::namespaced(client.clone(), namespace.unwrap_or_default());
+            let api: Api<VRCheckpoint> = Api::namespaced(client.clone(), namespace.unwrap_or_default());
             put(&api, name.unwrap_or_default(), json!({"status": {"conditions": [condition]}})).await;
         }
     }

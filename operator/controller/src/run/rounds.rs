@@ -1,5 +1,8 @@
-//! Round after round: list, then for each cluster ask, plan, act once, report. Clusters do not wait for each other
-//! within a round; a round waits for all of them, and every part of it is bounded in time.
+//! Round after round: for each cluster ask, plan, act once, report. Clusters do not wait for each other within a round;
+//! a round waits for all of them, and every part of it is bounded in time.
+//!
+//! A round goes by what the watches have shown, and does nothing by it: a cluster with something to do is looked at
+//! again by a fresh list in the same round.
 
 use super::act::{self, CLUSTER_FINALIZER, Means};
 use super::bucket::Bucket;
@@ -10,6 +13,7 @@ use super::health::Health;
 use super::lease::Hold;
 use super::requests;
 use super::tell::Teller;
+use super::watched::Watched;
 use super::world::{self, World};
 use crate::ids::*;
 use crate::objects::{self, Naming};
@@ -21,12 +25,12 @@ use k8s_openapi::api::core::v1::Pod;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
 use vr_api::{VRCluster, VRClusterStatus};
 
-/// Between rounds while something is going on.
+/// Between rounds while something is going on, and the least between any two.
 const SOON: Duration = Duration::from_secs(1);
 /// How often a store is asked at rest.
 const STORE: Seconds = Seconds(30);
@@ -57,6 +61,26 @@ struct Outcome {
     busy: bool,
     acted: bool,
     failed: bool,
+    /// There is something to do that was left, because the watches alone have shown it.
+    left: bool,
+}
+
+/// By what a round goes.
+#[derive(Clone, Copy, PartialEq, Eq)]
+enum Sight {
+    /// What the watches have shown: good for finding that nothing is to be done.
+    Shown,
+    /// A list of this moment.
+    Listed,
+}
+
+/// Whether what must be there before anything is decided is there.
+enum Prepared {
+    Ready,
+    /// The resource was changed: the next round has it as it is now.
+    Changed,
+    /// Something is to be written first, and [`Sight::Shown`] is too little for that.
+    Left,
 }
 
 /// The loop.
@@ -83,80 +107,128 @@ impl Rounds {
     /// Until told to stop; what was begun is finished.
     pub(super) async fn run(self, mut stopped: watch::Receiver<bool>) {
         let mut memories: HashMap<String, Memory> = HashMap::new();
-        let rest = Duration::from_secs(u64::try_from(INTERVAL.0).unwrap_or(5));
+        let watched = Watched::begin(&self.client, self.namespace.as_deref());
+        let rest = Duration::from_secs(u64::try_from(INTERVAL.0).unwrap_or(5)).saturating_sub(SOON);
         while !*stopped.borrow() {
             self.health.turned();
             let hold = *self.held.borrow();
             let busy = match hold.filter(Hold::lasts) {
-                Some(hold) => self.round(hold, &mut memories).await,
+                Some(hold) => self.round(hold, &watched, &mut memories).await,
                 // What is remembered of before somebody else had the lease says nothing any more.
                 None => {
                     memories.clear();
                     true
                 }
             };
+            let pause = async {
+                tokio::time::sleep(SOON).await;
+                if !busy {
+                    // Sooner where something has changed.
+                    let _ = tokio::time::timeout(rest, watched.change()).await;
+                }
+            };
             tokio::select! {
-                () = tokio::time::sleep(if busy { SOON } else { rest }) => {}
+                () = pause => {}
                 _ = stopped.changed() => {}
             }
         }
     }
 
-    async fn round(&self, hold: Hold, memories: &mut HashMap<String, Memory>) -> bool {
+    async fn round(&self, hold: Hold, watched: &Watched, memories: &mut HashMap<String, Memory>) -> bool {
         let began = Instant::now();
-        let world = match World::look(&self.client, self.namespace.as_deref()).await {
-            Ok(world) => world,
-            Err(error) => {
-                tracing::warn!(error = format!("{error:#}"), "the API server cannot be asked");
-                return true;
-            }
-        };
-        self.health.reached();
-        let uid = |cluster: &VRCluster| cluster.metadata.uid.clone().unwrap_or_default();
-        let mut kept: HashMap<String, Memory> = HashMap::new();
-        let each = world.clusters.iter().map(|cluster| {
-            let memory = memories.remove(&uid(cluster)).unwrap_or_default();
-            let world = &world;
-            async move {
-                let mut memory = memory;
-                let outcome = self.cluster(hold, world, cluster, &mut memory).await;
-                (cluster, memory, outcome)
-            }
-        });
-        let (mut busy, mut failures, mut steps, mut told) = (false, 0, 0, BTreeMap::new());
-        for (cluster, memory, outcome) in futures_util::future::join_all(each).await {
-            kept.insert(uid(cluster), memory);
-            busy |= outcome.busy;
-            failures += u64::from(outcome.failed);
-            steps += u64::from(outcome.acted);
-            let naming = Naming::of(cluster);
-            told.insert((naming.namespace().to_owned(), naming.name().to_owned()), outcome.status);
+        let mut done = HashMap::new();
+        let mut world = watched.world();
+        if let Some(shown) = &world {
+            done = self.turn(hold, (shown, Sight::Shown), memories, done).await;
         }
-        *memories = kept;
-        if hold.lasts() {
-            requests::answer(&self.client, &world).await;
+        let enough = |shown: &World| !done.values().any(|o: &Outcome| o.left) && !requests::unanswered(shown);
+        if !world.as_ref().is_some_and(enough) {
+            let listed = match World::look(&self.client, self.namespace.as_deref()).await {
+                Ok(listed) => listed,
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "the API server cannot be asked");
+                    return true;
+                }
+            };
+            self.health.reached();
+            done = self.turn(hold, (&listed, Sight::Listed), memories, done).await;
+            if hold.lasts() {
+                requests::answer(&self.client, &listed).await;
+            }
+            world = Some(listed);
+        }
+        let there: HashSet<String> =
+            world.iter().flat_map(|world| &world.clusters).map(|cluster| uid(cluster)).collect();
+        memories.retain(|uid, _| there.contains(uid));
+        done.retain(|uid, _| there.contains(uid));
+        let busy = done.values().any(|outcome| outcome.busy);
+        let failures = done.values().map(|outcome| u64::from(outcome.failed)).sum();
+        let steps = done.values().map(|outcome| u64::from(outcome.acted)).sum();
+        let mut told = BTreeMap::new();
+        for cluster in world.iter().flat_map(|world| &world.clusters) {
+            if let Some(outcome) = done.remove(&uid(cluster)) {
+                let naming = Naming::of(cluster);
+                told.insert((naming.namespace().to_owned(), naming.name().to_owned()), outcome.status);
+            }
         }
         self.health.clusters(told);
         self.health.round(began.elapsed(), failures, steps);
         busy
     }
 
-    async fn cluster(&self, hold: Hold, world: &World, cluster: &VRCluster, memory: &mut Memory) -> Outcome {
+    /// Sees to every cluster of a world that has none of its outcomes yet, or one that was left to a list.
+    async fn turn(
+        &self,
+        hold: Hold,
+        (world, sight): (&World, Sight),
+        memories: &mut HashMap<String, Memory>,
+        mut done: HashMap<String, Outcome>,
+    ) -> HashMap<String, Outcome> {
+        let due = world.clusters.iter().filter(|cluster| done.get(&uid(cluster)).is_none_or(|o| o.left));
+        let each: Vec<_> = due
+            .map(|cluster| {
+                let mut memory = memories.remove(&uid(cluster)).unwrap_or_default();
+                async move {
+                    let outcome = self.cluster(hold, (world, sight), cluster, &mut memory).await;
+                    (uid(cluster), memory, outcome)
+                }
+            })
+            .collect();
+        for (uid, memory, outcome) in futures_util::future::join_all(each).await {
+            memories.insert(uid.clone(), memory);
+            done.insert(uid, outcome);
+        }
+        done
+    }
+
+    async fn cluster(
+        &self,
+        hold: Hold,
+        (world, sight): (&World, Sight),
+        cluster: &VRCluster,
+        memory: &mut Memory,
+    ) -> Outcome {
         let before = cluster.status.clone().unwrap_or_default();
-        let mut outcome = Outcome { status: before.clone(), busy: false, acted: false, failed: false };
+        let mut outcome =
+            Outcome { status: before.clone(), busy: false, acted: false, failed: false, left: false };
         let mut problem = None;
-        match self.prepare(cluster, memory).await {
-            Ok(true) => {}
-            // It was changed: the next round has it as it is now.
-            Ok(false) => return Outcome { busy: true, ..outcome },
+        match self.prepare(cluster, sight, memory).await {
+            Ok(Prepared::Ready) => {}
+            Ok(Prepared::Changed) => return Outcome { busy: true, ..outcome },
+            Ok(Prepared::Left) => return Outcome { left: true, ..outcome },
             Err(error) => problem = Some(error),
         }
         let held = world.pods_of(cluster);
-        let seen = self.observe(world, cluster, &held, &before, memory).await;
+        let Some(seen) = self.observe((world, sight), cluster, &held, &before, memory).await else {
+            return Outcome { left: true, ..outcome };
+        };
         let wanted = Wanted::of(cluster, objects::template(cluster));
         let now = world::now();
         let Plan { step, status } = plan(&wanted, &before, &seen, now);
         let waits = status.operation.is_some();
+        if step.is_some() && sight == Sight::Shown {
+            return Outcome { left: true, ..outcome };
+        }
         if let Some(step) = &step {
             let lineage = status.lineage.as_ref().map(|known| Lineage(known.id.clone()));
             let means = Means {
@@ -196,8 +268,10 @@ impl Rounds {
             None => status,
         };
         let changed = outcome.status != before;
+        outcome.left = changed && sight == Sight::Shown;
         outcome.busy = waits || changed || step.is_some() || outcome.failed;
         if changed
+            && !outcome.left
             && hold.lasts()
             && let Err(error) = self.teller.status(cluster, &outcome.status).await
         {
@@ -207,10 +281,19 @@ impl Rounds {
         outcome
     }
 
-    /// What must be there before anything is decided. Whether the round may go on with the resource as it was read.
-    async fn prepare(&self, cluster: &VRCluster, memory: &mut Memory) -> anyhow::Result<bool> {
+    /// What must be there before anything is decided.
+    async fn prepare(
+        &self,
+        cluster: &VRCluster,
+        sight: Sight,
+        memory: &mut Memory,
+    ) -> anyhow::Result<Prepared> {
         let (naming, meta, now) = (Naming::of(cluster), &cluster.metadata, world::now());
         let generation = meta.generation.unwrap_or_default();
+        let listed = sight == Sight::Listed;
+        if !listed && (memory.bucket.is_none() || memory.trust.is_none()) {
+            return Ok(Prepared::Left);
+        }
         let again = std::mem::take(&mut memory.refused);
         if again || memory.bucket.as_ref().is_none_or(|(of, _)| *of != generation) {
             memory.bucket = Some((generation, Bucket::of(&self.client, cluster).await?));
@@ -220,11 +303,14 @@ impl Rounds {
             memory.trust = Some(certificates::trust(&self.client, cluster, now).await?);
         }
         if cluster.spec.paused {
-            return Ok(true);
+            return Ok(Prepared::Ready);
         }
         let held =
             meta.finalizers.as_ref().is_some_and(|all| all.iter().any(|name| name == CLUSTER_FINALIZER));
         if !held && meta.deletion_timestamp.is_none() {
+            if !listed {
+                return Ok(Prepared::Left);
+            }
             let mut finalizers = meta.finalizers.clone().unwrap_or_default();
             finalizers.push(CLUSTER_FINALIZER.to_owned());
             let change = json!({"metadata": {
@@ -232,23 +318,26 @@ impl Rounds {
             let api: Api<VRCluster> = Api::namespaced(self.client.clone(), naming.namespace());
             let how = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
             api.patch(naming.name(), &how, &Patch::Merge(&change)).await?;
-            return Ok(false);
+            return Ok(Prepared::Changed);
         }
         let voters = cluster.status.as_ref().map_or(0, |s| usize::try_from(s.replicas).unwrap_or_default());
-        if meta.deletion_timestamp.is_none() {
-            memory.furnished.see_to(&self.client, cluster, voters, now).await?;
+        if meta.deletion_timestamp.is_none()
+            && !memory.furnished.see_to(&self.client, cluster, voters, listed, now).await?
+        {
+            return Ok(Prepared::Left);
         }
-        Ok(true)
+        Ok(Prepared::Ready)
     }
 
+    /// What there is; nothing if it holds news that [`Sight::Shown`] is too little for.
     async fn observe(
         &self,
-        world: &World,
+        (world, sight): (&World, Sight),
         cluster: &VRCluster,
         held: &BTreeMap<Slot, &Pod>,
         before: &VRClusterStatus,
         memory: &mut Memory,
-    ) -> Snapshot {
+    ) -> Option<Snapshot> {
         let running = before.operation.as_ref();
         let pods: BTreeMap<Slot, _> =
             held.iter().filter_map(|(slot, pod)| Some((*slot, world::pod(pod)?))).collect();
@@ -263,9 +352,13 @@ impl Rounds {
                 // Whoever is turned away may have been given other keys meanwhile: the Secret is read again.
                 let refused = matches!(found, Known::Unknown | Known::At(_, Store::Unusable(_)));
                 memory.refused = refused;
-                // What does not answer now may have answered lately.
-                if found != Known::Unknown {
-                    memory.store = found;
+                match (&memory.store, &found) {
+                    // What does not answer now may have answered lately.
+                    (_, Known::Unknown) => {}
+                    (Known::At(_, known), Known::At(_, new)) if known == new => memory.store = found,
+                    // Whose it is was judged by the clusters that there are.
+                    _ if sight == Sight::Shown => return None,
+                    _ => memory.store = found,
                 }
             }
             let asked = matches!(&memory.oldest, Known::At(at, _) if now.since(*at) < OLDEST);
@@ -283,8 +376,11 @@ impl Rounds {
             (&memory.trust, before.lineage.as_ref().filter(|_| !cluster.spec.paused))
         {
             let lineage = Lineage(lineage.id.clone());
-            let replicas = pods.iter().map(|(slot, pod)| (*slot, pod.replica));
+            let replicas: Vec<_> = pods.iter().map(|(slot, pod)| (*slot, pod.replica)).collect();
             let now = world::now();
+            if sight == Sight::Shown && !memory.renewals.hold(&replicas, now) {
+                return None;
+            }
             let renewed =
                 furnish::renew(&self.client, cluster, trust, &lineage, replicas, &mut memory.renewals, now)
                     .await;
@@ -308,7 +404,7 @@ impl Rounds {
         // Last, so that what they say is newest.
         let contacts = memory.slots.look(&Naming::of(cluster), &addresses, tls).await;
         let nonce = uuid::Uuid::new_v4().simple().to_string();
-        Snapshot {
+        Some(Snapshot {
             pods: Known::At(world.at, pods),
             volumes: Known::At(world.at, world::volumes(world, cluster)),
             nodes: Known::At(world.at, world::nodes(world, cluster)),
@@ -322,6 +418,10 @@ impl Rounds {
                 lineage: Lineage(uuid::Uuid::new_v4().to_string()),
                 nonce: nonce[..12].to_owned(),
             },
-        }
+        })
     }
+}
+
+fn uid(cluster: &VRCluster) -> String {
+    cluster.metadata.uid.clone().unwrap_or_default()
 }

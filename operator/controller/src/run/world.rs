@@ -1,4 +1,4 @@
-//! What the API server holds of all clusters, listed at once, and each cluster's part of it as the plan reads it.
+//! What the API server holds of all clusters, and each cluster's part of it as the plan reads it.
 //!
 //! A process counts as over only when the kubelet says so of each container: a pod that somebody else has declared
 //! failed (because its node is silent, say) may still run.
@@ -14,6 +14,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, Time};
 use kube::api::{Api, ListParams};
 use kube::{Client, Resource};
 use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 use vr_api::{VRCheckpoint, VRCluster, VRRestore};
 
@@ -27,12 +28,12 @@ const NO_VOTE_RECORD: &str = "has no vote record on";
 /// Everything of all clusters.
 pub(super) struct World {
     pub(super) at: Moment,
-    pub(super) clusters: Vec<VRCluster>,
-    pub(super) pods: Vec<Pod>,
-    pub(super) volumes: Vec<PersistentVolumeClaim>,
-    pub(super) nodes: Vec<Node>,
-    pub(super) restores: Vec<VRRestore>,
-    pub(super) checkpoints: Vec<VRCheckpoint>,
+    pub(super) clusters: Vec<Arc<VRCluster>>,
+    pub(super) pods: Vec<Arc<Pod>>,
+    pub(super) volumes: Vec<Arc<PersistentVolumeClaim>>,
+    pub(super) nodes: Vec<Arc<Node>>,
+    pub(super) restores: Vec<Arc<VRRestore>>,
+    pub(super) checkpoints: Vec<Arc<VRCheckpoint>>,
 }
 
 /// The time now.
@@ -41,18 +42,18 @@ pub(super) fn now() -> Moment {
 }
 
 impl World {
-    /// Lists it all. `at` is the time before the first question: nothing in it is older than that.
+    /// Lists it all, six requests for however many clusters. `at` is the time before the first question: nothing in it is older than that.
     pub(super) async fn look(client: &Client, namespace: Option<&str>) -> anyhow::Result<World> {
         let at = now();
         let ours = ListParams::default().labels(CLUSTER_LABEL);
         let everything = async {
             tokio::try_join!(
-                list::<VRCluster>(client, namespace, ListParams::default()),
-                list::<Pod>(client, namespace, ours.clone()),
-                list::<PersistentVolumeClaim>(client, namespace, ours.clone()),
-                async { Ok(Api::<Node>::all(client.clone()).list(&ListParams::default()).await?.items) },
-                list::<VRRestore>(client, namespace, ListParams::default()),
-                list::<VRCheckpoint>(client, namespace, ListParams::default()),
+                list(api::<VRCluster>(client, namespace), ListParams::default()),
+                list(api::<Pod>(client, namespace), ours.clone()),
+                list(api::<PersistentVolumeClaim>(client, namespace), ours.clone()),
+                list(Api::<Node>::all(client.clone()), ListParams::default()),
+                list(api::<VRRestore>(client, namespace), ListParams::default()),
+                list(api::<VRCheckpoint>(client, namespace), ListParams::default()),
             )
         };
         let (clusters, pods, volumes, nodes, restores, checkpoints) =
@@ -65,23 +66,27 @@ impl World {
     /// The pods of one cluster, by slot, as they are.
     pub(super) fn pods_of<'a>(&'a self, cluster: &'a VRCluster) -> BTreeMap<Slot, &'a Pod> {
         let ours = self.pods.iter().filter(|pod| belongs(&pod.metadata, cluster));
-        ours.filter_map(|pod| Some((Slot(label(&pod.metadata, SLOT_LABEL)?), pod))).collect()
+        ours.filter_map(|pod| Some((Slot(label(&pod.metadata, SLOT_LABEL)?), &**pod))).collect()
     }
 }
 
-async fn list<K>(client: &Client, namespace: Option<&str>, what: ListParams) -> Result<Vec<K>, kube::Error>
+/// A kind in one namespace, or in all.
+pub(super) fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
 where
-    K: Resource<Scope = k8s_openapi::NamespaceResourceScope>
-        + Clone
-        + serde::de::DeserializeOwned
-        + std::fmt::Debug,
+    K: Resource<Scope = k8s_openapi::NamespaceResourceScope>,
     K::DynamicType: Default,
 {
-    let api: Api<K> = match namespace {
+    match namespace {
         Some(namespace) => Api::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
-    };
-    Ok(api.list(&what).await?.items)
+    }
+}
+
+async fn list<K>(api: Api<K>, what: ListParams) -> Result<Vec<Arc<K>>, kube::Error>
+where
+    K: Clone + serde::de::DeserializeOwned + std::fmt::Debug,
+{
+    Ok(api.list(&what).await?.items.into_iter().map(Arc::new).collect())
 }
 
 fn belongs(object: &ObjectMeta, cluster: &VRCluster) -> bool {
