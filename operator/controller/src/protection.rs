@@ -2,11 +2,11 @@
 //! `CheckpointHealthy`, `Recoverable` and `CertificatesValid`.
 //!
 //! As replicas say it, and as an inventory of the object store has found it: that a checkpoint can be read again is
-//! known of it once it was. Numbers move all the time under load; they are written anew at most every [`NUMBERS`].
+//! known of it once it was.
 
 use crate::evidence::Look;
 use crate::ids::*;
-use crate::report::{Fact, NUMBERS};
+use crate::report::Fact;
 use crate::snapshot::{Certificates, Said, Tier};
 use vr_api::{RecoveryPoint, TierStatus, VRClusterStatus};
 
@@ -22,8 +22,7 @@ pub(crate) fn tiers(look: &Look<'_>, status: &mut VRClusterStatus) {
     if known.is_empty() {
         return;
     }
-    let held = |name: &str| look.before.tiers.iter().find(|t| t.name == name);
-    status.tiers = known.iter().map(|(said, tier)| row(said, tier, held(&tier.name))).collect();
+    status.tiers = known.iter().map(|(said, tier)| row(said, tier)).collect();
     // The safest one that holds anything is what counts after the worst day.
     let safest = known.iter().rev().find(|(_, tier)| tier.holds && tier.reaches > Op(0));
     let row = safest.and_then(|(_, tier)| status.tiers.iter().find(|row| row.name == tier.name));
@@ -49,19 +48,13 @@ fn newest<'a>(look: &Look<'a>) -> Vec<(&'a Said, &'a Tier)> {
     ["nvme", "volume", STORE].into_iter().filter_map(of).collect()
 }
 
-fn row(said: &Said, tier: &Tier, before: Option<&TierStatus>) -> TierStatus {
-    let made = TierStatus {
+fn row(said: &Said, tier: &Tier) -> TierStatus {
+    TierStatus {
         name: tier.name.clone(),
         op: Some(tier.reaches.signed()),
         time: tier.holds.then(|| (said.at + Seconds(-tier.lag.0)).text()),
         lag_seconds: Some(tier.lag.0),
-    };
-    let Some(before) = before else { return made };
-    // What has not moved is written once, and what moves not at every look.
-    let at_rest = before.op == made.op && (before.lag_seconds == Some(0)) == (tier.lag.0 == 0);
-    let written = before.time.as_deref().and_then(Moment::parse);
-    let lately = before.op != Some(0) && written.is_some_and(|at| said.at.since(at) < NUMBERS);
-    if before.time.is_some() == made.time.is_some() && (at_rest || lately) { before.clone() } else { made }
+    }
 }
 
 /// The conditions.

@@ -10,7 +10,8 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use std::collections::BTreeMap;
 use vr_api::{LineageStatus, Operation, PrimaryStatus, ReplicaStatus, VRClusterStatus};
 
-/// Numbers of a replica that takes part are written anew at most this often.
+/// Where nothing but numbers has moved they are written anew at most this often, all of them together. The log grows by
+/// a few entries with every checkpoint, so that they move in a cluster which nobody writes to as well.
 pub(crate) const NUMBERS: Seconds = Seconds(30);
 
 /// What is so (not known if absent), why in one word, and the same for a person.
@@ -50,7 +51,48 @@ pub(crate) fn status(look: &Look<'_>, decision: &Decision) -> VRClusterStatus {
         status.data_loss = decision.lost.clone();
     }
     conditions(look, decision, &mut status);
+    let written =
+        before.replica_statuses.iter().filter_map(|r| Moment::parse(r.observed_at.as_deref()?)).max();
+    // Another operator's clock may have been ahead.
+    let lately = written.is_some_and(|at| (Seconds(0)..NUMBERS).contains(&look.now.since(at)));
+    if without_numbers(&status) == without_numbers(before) && (lately || same_numbers(&status, before)) {
+        return before.clone();
+    }
     status
+}
+
+/// Whether a status differs from another in nothing that anybody decides by: writing it can wait, and needs no list of
+/// what there is.
+pub(crate) fn differs_in_numbers(status: &VRClusterStatus, before: &VRClusterStatus) -> bool {
+    status != before && without_numbers(status) == without_numbers(before)
+}
+
+/// What remains of a status without how far each replica and tier has come.
+fn without_numbers(status: &VRClusterStatus) -> VRClusterStatus {
+    let mut rest = status.clone();
+    for replica in &mut rest.replica_statuses {
+        (replica.op, replica.commit, replica.observed_at) = (None, None, None);
+    }
+    for tier in &mut rest.tiers {
+        // That a tier holds something at all is no number.
+        (tier.op, tier.lag_seconds, tier.time) = (None, None, tier.time.take().map(|_| String::new()));
+    }
+    let points = [&mut rest.recovery_point, &mut rest.first_recovery_point];
+    for point in points.into_iter().flatten() {
+        (point.op, point.time) = (0, String::new());
+    }
+    rest
+}
+
+/// Whether nothing has moved but the clock.
+fn same_numbers(status: &VRClusterStatus, before: &VRClusterStatus) -> bool {
+    let replicas =
+        |s: &VRClusterStatus| s.replica_statuses.iter().map(|r| (r.op, r.commit)).collect::<Vec<_>>();
+    let tiers =
+        |s: &VRClusterStatus| s.tiers.iter().map(|t| (t.op, t.lag_seconds == Some(0))).collect::<Vec<_>>();
+    replicas(status) == replicas(before)
+        && tiers(status) == tiers(before)
+        && status.first_recovery_point == before.first_recovery_point
 }
 
 /// The reason of a cluster for which something was to be done and could not be.
@@ -148,18 +190,9 @@ fn replica(look: &Look<'_>, member: &Member, voter: bool) -> ReplicaStatus {
         observed_at: before.and_then(|b| b.observed_at.clone()),
     };
     if let Some(said) = look.said(member.slot, member.id) {
-        let numbers = |s: &ReplicaStatus| {
-            (s.incarnation, s.op, s.commit, s.observed_at.as_deref().and_then(Moment::parse))
-        };
-        let incarnation = i64::try_from(said.incarnation).unwrap_or(i64::MAX);
-        let new = (Some(incarnation), Some(said.op.signed()), Some(said.commit.signed()));
-        let (was, op, commit, at) = numbers(&status);
-        let changed = (was, op, commit) != new;
-        let soon = at.is_some_and(|at| look.now.since(at) < NUMBERS) && was == new.0;
-        if changed && !soon {
-            (status.incarnation, status.op, status.commit) = new;
-            status.observed_at = Some(said.at.text());
-        }
+        status.incarnation = Some(i64::try_from(said.incarnation).unwrap_or(i64::MAX));
+        (status.op, status.commit) = (Some(said.op.signed()), Some(said.commit.signed()));
+        status.observed_at = Some(said.at.text());
     }
     status
 }

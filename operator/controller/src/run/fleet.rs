@@ -1,6 +1,6 @@
 //! Clusters without replicas: an S3 server, and in the place of kubelets and replicas one task that gives each pod of
 //! [`Fake`] an address and answers there, with the pod's own certificate, that all is well. Such a replica agrees to
-//! nothing and keeps nothing.
+//! nothing and keeps nothing; its log grows all the same, as one does in which its own checkpoints are noted.
 
 use super::fake::Fake;
 use super::health::Health;
@@ -14,8 +14,10 @@ use rustls::ServerConfig;
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use serde_json::{Value, json};
+use std::io::ErrorKind;
+use std::net::Ipv4Addr;
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use tokio::net::TcpListener;
 use tokio::sync::watch;
 use tokio::task::{JoinHandle, JoinSet};
@@ -105,29 +107,54 @@ fn cluster(number: usize, endpoint: &str) -> Value {
 /// Gives every new pod a node, an address and something that answers there.
 async fn kubelets(fake: Fake) {
     let mut answering = JoinSet::new();
-    let mut given: u32 = 0;
+    let mut given = Addresses::new();
     loop {
         for mut pod in fake.all("pods") {
             if !pod["status"]["podIP"].is_null() {
                 continue;
             }
-            given += 1;
-            let address = format!("127.77.{}.{}", given / 250, given % 250 + 1);
-            let listener =
-                TcpListener::bind((address.as_str(), CONTROL_PORT)).await.expect("an address of its own");
+            let (address, listener) = given.next().await;
             let name = pod["metadata"]["name"].as_str().expect("a pod has a name").to_owned();
             let secret =
                 fake.all("secrets").into_iter().find(|s| s["metadata"]["name"] == format!("{name}-tls"));
             let tls = serving(&secret.expect("the certificate is there before the pod"));
-            answering.spawn(answer(listener, tls, Replica { status: status(&pod) }));
+            answering.spawn(answer(listener, tls, Replica { status: status(&pod), began: Instant::now() }));
             let zone = pod["metadata"]["annotations"][ZONE_ANNOTATION].as_str().expect("a zone").to_owned();
             pod["spec"]["nodeName"] = format!("node-{zone}").into();
             let running = json!({"running": {"startedAt": "2026-01-01T00:00:00Z"}});
-            pod["status"] = json!({"phase": "Running", "podIP": address, "containerStatuses": [
+            pod["status"] = json!({"phase": "Running", "podIP": address.to_string(), "containerStatuses": [
                 {"name": "replica", "image": "vr", "imageID": "vr", "ready": true, "restartCount": 0, "state": running}]});
             fake.put("pods", pod);
         }
         tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+}
+
+/// Addresses of this machine at which nobody listens at the control port: that port is the same for every pod, and
+/// tests beside this one need addresses too.
+struct Addresses {
+    last: u32,
+}
+
+impl Addresses {
+    fn new() -> Addresses {
+        let (somewhere, ..) = uuid::Uuid::new_v4().as_fields();
+        Addresses { last: somewhere }
+    }
+
+    async fn next(&mut self) -> (Ipv4Addr, TcpListener) {
+        // Below 127.64.0.0 is what people and their tools use.
+        const MANY: u32 = 1 << 22;
+        for _ in 0..MANY {
+            self.last = self.last.wrapping_add(1);
+            let address = Ipv4Addr::from_bits(Ipv4Addr::new(127, 64, 0, 0).to_bits() | (self.last % MANY));
+            match TcpListener::bind((address, CONTROL_PORT)).await {
+                Ok(listener) => return (address, listener),
+                Err(error) if error.kind() == ErrorKind::AddrInUse => {}
+                Err(error) => panic!("cannot listen at {address}:{CONTROL_PORT}: {error}"),
+            }
+        }
+        panic!("somebody listens at port {CONTROL_PORT} of all addresses of this machine")
     }
 }
 
@@ -207,15 +234,25 @@ fn status(pod: &Value) -> pb::ReplicaStatus {
 #[derive(Clone)]
 struct Replica {
     status: pb::ReplicaStatus,
+    began: Instant,
+}
+
+impl Replica {
+    fn now(&self) -> pb::ReplicaStatus {
+        let mut status = self.status.clone();
+        status.op += self.began.elapsed().as_secs() / 2;
+        status.commit = status.op;
+        for tier in &mut status.tiers {
+            (tier.checkpoint_op, tier.recovery_op) = (status.op, status.op);
+        }
+        status
+    }
 }
 
 #[tonic::async_trait]
 impl Control for Replica {
     async fn status(&self, _: Request<pb::StatusRequest>) -> Result<Response<pb::StatusResponse>, Status> {
-        Ok(Response::new(pb::StatusResponse {
-            asked: Some(self.status.clone()),
-            ..pb::StatusResponse::default()
-        }))
+        Ok(Response::new(pb::StatusResponse { asked: Some(self.now()), ..pb::StatusResponse::default() }))
     }
 
     async fn reconfigure(

@@ -268,8 +268,10 @@ impl Rounds {
             None => status,
         };
         let changed = outcome.status != before;
-        outcome.left = changed && sight == Sight::Shown;
-        outcome.busy = waits || changed || step.is_some() || outcome.failed;
+        // Numbers are what the replicas have just said, and where the resource is not the newest the write is refused.
+        let numbers = report::differs_in_numbers(&outcome.status, &before);
+        outcome.left = changed && !numbers && sight == Sight::Shown;
+        outcome.busy = waits || (changed && !numbers) || step.is_some() || outcome.failed;
         if changed
             && !outcome.left
             && hold.lasts()
