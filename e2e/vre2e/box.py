@@ -1,7 +1,8 @@
 """A Kubernetes of several nodes on this machine: a real control plane, and nodes that are namespaces of their own.
 
 Everything is inside one network namespace without a way out; who wants to reach the cluster runs inside it (`inside`).
-A node can be powered off and on, cut off, frozen, and lose its disks. One box at a time: its addresses are fixed.
+A node can be powered off and on, cut off, frozen, and lose its disks. Two boxes at a time need two names (VR_E2E_SPACE)
+and two folders (VR_E2E_HOME).
 Needs root. It leaves nothing: `wipe` takes processes, namespaces, control groups and state away.
 """
 
@@ -16,7 +17,7 @@ from pathlib import Path
 
 from . import parts
 
-SPACE = "vrbox"
+SPACE = os.environ.get("VR_E2E_SPACE", "vrbox")
 GATE = "10.89.0.1"
 MOST = 6
 ZONES = ["zone-a", "zone-b", "zone-c"]

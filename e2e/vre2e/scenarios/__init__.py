@@ -1,9 +1,9 @@
 """Every scenario by name, in the order in which they are run."""
 
-from . import daily, disasters, machines, mistakes, operators
+from . import daily, disasters, machines, mistakes, operators, rules
 
 ALL = {function.__name__.replace("_", "-"): function
-       for module in (daily, disasters, operators, mistakes, machines) for function in module.ALL}
+       for module in (daily, disasters, operators, mistakes, machines, rules) for function in module.ALL}
 
 
 def clear(ground, name):

@@ -1,6 +1,7 @@
 //! Every rule of the schemas has an example that it refuses, with the message that a person reads, and the examples in
 //! `examples/` are accepted. What is checked is the generated schema itself: its ranges and patterns as JSON Schema, its
-//! CEL rules by the evaluator of kube. What the API server alone knows (the cost of a rule) is not here.
+//! CEL rules by the evaluator of kube. What the API server alone knows (the cost of a rule) is not here: with `VR_CASES` a
+//! folder gets the cases as JSON, and `e2e/run --only rules` puts them to a real one.
 
 use serde_json::{Value, json};
 use std::collections::BTreeSet;
@@ -171,6 +172,23 @@ fn what_makes_no_sense_is_refused() {
         let said = refusals(&changed(name, changes), None);
         assert!(said.iter().any(|s| s.contains(expected)), "{name} {changes:?}: {said:?}");
     }
+    hand_out("new", &cases);
+}
+
+/// Writes cases down for whoever puts them to a real API server, if somebody asks for it.
+fn hand_out(name: &str, cases: &[Case]) {
+    let Some(folder) = std::env::var_os("VR_CASES") else { return };
+    let mut messages = BTreeSet::new();
+    for (_, yaml) in vr_api::crds() {
+        collect(&serde_yaml::from_str(&yaml).expect("it is YAML"), &mut messages);
+    }
+    // What a schema refuses without a rule is refused in other words there.
+    let rule = |says: &str| messages.iter().any(|message| message.contains(says));
+    let each = cases.iter().map(|(of, changes, says)| {
+        json!({"before": example(of), "object": changed(of, changes), "says": says, "rule": rule(says)})
+    });
+    let path = Path::new(&folder).join(format!("{name}.json"));
+    std::fs::write(path, Value::from_iter(each).to_string()).expect("VR_CASES is a folder");
 }
 
 /// What is refused as a change of an object that was fine.
@@ -198,6 +216,7 @@ fn what_cannot_be_changed_stays() {
         let said = refusals(&changed(name, changes), Some(&example(name)));
         assert!(said.iter().any(|s| s.contains(expected)), "{name} {changes:?}: {said:?}");
     }
+    hand_out("changes", &cases);
     let larger =
         changed(minimal, &[("/spec/storage/volume/size", json!("50Gi")), ("/spec/replicas", json!(5))]);
     assert_eq!(refusals(&larger, Some(&example(minimal))), Vec::<String>::new());
