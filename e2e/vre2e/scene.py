@@ -21,9 +21,10 @@ BUCKET = "vr-e2e"
 KEYS = {"AWS_ACCESS_KEY_ID": "vr", "AWS_SECRET_ACCESS_KEY": "only-on-this-machine"}
 
 
-def programs():
-    """Builds what is tested, and gives back where it is."""
+def programs(*more):
+    """Builds what is tested, and gives back where it is; `more` are other programs of the same packages."""
     named = [word for name in ("vr-replica", "vr", "vr-operator") for word in ("-p", name, "--bin", name)]
+    named += [word for name in more for word in ("--bin", name)]
     release = ["--release"] if os.environ.get("VR_E2E_PROFILE") == "release" else []
     subprocess.run(["cargo", "build", "--quiet", "--locked", *release, *named], check=True, cwd=TREE)
     target = Path(os.environ.get("CARGO_TARGET_DIR", TREE / "target"))

@@ -1,0 +1,184 @@
+"""The operator as people install it: by the chart, with a helm, in pods, with the role and the policies of the chart."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+
+from ..box import until
+from ..scene import TREE, programs
+
+SYSTEM = "vr-system"
+IMAGE = "vr.local/vr:ci"
+ANOTHER = "vr.local/vr:another"
+
+
+def helm(scene, *arguments, timeout=120):
+    """Runs helm; what it says to a failure is raised."""
+    found = os.environ.get("VR_HELM")
+    if not found:
+        told = subprocess.run(["bash", TREE / ".ci/charts.sh", "helm"], check=True, capture_output=True, text=True)
+        found = told.stdout.strip()
+    home = {name: str(scene.folder / "helm") for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")}
+    command = scene.box.inside(found, "--kubeconfig", scene.box.config, "--namespace", SYSTEM, *arguments)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **home})
+    if done.returncode != 0:
+        raise ValueError(f"helm {' '.join(map(str, arguments))}: {done.stderr.strip()}")
+    return done.stdout
+
+
+def image(scene):
+    """The image that people get, on every node, under two names."""
+    box = scene.box
+    archive = box.home / "product.tar"
+    subprocess.run([sys.executable, TREE / ".ci/image/image.py", IMAGE, archive, programs("kubectl-vr")],
+                   check=True, cwd=TREE, stdout=subprocess.DEVNULL)
+    for number in (1, 2, 3):
+        box.on(number, "ctr", "-n", "k8s.io", "images", "import", archive)
+        box.on(number, "ctr", "-n", "k8s.io", "images", "tag", "--force", IMAGE, ANOTHER)
+
+
+def install(scene):
+    helm(scene, "install", "vr-operator", TREE / "charts/vr-operator", "--create-namespace", "--values",
+         TREE / "charts/vr-operator/ci/box.yaml", "--wait", "--timeout", "90s")
+
+
+def running(scene):
+    """The image that the operator's pods are to have, and how many of them are ready with it."""
+    found = json.loads(scene.box.kubectl("-n", SYSTEM, "get", "deployment", "vr-operator", "-o", "json"))
+    image = found["spec"]["template"]["spec"]["containers"][0]["image"]
+    return image, found["status"].get("readyReplicas", 0)
+
+
+def looked_after(scene):
+    """Changes something that restarts nothing, and waits until the operator has seen it."""
+    delay = scene.seen()["spec"].get("placement", {}).get("handbackDelaySeconds", 300)
+    scene.patch({"spec": {"placement": {"handbackDelaySeconds": delay - 1}}})
+    wanted = scene.seen()["metadata"]["generation"]
+    until(90, "the operator has seen the change", lambda: scene.status()["observedGeneration"] == wanted)
+    scene.until_ready()
+
+
+def by_helm(scene):
+    """Installed, upgraded, rolled back, uninstalled and installed again: no replica notices, and the data stays."""
+    box = scene.box
+    image(scene)
+    until(120, "no cluster of another scenario is left", lambda: not box.objects("vrc", "-A"))
+    box.stop("operator")
+    try:
+        box.kubectl("delete", "-f", TREE / "crds")
+        began = time.monotonic()
+        install(scene)
+        scene.figures["helm install to Ready"] = time.monotonic() - began
+        scene.begin()
+        scene.load()
+        uids = scene.uids()
+        policies(scene)
+
+        helm(scene, "upgrade", "vr-operator", TREE / "charts/vr-operator", "--reuse-values", "--set", "image.tag=another",
+             "--wait", "--timeout", "90s")
+        assert running(scene) == (ANOTHER, 2), running(scene)
+        looked_after(scene)
+        try:
+            helm(scene, "upgrade", "vr-operator", TREE / "charts/vr-operator", "--reuse-values", "--set",
+                 "image.tag=nobody-has-this", "--wait", "--timeout", "15s")
+        except ValueError as error:
+            scene.figures["an image that is not there"] = str(error).splitlines()[-1][-120:]
+        else:
+            raise AssertionError("helm has waited for pods whose image nobody has, and found them ready")
+        # The pods before go on until there are others.
+        looked_after(scene)
+        helm(scene, "rollback", "vr-operator", "2", "--wait", "--timeout", "90s")
+        assert running(scene) == (ANOTHER, 2), running(scene)
+        looked_after(scene)
+        assert scene.uids() == uids, "an operator that is another one restarts nothing"
+
+        helm(scene, "uninstall", "vr-operator", "--wait", "--timeout", "90s")
+        until(60, "no operator is left", lambda: not box.objects("pods", "-n", SYSTEM))
+        assert scene.uids() == uids and scene.is_ready()
+        scene.goes_on()
+        # Nobody is there to bring it back, and nobody to forbid it: a definition that helm had taken along would show.
+        left = [crd["metadata"]["name"] for crd in box.objects("crd")]
+        assert "vrclusters.vr-operator.io" in left, left
+        assert not box.objects("validatingadmissionpolicies"), "the policies were the chart's"
+
+        install(scene)
+        looked_after(scene)
+        assert scene.uids() == uids
+        scene.nothing_lost()
+        deleted(scene)
+    finally:
+        by_hand(scene)
+
+
+def by_hand(scene):
+    """The operator as a process again, as other scenarios want it."""
+    ground, box = scene.ground, scene.box
+    try:
+        helm(scene, "uninstall", "vr-operator", "--ignore-not-found", "--wait", "--timeout", "60s")
+    finally:
+        box.kubectl("apply", "--server-side", "--force-conflicts", "-f", TREE / "crds")
+        if box.pid("operator") is None:
+            ground.operator()
+
+
+def refused(scene, says, *command):
+    """The API server must refuse this, in these words; nothing is done."""
+    try:
+        scene.kubectl(*command, "--dry-run=server")
+    except ValueError as error:
+        assert says in str(error), f"not in these words (`{says}`): {error}"
+    else:
+        raise AssertionError(f"this was accepted: kubectl {' '.join(command)}")
+
+
+def policies(scene):
+    """What the admission policies of the chart refuse and what they let through, on the real objects of a cluster."""
+    selected = ("-l", f"app.kubernetes.io/managed-by=vr-operator,vr-operator.io/cluster={scene.name}")
+    count = 0
+    for kind, deletes in {"pods": False, "persistentvolumeclaims": True, "services": True, "secrets": True,
+                          "poddisruptionbudgets": True, "networkpolicies": True}.items():
+        found = [o["metadata"]["name"] for o in scene.box.objects(kind, "-n", scene.space, *selected)]
+        assert found, f"the operator has made no {kind}"
+        name = found[0]
+        says = f"{name} is managed by vr-operator: change VRCluster {scene.name} in its place"
+        refused(scene, says, "label", kind, name, "somebody=was-here")
+        if deletes:
+            refused(scene, says, "delete", kind, name)
+        else:
+            scene.kubectl("delete", kind, name, "--dry-run=server")
+        # The way that the message tells.
+        scene.kubectl("annotate", kind, name, "vr-operator.io/unlocked=true", "--dry-run=server")
+        count += 2
+    # What the message tells is enough to do it all the same, and the operator does not mind.
+    name = scene.box.objects("services", "-n", scene.space, *selected)[0]["metadata"]["name"]
+    scene.kubectl("annotate", "services", name, "vr-operator.io/unlocked=true")
+    scene.kubectl("label", "services", name, "somebody=was-here")
+    scene.kubectl("delete", "services", name, "--dry-run=server")
+    scene.kubectl("annotate", "services", name, "vr-operator.io/unlocked-")
+    refused(scene, "is managed by vr-operator", "label", "services", name, "somebody=is-here", "--overwrite")
+    # Of others nothing is said.
+    scene.kubectl("label", "secret", "s3-keys", "somebody=was-here")
+
+    scene.patch({"spec": {"deletionProtection": True}})
+    refused(scene, f"VRCluster {scene.name} is protected", "delete", "vrc", scene.name)
+    scene.patch({"spec": {"deletionProtection": False}})
+    scene.kubectl("delete", "vrc", scene.name, "--dry-run=server")
+    scene.figures["refused by policies"] = count
+
+
+def deleted(scene):
+    """Deleted under the policies: it goes, its volumes and what is in the object store stay."""
+    volumes = {v["metadata"]["uid"] for v in scene.box.objects("pvc", "-n", scene.space)}
+    assert volumes
+    scene.kubectl("delete", "vrc", scene.name, "--wait=false")
+    until(200, "the resource is gone", lambda: not scene.box.objects("vrc", "-n", scene.space))
+    until(60, "its services are collected", lambda: not [
+        s for s in scene.box.objects("services", "-n", scene.space) if s["metadata"]["name"].startswith(scene.name)])
+    assert {v["metadata"]["uid"] for v in scene.box.objects("pvc", "-n", scene.space)} == volumes
+    kept = scene.box.run / "s3"
+    assert any(path.is_file() for path in kept.rglob("*")), "the object store is empty"
+
+
+ALL = [by_helm]
