@@ -22,7 +22,10 @@ KEYS = {"AWS_ACCESS_KEY_ID": "vr", "AWS_SECRET_ACCESS_KEY": "only-on-this-machin
 
 
 def programs(*more):
-    """Builds what is tested, and gives back where it is; `more` are other programs of the same packages."""
+    """Builds what is tested, and gives back where it is; `more` are other programs of the same packages. Where
+    VR_E2E_PROGRAMS names a folder they are there already."""
+    if os.environ.get("VR_E2E_PROGRAMS"):
+        return Path(os.environ["VR_E2E_PROGRAMS"]).resolve()
     named = [word for name in ("vr-replica", "vr", "vr-operator") for word in ("-p", name, "--bin", name)]
     named += [word for name in more for word in ("--bin", name)]
     release = ["--release"] if os.environ.get("VR_E2E_PROFILE") == "release" else []
