@@ -12,8 +12,9 @@ use std::path::{Path, PathBuf};
 use std::process::Command;
 
 use bytes::Bytes;
-use serde::{Deserialize, Serialize};
+use serde::Deserialize;
 use tokio::sync::mpsc;
+use vr_evidence::report::Counted;
 
 /// Keys of the input begin with this.
 pub const PREFIX: &str = "drill/input/";
@@ -78,20 +79,6 @@ pub enum InputError {
         /// Entries that were skipped.
         skipped: u64,
     },
-}
-
-/// What was read.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
-#[serde(rename_all = "camelCase")]
-pub struct Counted {
-    /// Entries.
-    pub entries: u64,
-    /// Bytes of keys and values.
-    pub bytes: u64,
-    /// Entries over the request limit.
-    pub skipped_too_large: u64,
-    /// Files and directories that could not be read.
-    pub skipped_unreadable: u64,
 }
 
 impl Input {

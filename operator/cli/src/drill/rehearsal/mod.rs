@@ -21,7 +21,7 @@ use super::progress::Progress;
 use super::promise::{self, Promises};
 use super::proof::{self, Findings};
 use super::recording;
-use super::report::{Check, LoadedInput, Outcome, Phase, Report, RestoredFrom, Revisions, TierBytes};
+use super::report::{self, Check, LoadedInput, Outcome, Phase, Report, Revisions, TierBytes};
 use super::sabotage;
 use super::scenario::{Sabotage, Scenario};
 use super::zombie;
@@ -74,7 +74,7 @@ pub async fn rehearse(cluster: &mut Cluster, settings: &Settings, progress: &Pro
     let connector = match cluster.connector() {
         Ok(connector) => connector,
         Err(error) => {
-            let mut report = Report::errored(settings.scenario, settings.sabotage);
+            let mut report = report::errored(settings.scenario, settings.sabotage);
             report.reason = Some(error.to_string());
             return report;
         }
@@ -143,7 +143,7 @@ impl<'a> Rehearsal<'a> {
             canary: Bytes::from(uuid::Uuid::new_v4().to_string()),
             moment: None,
             phase: None,
-            report: Report::errored(settings.scenario, settings.sabotage),
+            report: report::errored(settings.scenario, settings.sabotage),
             cluster,
         }
     }
@@ -541,7 +541,7 @@ impl<'a> Rehearsal<'a> {
         let same = other.is_none();
         // Each replica loads from where it is nearest; the fastest says which tier won.
         let told = other.or(loaded.iter().find(|(_, from)| from.tier == plan.tier)).or(loaded.first());
-        self.report.restored_from = told.map(|(_, from)| RestoredFrom::from(from.clone()));
+        self.report.restored_from = told.map(|(_, from)| report::restored_from(from.clone()));
         self.check("rootIsManifests", same, detail);
     }
 
