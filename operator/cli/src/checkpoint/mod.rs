@@ -19,7 +19,7 @@ use vr_checkpoint::format::{Head, Manifest};
 use vr_checkpoint::restore::{self, Candidate, Inventory, Source};
 
 pub use self::place::Location;
-use self::place::Place;
+pub(crate) use self::place::Place;
 pub(crate) use self::place::lineages_in;
 use crate::output::{self, Format};
 use crate::recovery_point::TargetArgs;

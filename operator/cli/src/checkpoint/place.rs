@@ -12,7 +12,7 @@ use vr_checkpoint::restore::{Source, TierKind};
 use vr_checkpoint::store::{DirStore, ObjectStore, S3Location, S3Store, StoreError};
 
 #[derive(Debug, Args)]
-pub(super) struct Place {
+pub(crate) struct Place {
     /// A directory, or s3://BUCKET/PREFIX with credentials as for the AWS tools
     location: Location,
 
@@ -87,8 +87,16 @@ impl Place {
         Ok(found)
     }
 
+    /// The location itself: what is beside the lineages.
+    pub(crate) async fn root(&self) -> Arc<dyn ObjectStore> {
+        match &self.location {
+            Location::Directory(root) => Arc::new(DirStore::read_only(root)),
+            location @ Location::S3 { .. } => Arc::new(self.open_s3(location, None).await),
+        }
+    }
+
     /// The one lineage that is meant.
-    pub(super) async fn one(&self) -> anyhow::Result<(Source, Uuid)> {
+    pub(crate) async fn one(&self) -> anyhow::Result<(Source, Uuid)> {
         let lineages = self.lineages().await?;
         let [lineage] = lineages[..] else {
             let all = lineages.iter().map(|lineage| format!("\n  {lineage}")).collect::<String>();

@@ -2,6 +2,8 @@
 //!
 //! The proof goes through the client API and rests on what the load generator recorded, never on the server's word.
 
+pub mod copy;
+pub mod evidence;
 pub mod input;
 pub mod load;
 pub mod progress;
@@ -13,6 +15,7 @@ pub mod rehearsal;
 pub mod report;
 pub mod sabotage;
 pub mod scenario;
+mod sheet;
 pub mod workplace;
 pub mod zombie;
 
@@ -21,7 +24,7 @@ use std::process::ExitCode;
 use std::time::Duration;
 
 use anyhow::{Context, bail};
-use clap::Args;
+use clap::{Args, Subcommand};
 use tokio::task::LocalSet;
 
 use self::input::Input;
@@ -52,7 +55,11 @@ const LOG_LINES: usize = 8;
 ///
 /// Exit status: 0 passed; 1 failed, something did not come back as promised; 2 the drill could not be carried out.
 #[derive(Debug, Args)]
+#[command(args_conflicts_with_subcommands = true)]
 pub struct Drill {
+    #[command(subcommand)]
+    action: Option<Action>,
+
     /// What is rehearsed
     #[arg(long, value_enum, default_value_t)]
     scenario: Scenario,
@@ -94,17 +101,28 @@ pub struct Drill {
     object_store: ObjectStoreArgs,
 }
 
+#[derive(Debug, Subcommand)]
+enum Action {
+    Restore(copy::Restore),
+    Evidence(evidence::Evidence),
+}
+
 impl Drill {
     /// Carries it out and prints the report.
     ///
     /// # Errors
     /// When the report cannot be printed.
     pub fn run(self) -> anyhow::Result<ExitCode> {
+        match self.action {
+            Some(Action::Restore(restore)) => return restore.run(),
+            Some(Action::Evidence(evidence)) => return evidence.run(),
+            None => {}
+        }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = LocalSet::new().block_on(&runtime, self.carry_out());
         match self.output {
             Format::Json => output::json(&report)?,
-            Format::Table => output::text(report.table())?,
+            Format::Table => output::text(report::table(&report))?,
         }
         Ok(ExitCode::from(report.result.exit_status()))
     }
@@ -112,7 +130,7 @@ impl Drill {
     async fn carry_out(&self) -> Report {
         self.try_to().await.unwrap_or_else(|error| Report {
             reason: Some(crate::with_causes(&error)),
-            ..Report::errored(self.scenario, self.sabotage)
+            ..report::errored(self.scenario, self.sabotage)
         })
     }
 

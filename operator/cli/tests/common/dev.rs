@@ -35,6 +35,7 @@ impl Dev {
         Dev { child, started }
     }
 
+    #[allow(dead_code, reason = "not every test kills")]
     pub(crate) fn pids(&self) -> Vec<Pid> {
         let replicas = self.started["replicas"].as_array().expect("a list");
         replicas.iter().map(|replica| pid(replica["pid"].as_u64().expect("a number"))).collect()
@@ -81,6 +82,7 @@ pub(crate) fn pid(number: u64) -> Pid {
     Pid::from_raw(i32::try_from(number).expect("a process id")).expect("not 0")
 }
 
+#[allow(dead_code, reason = "not every test kills")]
 pub(crate) fn wait_until(what: &str, mut condition: impl FnMut() -> bool) {
     let deadline = Instant::now() + PATIENCE;
     while !condition() {
