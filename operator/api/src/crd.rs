@@ -1,6 +1,6 @@
 //! The definitions as files: one for each kind, and nothing in them that a person did not ask for.
 
-use crate::{VRCheckpoint, VRCluster, VRRestore};
+use crate::{VRCheckpoint, VRCluster, VRDrill, VRDrillSchedule, VRRestore};
 use kube::CustomResourceExt;
 use serde_json::Value;
 
@@ -10,7 +10,7 @@ use serde_json::Value;
 /// Never with the types of this crate: a test makes them all.
 #[must_use]
 pub fn crds() -> Vec<(String, String)> {
-    [VRCluster::crd(), VRCheckpoint::crd(), VRRestore::crd()]
+    [VRCluster::crd(), VRCheckpoint::crd(), VRRestore::crd(), VRDrill::crd(), VRDrillSchedule::crd()]
         .into_iter()
         .map(|crd| {
             let name = crd.metadata.name.clone().expect("a definition has a name");

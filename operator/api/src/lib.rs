@@ -1,4 +1,5 @@
-//! The resources that people apply: `VRCluster`, `VRCheckpoint` and `VRRestore` of `vr-operator.io/v1alpha1`.
+//! The resources that people apply: `VRCluster`, `VRCheckpoint`, `VRRestore`, `VRDrill` and `VRDrillSchedule` of
+//! `vr-operator.io/v1alpha1`.
 //!
 //! The types are the one source: `crds/` is generated from them ([`crds`]), and a test compares. What a schema can
 //! refuse it refuses, with a sentence that says what would be right: ranges and lengths by the schema itself, what
@@ -13,6 +14,7 @@ mod checkpoint;
 mod cluster;
 mod common;
 mod crd;
+mod drill;
 mod restore;
 mod status;
 mod storage;
@@ -21,6 +23,7 @@ pub use checkpoint::{VRCheckpoint, VRCheckpointSpec, VRCheckpointStatus};
 pub use cluster::*;
 pub use common::{LocalReference, MemorySize};
 pub use crd::crds;
+pub use drill::*;
 pub use restore::{Phase, RestoreTarget, VRRestore, VRRestoreSpec, VRRestoreStatus};
 pub use status::*;
 pub use storage::*;

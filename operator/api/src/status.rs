@@ -172,6 +172,9 @@ pub struct DrillSummary {
     /// When it ended.
     #[schemars(extend("format" = "date-time"))]
     pub finished_at: String,
+    /// Why, if it did not pass.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
 }
 
 /// What the operator is in the middle of.

@@ -48,7 +48,14 @@ fn what_is_one_of_several_is_atomic() {
     }
     found.sort_unstable();
     let atomic = |path: &str| (path.to_owned(), true);
-    let known = ["spec.bootstrap.restore", "spec.bootstrap.restore.lineage", "spec.target", "spec.tls"];
+    let known = [
+        "spec.bootstrap.restore",
+        "spec.bootstrap.restore.lineage",
+        "spec.drill.reader",
+        "spec.reader",
+        "spec.target",
+        "spec.tls",
+    ];
     assert_eq!(found, known.map(atomic));
 }
 

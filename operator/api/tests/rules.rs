@@ -67,13 +67,15 @@ fn the_examples_are_accepted_and_mean_something() {
             Some("VRCluster") => back::<vr_api::VRClusterSpec>(&spec),
             Some("VRCheckpoint") => back::<vr_api::VRCheckpointSpec>(&spec),
             Some("VRRestore") => back::<vr_api::VRRestoreSpec>(&spec),
+            Some("VRDrill") => back::<vr_api::VRDrillSpec>(&spec),
+            Some("VRDrillSchedule") => back::<vr_api::VRDrillScheduleSpec>(&spec),
             other => panic!("{name}: {other:?}"),
         };
         // Every field of the example is a field of the type: what is not would be dropped here.
         lost(&name, &spec, &same);
         count += 1;
     }
-    assert!(count >= 6, "{count} examples");
+    assert!(count >= 8, "{count} examples");
 }
 
 fn back<T: serde::de::DeserializeOwned + serde::Serialize>(spec: &Value) -> Value {
@@ -167,6 +169,25 @@ fn what_makes_no_sense_is_refused() {
         ("vrrestore-to-a-time.yaml", vec![("/spec/planNonce", json!("abc"))], "exactly one of the two"),
         ("vrrestore-to-a-time.yaml", vec![("/spec/target", Value::Null)], "exactly one of the two"),
         ("vrrestore-to-a-time.yaml", vec![("/spec/target/revision", json!(7))], "exactly one of beforeTime"),
+        ("vrdrill.yaml", vec![("/spec/scenario", json!("LoseEverything"))], "is not one of"),
+        ("vrdrill.yaml", vec![("/spec/clusterRef", Value::Null)], "\"clusterRef\" is a required property"),
+        ("vrdrill.yaml", vec![("/spec/reader", json!({}))], "reader: serviceAccountName"),
+        (
+            "vrdrill.yaml",
+            vec![("/spec/reader/serviceAccountName", json!("reader"))],
+            "exactly one of the two",
+        ),
+        ("vrdrill.yaml", vec![("/spec/deadlineSeconds", json!(59))], "less than the minimum"),
+        ("vrdrill.yaml", vec![("/spec/memoryLimit", json!("much"))], "does not match"),
+        ("vrdrill.yaml", vec![("/metadata/name", json!("x".repeat(57)))], "at most 56 characters"),
+        ("vrdrillschedule.yaml", vec![("/spec/schedule", json!("daily"))], "shorter than 9"),
+        ("vrdrillschedule.yaml", vec![("/spec/timeZone", json!(""))], "shorter than 1"),
+        ("vrdrillschedule.yaml", vec![("/spec/jitterSeconds", json!(-1))], "less than the minimum"),
+        ("vrdrillschedule.yaml", vec![("/spec/startingDeadlineSeconds", json!(1))], "less than the minimum"),
+        ("vrdrillschedule.yaml", vec![("/spec/concurrencyPolicy", json!("Allow"))], "is not one of"),
+        ("vrdrillschedule.yaml", vec![("/spec/failedHistory", json!(101))], "greater than the maximum"),
+        ("vrdrillschedule.yaml", vec![("/spec/drill", Value::Null)], "\"drill\" is a required property"),
+        ("vrdrillschedule.yaml", vec![("/metadata/name", json!("x".repeat(45)))], "at most 44 characters"),
     ];
     for (name, changes, expected) in &cases {
         let said = refusals(&changed(name, changes), None);
@@ -211,6 +232,7 @@ fn what_cannot_be_changed_stays() {
         (from, vec![("/spec/bootstrap/restore/lineage/prefix", json!("other"))], "used once"),
         ("vrcheckpoint.yaml", vec![("/spec/expireAfterHours", json!(1))], "make another one"),
         ("vrrestore-after-total-loss.yaml", vec![("/spec/planNonce", json!("x"))], "make another one"),
+        ("vrdrill.yaml", vec![("/spec/deadlineSeconds", json!(60))], "make another one"),
     ];
     for (name, changes, expected) in &cases {
         let said = refusals(&changed(name, changes), Some(&example(name)));
