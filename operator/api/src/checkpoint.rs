@@ -36,7 +36,7 @@ use serde::{Deserialize, Serialize};
 pub struct VRCheckpointSpec {
     /// Of which cluster.
     pub cluster_ref: LocalReference,
-    /// Pin the newest checkpoint at or below this op; without it a checkpoint is taken now.
+    /// Pin the newest checkpoint that is there at or below this op; without it one is taken now.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1))]
     pub op_number: Option<i64>,
@@ -56,6 +56,9 @@ pub struct VRCheckpointStatus {
     /// Its generation.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
+    /// What a checkpoint that is taken must hold at least: the op that was committed when the resource was first seen.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_op: Option<i64>,
     /// The cut.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<i64>,
