@@ -11,13 +11,16 @@
 //!
 //! [`run`] is the program: it looks at a real Kubernetes and carries the steps out.
 
+mod drill;
 mod evidence;
 mod ids;
+mod named;
 pub mod objects;
 mod plan;
 mod protection;
 mod report;
 pub mod run;
+mod schedule;
 mod snapshot;
 mod step;
 #[cfg(test)]

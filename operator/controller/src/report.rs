@@ -5,7 +5,7 @@ use crate::evidence::{Look, Members, Standing};
 use crate::ids::*;
 use crate::plan::Decision;
 use crate::protection;
-use crate::snapshot::{Configuration, Member, Store, Trouble};
+use crate::snapshot::{Configuration, FRESH, Member, Store, Trouble};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use std::collections::BTreeMap;
 use vr_api::{LineageStatus, Operation, PrimaryStatus, ReplicaStatus, VRClusterStatus};
@@ -49,6 +49,11 @@ pub(crate) fn status(look: &Look<'_>, decision: &Decision) -> VRClusterStatus {
     }
     if decision.lost.is_some() {
         status.data_loss = decision.lost.clone();
+    }
+    if let Some(Some(last)) = look.seen.drilled.fresh(look.now, FRESH)
+        && status.last_drill.as_ref().is_none_or(|known| known.finished_at <= last.finished_at)
+    {
+        status.last_drill = Some(last.clone());
     }
     conditions(look, decision, &mut status);
     let written =
@@ -223,7 +228,7 @@ fn conditions(look: &Look<'_>, decision: &Decision, status: &mut VRClusterStatus
     {
         (Some(false), decision.reason, says.to_owned())
     } else if !heard && configuration.is_some() {
-        (None, "StatusStale", format!("no replica was heard for {}; {says}", crate::snapshot::FRESH))
+        (None, "StatusStale", format!("no replica was heard for {}; {says}", FRESH))
     } else if look.tolerance() >= 0 {
         (Some(false), "NoPrimary", "enough voters take part and none of them leads yet".to_owned())
     } else {

@@ -39,6 +39,8 @@ pub struct Wanted {
     pub shipping: Seconds,
     /// How much the object store may be behind.
     pub rpo: Option<Seconds>,
+    /// How long ago the last drill that passed may be.
+    pub drill_max_age: Option<Seconds>,
     /// How changes of the template reach the pods; absent if by deleting them by hand.
     pub update: Option<Update>,
     /// What pods are made from.
@@ -110,6 +112,11 @@ impl Wanted {
                 SHIPPING,
             ),
             rpo: spec.objectives.as_ref().and_then(|o| o.rpo_seconds).map(|s| Seconds(s.into())),
+            drill_max_age: spec
+                .objectives
+                .as_ref()
+                .and_then(|o| o.drill_max_age_hours)
+                .map(|hours| Seconds(i64::from(hours) * 3600)),
             update: (update.map(|u| u.kind) != Some(UpdateKind::OnDelete)).then(|| Update {
                 supervised: update.and_then(|u| u.primary) == Some(PrimaryUpdate::Supervised),
                 settle: seconds(update.and_then(|u| u.min_ready_seconds), 10),

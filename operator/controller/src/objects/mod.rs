@@ -5,6 +5,7 @@
 //! is in the [`template`]; a newer operator that writes an object differently restarts nothing by that.
 
 mod configuration;
+mod drill;
 mod pod;
 mod policies;
 mod quantity;
@@ -13,6 +14,7 @@ mod template;
 mod volume;
 
 pub use configuration::{Restored, configuration};
+pub use drill::{CANARY, COPY, DRILL_LABEL, copy, copy_name, copy_network_policy};
 pub use pod::{CONTAINER, PROCESS_FINALIZER, pod};
 pub use policies::{disruption_budget, network_policy};
 pub use quantity::{NoQuantity, bytes};
@@ -132,7 +134,7 @@ impl<'a> Naming<'a> {
     }
 
     /// The same for what outlives the cluster.
-    fn kept(&self, name: String) -> ObjectMeta {
+    pub(crate) fn kept(&self, name: String) -> ObjectMeta {
         ObjectMeta {
             name: Some(name),
             namespace: Some(self.namespace().to_owned()),

@@ -68,32 +68,47 @@ pub fn pod(
         enable_service_links: Some(false),
         restart_policy: Some("Always".to_owned()),
         termination_grace_period_seconds: Some(GRACE_SECONDS),
-        security_context: Some(PodSecurityContext {
-            run_as_non_root: Some(true),
-            run_as_user: Some(USER),
-            run_as_group: Some(USER),
-            fs_group: Some(USER),
-            fs_group_change_policy: Some("OnRootMismatch".to_owned()),
-            seccomp_profile: Some(SeccompProfile {
-                type_: "RuntimeDefault".to_owned(),
-                localhost_profile: None,
-            }),
-            ..PodSecurityContext::default()
-        }),
+        security_context: Some(restricted()),
         affinity: Some(affinity(cluster, member)),
         node_selector: given.map(|g| g.node_selector.clone()).filter(|selector| !selector.is_empty()),
         tolerations: Some(tolerations(cluster)),
         priority_class_name: given.and_then(|g| g.priority_class_name.clone()),
-        image_pull_secrets: given
-            .map(|g| {
-                g.image_pull_secrets.iter().map(|s| LocalObjectReference { name: s.name.clone() }).collect()
-            })
-            .filter(|secrets: &Vec<_>| !secrets.is_empty()),
+        image_pull_secrets: pull_secrets(cluster),
         containers: vec![container(cluster)],
         volumes: Some(volumes(cluster, member)),
         ..PodSpec::default()
     };
     Ok(Pod { metadata, spec: Some(spec), status: None })
+}
+
+/// What the `restricted` profile of pod security asks of a pod.
+pub(super) fn restricted() -> PodSecurityContext {
+    PodSecurityContext {
+        run_as_non_root: Some(true),
+        run_as_user: Some(USER),
+        run_as_group: Some(USER),
+        fs_group: Some(USER),
+        fs_group_change_policy: Some("OnRootMismatch".to_owned()),
+        seccomp_profile: Some(SeccompProfile { type_: "RuntimeDefault".to_owned(), localhost_profile: None }),
+        ..PodSecurityContext::default()
+    }
+}
+
+/// What it asks of a container, and a root that cannot be written to.
+pub(super) fn restricted_container() -> SecurityContext {
+    SecurityContext {
+        allow_privilege_escalation: Some(false),
+        read_only_root_filesystem: Some(true),
+        capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
+        ..SecurityContext::default()
+    }
+}
+
+/// With what the image is pulled.
+pub(super) fn pull_secrets(cluster: &VRCluster) -> Option<Vec<LocalObjectReference>> {
+    let given = &cluster.spec.pod_template.as_ref()?.image_pull_secrets;
+    let named = given.iter().map(|secret| LocalObjectReference { name: secret.name.clone() });
+    Some(named.collect()).filter(|secrets: &Vec<_>| !secrets.is_empty())
 }
 
 fn container(cluster: &VRCluster) -> Container {
@@ -156,12 +171,7 @@ fn container(cluster: &VRCluster) -> Container {
             limits: Some(BTreeMap::from([("memory".to_owned(), memory)])),
             ..ResourceRequirements::default()
         }),
-        security_context: Some(SecurityContext {
-            allow_privilege_escalation: Some(false),
-            read_only_root_filesystem: Some(true),
-            capabilities: Some(Capabilities { add: None, drop: Some(vec!["ALL".to_owned()]) }),
-            ..SecurityContext::default()
-        }),
+        security_context: Some(restricted_container()),
         startup_probe: Some(probe("/livez", START_TRIES)),
         liveness_probe: Some(probe("/livez", 6)),
         readiness_probe: Some(probe("/readyz", 2)),
@@ -300,7 +310,12 @@ fn tolerations(cluster: &VRCluster) -> Vec<Toleration> {
         effect: Some("NoExecute".to_owned()),
         ..Toleration::default()
     });
-    let given = cluster.spec.pod_template.iter().flat_map(|t| &t.tolerations).map(|t| Toleration {
+    silent.into_iter().chain(given_tolerations(cluster)).collect()
+}
+
+/// The taints that people let the pods bear.
+pub(super) fn given_tolerations(cluster: &VRCluster) -> impl Iterator<Item = Toleration> {
+    cluster.spec.pod_template.iter().flat_map(|t| &t.tolerations).map(|t| Toleration {
         key: t.key.clone(),
         operator: t.operator.map(|operator| match operator {
             TolerationOperator::Exists => "Exists".to_owned(),
@@ -309,6 +324,5 @@ fn tolerations(cluster: &VRCluster) -> Vec<Toleration> {
         value: t.value.clone(),
         effect: t.effect.clone(),
         toleration_seconds: None,
-    });
-    silent.into_iter().chain(given).collect()
+    })
 }

@@ -14,8 +14,9 @@ use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex};
 use std::time::Duration;
-use vr_api::VRCluster;
-use vr_checkpoint::format::{Head, Parent};
+use vr_api::{VRCheckpointStatus, VRCluster};
+use vr_checkpoint::format::{Head, Manifest, Parent, Retained};
+use vr_checkpoint::pin;
 use vr_checkpoint::restore::{self, Candidate, Source, TierKind};
 use vr_checkpoint::store::{Created, ObjectStore, S3Keys, S3Location, S3Store, StoreError};
 
@@ -79,6 +80,18 @@ impl Bucket {
         };
         let store = Arc::new(S3Store::connect(&location).await);
         Ok(Bucket { location, store, within: Arc::default() })
+    }
+
+    /// The prefix itself: what is beside the lineages.
+    pub(super) fn root(&self) -> Arc<S3Store> {
+        self.store.clone()
+    }
+
+    /// Where an object below the prefix is, as people and tools write it.
+    pub(super) fn address(&self, key: &str) -> String {
+        let prefix = self.location.prefix.trim_matches('/');
+        let slash = if prefix.is_empty() { "" } else { "/" };
+        format!("s3://{}/{prefix}{slash}{key}", self.location.bucket)
     }
 
     /// Where the replicas of a lineage write (`tiers.objectStore.prefix` of their configuration, and the lineage).
@@ -272,6 +285,56 @@ impl Bucket {
             reserved_revision: found.reserved_revision,
             token: token.to_owned(),
         })
+    }
+
+    /// The checkpoints that are kept, oldest first.
+    pub(super) async fn retained(&self, lineage: &Lineage) -> anyhow::Result<Vec<Retained>> {
+        let within = self.of_lineage(lineage).await;
+        let head = tokio::time::timeout(ANSWERS, within.head()).await??;
+        let Some((bytes, _)) = head else { return Ok(Vec::new()) };
+        Ok(Head::parse("HEAD", &bytes)?.retained)
+    }
+
+    /// Gives the checkpoint of an op a name, and tells what it is.
+    pub(super) async fn pin(
+        &self,
+        lineage: &Lineage,
+        name: &str,
+        op: u64,
+    ) -> anyhow::Result<VRCheckpointStatus> {
+        let within = self.of_lineage(lineage).await;
+        let pinned = async {
+            let retained = pin::pin(&*within, &lineage.0, name, Some(op)).await?;
+            let missing = || anyhow::anyhow!("{} has just gone", retained.manifest);
+            let bytes = within.get(&retained.manifest).await?.ok_or_else(missing)?;
+            let manifest = Manifest::parse(&retained.manifest, &bytes)?;
+            let signed = |number: u64| i64::try_from(number).unwrap_or(i64::MAX);
+            let at = Moment(signed(manifest.time_micros / 1_000_000));
+            anyhow::Ok(VRCheckpointStatus {
+                lineage: Some(manifest.lineage),
+                generation: Some(signed(manifest.generation)),
+                op: Some(signed(manifest.op)),
+                revision: Some(manifest.revision),
+                time: Some(at.text()),
+                root: Some(manifest.state.root),
+                manifest: Some(self.address(&format!("{lineage}/{}", retained.manifest))),
+                ..VRCheckpointStatus::default()
+            })
+        };
+        tokio::time::timeout(SEARCHES, pinned).await?
+    }
+
+    /// Takes a name away, if any checkpoint has it.
+    pub(super) async fn unpin(&self, lineage: &Lineage, name: &str) -> anyhow::Result<()> {
+        let within = self.of_lineage(lineage).await;
+        let unpinned = async {
+            let known = pin::pins(&*within, &lineage.0).await?;
+            if known.iter().any(|(pin, _)| pin == name) {
+                pin::unpin(&*within, &lineage.0, name).await?;
+            }
+            anyhow::Ok(())
+        };
+        tokio::time::timeout(SEARCHES, unpinned).await?
     }
 
     /// From here on everything older than `generation` stays out.

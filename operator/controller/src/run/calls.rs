@@ -117,13 +117,33 @@ async fn every_call() -> BTreeSet<Call> {
     fake.put("networkpolicies", json!({"metadata": policy, "spec": {"podSelector": {}}}));
     let spec = json!({"clusterRef": {"name": "prod"}});
     fake.put("vrcheckpoints", json!({"metadata": reference("named"), "spec": spec}));
+    let spec = json!({"clusterRef": {"name": "nobody"}});
+    fake.put("vrcheckpoints", json!({"metadata": reference("of-nobody"), "spec": spec}));
+    // One whose time is over.
+    let spec = json!({"clusterRef": {"name": "prod"}, "expireAfterHours": 1});
+    let meta = json!({"name": "old", "namespace": NAMESPACE, "creationTimestamp": "2026-01-01T00:00:00Z"});
+    fake.put("vrcheckpoints", json!({"metadata": meta, "spec": spec}));
     let spec = json!({"clusterRef": {"name": "prod"}, "planNonce": "n"});
     fake.put("vrrestores", json!({"metadata": reference("back"), "spec": spec}));
+    // A schedule by which a drill is due, and one that is more than it keeps.
+    let made = Moment(world::now().0 - 120).text();
+    let meta =
+        json!({"name": "nightly", "namespace": NAMESPACE, "uid": "uid-nightly", "creationTimestamp": made});
+    let drill = json!({"clusterRef": {"name": "prod"}});
+    let spec = json!({"schedule": "* * * * *", "passedHistory": 0, "drill": drill});
+    fake.put("vrdrillschedules", json!({"metadata": meta, "spec": spec}));
+    let owner = json!([{"apiVersion": "vr-operator.io/v1alpha1", "kind": "VRDrillSchedule", "name": "nightly",
+        "uid": "uid-nightly"}]);
+    let meta = json!({"name": "nightly-1", "namespace": NAMESPACE, "ownerReferences": owner});
+    let status = json!({"phase": "Finished", "result": "Passed", "finishedAt": made});
+    fake.put("vrdrills", json!({"metadata": meta, "spec": drill, "status": status}));
 
     let enough = [
         ("update", "vrclusters/status"),
         ("patch", "vrrestores/status"),
-        ("patch", "vrcheckpoints/status"),
+        ("patch", "vrcheckpoints"),
+        ("delete", "vrcheckpoints"),
+        ("update", "vrcheckpoints/status"),
         ("patch", "networkpolicies"),
         ("delete", "networkpolicies"),
         ("watch", "vrclusters"),
@@ -132,6 +152,12 @@ async fn every_call() -> BTreeSet<Call> {
         ("watch", "nodes"),
         ("watch", "vrrestores"),
         ("watch", "vrcheckpoints"),
+        ("watch", "vrdrills"),
+        ("watch", "vrdrillschedules"),
+        ("create", "vrdrills"),
+        ("delete", "vrdrills"),
+        ("update", "vrdrills/status"),
+        ("update", "vrdrillschedules/status"),
     ];
     let hold = rounds(&fake, &enough).await;
 

@@ -38,16 +38,25 @@ const CHANGES: Duration = Duration::from_secs(5);
 pub(super) struct Port {
     address: String,
     channel: Channel,
+    dialer: Dialer,
 }
 
 impl Port {
     /// Nothing is sent yet.
     pub(super) fn new(address: &str, host: &str, tls: Arc<ClientConfig>) -> Option<Port> {
-        let bare = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
         let dialer = Dialer { address: (address.to_owned(), CONTROL_PORT), host: host.to_owned(), tls };
-        let endpoint = Endpoint::from_shared(format!("http://{bare}:{CONTROL_PORT}")).ok()?;
-        let channel = endpoint.connect_timeout(SAYS).connect_with_connector_lazy(dialer);
-        Some(Port { address: address.to_owned(), channel })
+        let channel = endpoint(address, CONTROL_PORT)?.connect_with_connector_lazy(dialer.clone());
+        Some(Port { address: address.to_owned(), channel, dialer })
+    }
+
+    /// Another port of the same replica; nothing is sent yet.
+    fn beside(&self, port: u16, plain: bool) -> Option<Channel> {
+        let endpoint = endpoint(&self.address, port)?;
+        if plain {
+            return Some(endpoint.connect_lazy());
+        }
+        let dialer = Dialer { address: (self.address.clone(), port), ..self.dialer.clone() };
+        Some(endpoint.connect_with_connector_lazy(dialer))
     }
 
     /// Whether it leads there.
@@ -72,11 +81,31 @@ impl Port {
         changed(tokio::time::timeout(CHANGES, client.reconfigure(request)).await)
     }
 
+    /// Has a checkpoint taken in the object store. That it is there by the time of the answer is not waited for.
+    async fn cut(&self, token: u64) -> anyhow::Result<()> {
+        let fence = Some(pb::Fence { token, r#override: false });
+        let timeout_ms = u32::try_from(CHANGES.as_millis()).unwrap_or_default() - 1_000;
+        let request = pb::CutRequest { fence, tiers: vec!["objectStore".to_owned()], timeout_ms };
+        let mut client = ControlClient::new(self.channel.clone());
+        match tokio::time::timeout(CHANGES, client.cut(request)).await {
+            // It goes on; the next look tells how far it is.
+            Err(_) => Ok(()),
+            Ok(Err(status)) if status.code() == tonic::Code::DeadlineExceeded => Ok(()),
+            Ok(Err(status)) => anyhow::bail!("{}", told(&status)),
+            Ok(Ok(_)) => Ok(()),
+        }
+    }
+
     /// Moves the primary.
     pub(super) async fn hand_off(&self, request: pb::HandOffRequest) -> anyhow::Result<()> {
         let mut client = ControlClient::new(self.channel.clone());
         changed(tokio::time::timeout(CHANGES, client.hand_off(request)).await)
     }
+}
+
+fn endpoint(address: &str, port: u16) -> Option<Endpoint> {
+    let bare = if address.contains(':') { format!("[{address}]") } else { address.to_owned() };
+    Some(Endpoint::from_shared(format!("http://{bare}:{port}")).ok()?.connect_timeout(SAYS))
 }
 
 fn changed<T>(outcome: Result<Result<T, Status>, tokio::time::error::Elapsed>) -> anyhow::Result<()> {
@@ -142,6 +171,38 @@ impl Slots {
     pub(super) fn answering(&self) -> Option<&Port> {
         let answers = |slot: &&Slot| self.contacts.get(slot).is_some_and(|c| c.silent_since.is_none());
         self.ports.keys().find(answers).and_then(|slot| self.ports.get(slot))
+    }
+
+    /// Another port of a replica that takes part, plainly or as its control port is dialled.
+    pub(super) fn beside(&self, port: u16, plain: bool) -> Option<Channel> {
+        let serves = |slot: &&Slot| {
+            let contact = self.contacts.get(slot).filter(|contact| contact.silent_since.is_none());
+            contact.and_then(|c| c.said.as_ref()).is_some_and(|said| said.state == State::Normal)
+        };
+        self.ports.iter().find(|(slot, _)| serves(slot)).and_then(|(_, of)| of.beside(port, plain))
+    }
+
+    /// Has the replica that ships take a checkpoint.
+    pub(super) async fn cut(&self, token: u64) -> anyhow::Result<()> {
+        let shipper = self.said().find_map(|said| said.shipper);
+        let ships = |contact: &Contact| contact.said.as_ref().map(|said| said.replica) == shipper;
+        let slot = self.contacts.iter().find(|(_, contact)| shipper.is_some() && ships(contact));
+        let port = slot.and_then(|(slot, _)| self.ports.get(slot));
+        port.ok_or_else(|| anyhow::anyhow!("no replica is known to ship to the object store"))?
+            .cut(token)
+            .await
+    }
+
+    /// What was said lately, by whoever says anything.
+    pub(super) fn said(&self) -> impl Iterator<Item = &Said> {
+        let heard = self.contacts.values().filter(|contact| contact.silent_since.is_none());
+        heard.filter_map(|contact| contact.said.as_ref())
+    }
+
+    /// The newest op that is committed now, as all are asked.
+    pub(super) async fn commit(&self) -> Option<Op> {
+        let answers = futures_util::future::join_all(self.ports.values().map(Port::status)).await;
+        answers.into_iter().flatten().map(|status| Op(status.commit)).max()
     }
 
     /// Asks all that have an address; `addresses` has every slot with a pod.

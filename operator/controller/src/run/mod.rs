@@ -1,20 +1,23 @@
 //! `vr-operator run`: looks at a real Kubernetes, carries the steps of [`plan`](crate::plan) out, and says so.
 //!
 //! One round: whoever holds the lease takes what its watches have shown of all clusters, and for each cluster asks the
-//! replicas and the object store and plans. Where that leads to a step or to another status, everything is listed (six
+//! replicas and the object store and plans. Where that leads to a step or to another status, everything is listed (eight
 //! requests, however many clusters) and it is planned again from that; then at most one step is done, and it is
 //! reported. So nothing is done by what may be old, and at rest the API server is not asked. Nothing is kept between
 //! rounds that another process would miss: only since when something is so, and what was last applied.
 //!
-//! Not here: any decision about a cluster. Rotation of the authority, drills and named checkpoints are not done by
-//! this version; resources that ask for them are told so.
+//! Not here: any decision about a cluster. Rotation of the authority and roll-backs are not done by this version;
+//! resources that ask for them are told so.
 
 mod act;
 mod bucket;
 #[cfg(test)]
 mod calls;
+mod canary;
 mod certificates;
+mod checkpoints;
 mod control;
+mod drills;
 #[cfg(test)]
 mod fake;
 #[cfg(test)]
@@ -26,6 +29,7 @@ mod requests;
 #[cfg(test)]
 mod rest;
 mod rounds;
+mod signing;
 mod tell;
 mod watched;
 mod world;

@@ -1,5 +1,4 @@
-//! What people ask for beside clusters: recoveries that they acknowledge, and what this version does not do, which it
-//! says.
+//! The recoveries that people acknowledge; of what this version does not do it says so.
 
 use super::world::World;
 use crate::ids::Moment;
@@ -8,7 +7,7 @@ use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use std::collections::BTreeSet;
-use vr_api::{Phase, VRCheckpoint, VRCluster, VRRestore, VRRestoreStatus};
+use vr_api::{Phase, VRCluster, VRRestore, VRRestoreStatus};
 
 /// The nonces that are acknowledged for a cluster.
 pub(super) fn acknowledged(world: &World, cluster: &VRCluster) -> BTreeSet<String> {
@@ -23,11 +22,6 @@ pub(super) fn acknowledged(world: &World, cluster: &VRCluster) -> BTreeSet<Strin
 /// Whether [`answer`] would write something.
 pub(super) fn unanswered(world: &World) -> bool {
     world.restores.iter().any(|restore| restore.status.as_ref() != Some(&restoring(world, restore)))
-        || world.checkpoints.iter().any(|checkpoint| untold(checkpoint))
-}
-
-fn untold(checkpoint: &VRCheckpoint) -> bool {
-    checkpoint.status.as_ref().is_none_or(|status| status.conditions.is_empty())
 }
 
 /// Answers those that changed.
@@ -38,16 +32,6 @@ pub(super) async fn answer(client: &Client, world: &World) {
             let (name, namespace) = (restore.metadata.name.as_deref(), restore.metadata.namespace.as_deref());
             let api: Api<VRRestore> = Api::namespaced(client.clone(), namespace.unwrap_or_default());
             put(&api, name.unwrap_or_default(), json!({"status": status})).await;
-        }
-    }
-    for checkpoint in &world.checkpoints {
-        if untold(checkpoint) {
-            let says = "this version of the operator takes no named checkpoints; streamed ones are taken all the time";
-            let condition = condition(&[], false, "Failed", says, world.at);
-            let (name, namespace) =
-                (checkpoint.metadata.name.as_deref(), checkpoint.metadata.namespace.as_deref());
-            let api: Api<VRCheckpoint> = Api::namespaced(client.clone(), namespace.unwrap_or_default());
-            put(&api, name.unwrap_or_default(), json!({"status": {"conditions": [condition]}})).await;
         }
     }
 }
@@ -107,16 +91,24 @@ fn restoring(world: &World, restore: &VRRestore) -> VRRestoreStatus {
         status.phases.push(Phase { name: phase.to_owned(), began_at: world.at.text() });
     }
     let done = phase == "Succeeded";
-    status.conditions = vec![condition(&status.conditions, done, phase, says, world.at)];
+    status.conditions = vec![condition("Ready", &status.conditions, done, phase, says, world.at)];
     status
 }
 
-fn condition(before: &[Condition], fact: bool, reason: &str, says: &str, now: Moment) -> Condition {
+/// A condition, with the time since when it is so.
+pub(super) fn condition(
+    kind: &str,
+    before: &[Condition],
+    fact: bool,
+    reason: &str,
+    says: &str,
+    now: Moment,
+) -> Condition {
     let text = if fact { "True" } else { "False" };
-    let same = before.iter().find(|c| c.type_ == "Ready" && c.status == text);
+    let same = before.iter().find(|c| c.type_ == kind && c.status == text);
     let at = k8s_openapi::jiff::Timestamp::from_second(now.0).unwrap_or_default();
     Condition {
-        type_: "Ready".to_owned(),
+        type_: kind.to_owned(),
         status: text.to_owned(),
         reason: reason.to_owned(),
         message: says.to_owned(),

@@ -7,7 +7,9 @@
 use super::act::{self, CLUSTER_FINALIZER, Means};
 use super::bucket::Bucket;
 use super::certificates::{self, Trust};
+use super::checkpoints;
 use super::control::Slots;
+use super::drills;
 use super::furnish::{self, Furnished, MANAGER, Renewals};
 use super::health::Health;
 use super::lease::Hold;
@@ -28,7 +30,7 @@ use serde_json::json;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use vr_api::{VRCluster, VRClusterStatus};
+use vr_api::{VRCheckpoint, VRCluster, VRClusterStatus, VRDrill};
 
 /// Between rounds while something is going on, and the least between any two.
 const SOON: Duration = Duration::from_secs(1);
@@ -81,6 +83,22 @@ enum Prepared {
     Changed,
     /// Something is to be written first, and [`Sight::Shown`] is too little for that.
     Left,
+}
+
+/// Whether something beside clusters is to be seen to.
+fn due(world: &World) -> bool {
+    drills::due(world) || checkpoints::due(world)
+}
+
+/// What is remembered of the cluster that something is about.
+fn memory<'a>(
+    world: &'a World,
+    memories: &'a HashMap<String, Memory>,
+    of: impl Fn(&VRCluster) -> bool,
+) -> Option<(&'a VRCluster, &'a Slots, Option<&'a Bucket>)> {
+    let cluster = world.clusters.iter().find(|cluster| of(cluster))?;
+    let Memory { slots, bucket, .. } = memories.get(&uid(cluster))?;
+    Some((cluster, slots, bucket.as_ref().map(|(_, bucket)| bucket)))
 }
 
 /// The loop.
@@ -141,7 +159,9 @@ impl Rounds {
         if let Some(shown) = &world {
             done = self.turn(hold, (shown, Sight::Shown), memories, done).await;
         }
-        let enough = |shown: &World| !done.values().any(|o: &Outcome| o.left) && !requests::unanswered(shown);
+        let enough = |shown: &World| {
+            !done.values().any(|o: &Outcome| o.left) && !requests::unanswered(shown) && !due(shown)
+        };
         if !world.as_ref().is_some_and(enough) {
             let listed = match World::look(&self.client, self.namespace.as_deref()).await {
                 Ok(listed) => listed,
@@ -154,6 +174,16 @@ impl Rounds {
             done = self.turn(hold, (&listed, Sight::Listed), memories, done).await;
             if hold.lasts() {
                 requests::answer(&self.client, &listed).await;
+                let known = |drill: &VRDrill| {
+                    let known = memory(&listed, memories, |cluster| drills::of(drill, cluster));
+                    known.map(|(cluster, slots, bucket)| drills::Known { cluster, slots, bucket })
+                };
+                drills::see_to(&self.client, &listed, known).await;
+                let known = |checkpoint: &VRCheckpoint| {
+                    let known = memory(&listed, memories, |cluster| checkpoints::of(checkpoint, cluster));
+                    known.map(|(cluster, slots, bucket)| checkpoints::Known { cluster, slots, bucket })
+                };
+                checkpoints::see_to(&self.client, hold, &listed, known).await;
             }
             world = Some(listed);
         }
@@ -161,7 +191,7 @@ impl Rounds {
             world.iter().flat_map(|world| &world.clusters).map(|cluster| uid(cluster)).collect();
         memories.retain(|uid, _| there.contains(uid));
         done.retain(|uid, _| there.contains(uid));
-        let busy = done.values().any(|outcome| outcome.busy);
+        let busy = done.values().any(|outcome| outcome.busy) || world.as_ref().is_some_and(due);
         let failures = done.values().map(|outcome| u64::from(outcome.failed)).sum();
         let steps = done.values().map(|outcome| u64::from(outcome.acted)).sum();
         let mut told = BTreeMap::new();
@@ -415,6 +445,7 @@ impl Rounds {
             inventory: memory.finds.clone(),
             oldest: memory.oldest.clone(),
             certificates: memory.certificates.clone(),
+            drilled: Known::At(world.at, drills::last(world, cluster)),
             acknowledged: Known::At(world.at, requests::acknowledged(world, cluster)),
             fresh: Fresh {
                 lineage: Lineage(uuid::Uuid::new_v4().to_string()),

@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use tokio::sync::Notify;
 use tokio::task::JoinSet;
-use vr_api::{VRCheckpoint, VRCluster, VRRestore};
+use vr_api::{VRCheckpoint, VRCluster, VRDrill, VRDrillSchedule, VRRestore};
 
 /// So long one watch lasts; a connection that has died in silence is noticed by then.
 const LASTS_SECONDS: u32 = 120;
@@ -35,6 +35,8 @@ pub(super) struct Watched {
     nodes: Watch<Node>,
     restores: Watch<VRRestore>,
     checkpoints: Watch<VRCheckpoint>,
+    drills: Watch<VRDrill>,
+    schedules: Watch<VRDrillSchedule>,
     changes: Arc<Notify>,
     _tasks: JoinSet<()>,
 }
@@ -60,6 +62,8 @@ impl Watched {
             nodes: follow(Api::all(client.clone()), &everything, &changes, &mut tasks),
             restores: follow(world::api(client, namespace), &everything, &changes, &mut tasks),
             checkpoints: follow(world::api(client, namespace), &everything, &changes, &mut tasks),
+            drills: follow(world::api(client, namespace), &everything, &changes, &mut tasks),
+            schedules: follow(world::api(client, namespace), &everything, &changes, &mut tasks),
             changes,
             _tasks: tasks,
         }
@@ -76,6 +80,8 @@ impl Watched {
             nodes: self.nodes.shown()?,
             restores: self.restores.shown()?,
             checkpoints: self.checkpoints.shown()?,
+            drills: self.drills.shown()?,
+            schedules: self.schedules.shown()?,
         })
     }
 

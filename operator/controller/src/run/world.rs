@@ -16,7 +16,7 @@ use kube::{Client, Resource};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
-use vr_api::{VRCheckpoint, VRCluster, VRRestore};
+use vr_api::{VRCheckpoint, VRCluster, VRDrill, VRDrillSchedule, VRRestore};
 
 /// So long a list may take.
 const ANSWERS: Duration = Duration::from_secs(10);
@@ -34,6 +34,8 @@ pub(super) struct World {
     pub(super) nodes: Vec<Arc<Node>>,
     pub(super) restores: Vec<Arc<VRRestore>>,
     pub(super) checkpoints: Vec<Arc<VRCheckpoint>>,
+    pub(super) drills: Vec<Arc<VRDrill>>,
+    pub(super) schedules: Vec<Arc<VRDrillSchedule>>,
 }
 
 /// The time now.
@@ -42,7 +44,7 @@ pub(super) fn now() -> Moment {
 }
 
 impl World {
-    /// Lists it all, six requests for however many clusters. `at` is the time before the first question: nothing in it is older than that.
+    /// Lists it all, eight requests for however many clusters. `at` is the time before the first question: nothing in it is older than that.
     pub(super) async fn look(client: &Client, namespace: Option<&str>) -> anyhow::Result<World> {
         let at = now();
         let ours = ListParams::default().labels(CLUSTER_LABEL);
@@ -54,13 +56,15 @@ impl World {
                 list(Api::<Node>::all(client.clone()), ListParams::default()),
                 list(api::<VRRestore>(client, namespace), ListParams::default()),
                 list(api::<VRCheckpoint>(client, namespace), ListParams::default()),
+                list(api::<VRDrill>(client, namespace), ListParams::default()),
+                list(api::<VRDrillSchedule>(client, namespace), ListParams::default()),
             )
         };
-        let (clusters, pods, volumes, nodes, restores, checkpoints) =
+        let (clusters, pods, volumes, nodes, restores, checkpoints, drills, schedules) =
             tokio::time::timeout(ANSWERS, everything)
                 .await
                 .map_err(|_| anyhow::anyhow!("the API server does not answer"))??;
-        Ok(World { at, clusters, pods, volumes, nodes, restores, checkpoints })
+        Ok(World { at, clusters, pods, volumes, nodes, restores, checkpoints, drills, schedules })
     }
 
     /// The pods of one cluster, by slot, as they are.
@@ -106,6 +110,11 @@ fn annotation(object: &ObjectMeta, name: &str) -> String {
 
 fn uid(object: &ObjectMeta) -> Uid {
     Uid(object.uid.clone().unwrap_or_default())
+}
+
+/// When an object was made.
+pub(super) fn made_at(meta: &ObjectMeta) -> Moment {
+    moment(meta.creation_timestamp.as_ref())
 }
 
 fn moment(time: Option<&Time>) -> Moment {

@@ -5,7 +5,7 @@ use crate::objects::*;
 use crate::*;
 use serde_json::Value;
 use std::path::Path;
-use vr_api::VRCluster;
+use vr_api::{DrillSource, VRCluster, VRDrill, VRDrillStatus};
 
 fn example(name: &str) -> VRCluster {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../api/examples").join(name);
@@ -14,6 +14,30 @@ fn example(name: &str) -> VRCluster {
     cluster.metadata.namespace = Some("shop".to_owned());
     cluster.metadata.uid = Some("3c5e5f0e-2b8e-4a0b-9a52-0d6a5d1f0c11".to_owned());
     cluster
+}
+
+/// A drill that is about to restore.
+fn drill() -> VRDrill {
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../api/examples/vrdrill.yaml");
+    let text = std::fs::read_to_string(path).expect("an example");
+    let mut drill: VRDrill = serde_yaml::from_str(&text).expect("an example is a VRDrill");
+    drill.metadata.namespace = Some("shop".to_owned());
+    drill.metadata.uid = Some("9f0a3f4e-6f57-4a86-9a0e-2d9a1a9f7c55".to_owned());
+    drill.status = Some(VRDrillStatus {
+        source: Some(DrillSource {
+            lineage: lineage().0,
+            generation: 1,
+            canary_op: Some(100),
+            op: Some(120),
+            time: Some("2026-01-01T00:00:00Z".to_owned()),
+        }),
+        ..VRDrillStatus::default()
+    });
+    drill
+}
+
+fn copy_of(cluster: &VRCluster) -> Value {
+    serde_json::to_value(copy(&drill(), cluster)).expect("plain data is always JSON")
 }
 
 fn members() -> Vec<Member> {
@@ -45,6 +69,8 @@ fn all(cluster: &VRCluster) -> String {
     objects.extend(network_policy(cluster).map(|policy| json(serde_json::to_value(policy))));
     objects.extend(volume.map(|volume| json(serde_json::to_value(volume))));
     objects.push(pod_of(cluster));
+    objects.push(copy_of(cluster));
+    objects.push(json(serde_json::to_value(copy_network_policy(&drill(), cluster))));
     objects.iter_mut().for_each(Value::sort_all_objects);
     let yaml = |object: &Value| serde_yaml::to_string(object).expect("JSON is always YAML");
     objects.iter().map(yaml).collect::<Vec<_>>().join("---\n")
@@ -69,20 +95,33 @@ fn the_files_are_what_is_made() {
 /// What the `restricted` profile of pod security asks for.
 #[test]
 fn pods_may_do_little() {
-    let pod = pod_of(&example("vrcluster-minimal.yaml"));
-    let container = &pod["spec"]["containers"][0];
-    for (value, expected) in [
-        (&pod["spec"]["securityContext"]["runAsNonRoot"], "true"),
-        (&pod["spec"]["securityContext"]["seccompProfile"]["type"], "\"RuntimeDefault\""),
-        (&pod["spec"]["automountServiceAccountToken"], "false"),
-        (&container["securityContext"]["allowPrivilegeEscalation"], "false"),
-        (&container["securityContext"]["readOnlyRootFilesystem"], "true"),
-        (&container["securityContext"]["capabilities"]["drop"], "[\"ALL\"]"),
-    ] {
-        assert_eq!(value.to_string(), expected, "{pod:#}");
+    let cluster = example("vrcluster-minimal.yaml");
+    for pod in [pod_of(&cluster), copy_of(&cluster)] {
+        let container = &pod["spec"]["containers"][0];
+        for (value, expected) in [
+            (&pod["spec"]["securityContext"]["runAsNonRoot"], "true"),
+            (&pod["spec"]["securityContext"]["seccompProfile"]["type"], "\"RuntimeDefault\""),
+            (&pod["spec"]["automountServiceAccountToken"], "false"),
+            (&container["securityContext"]["allowPrivilegeEscalation"], "false"),
+            (&container["securityContext"]["readOnlyRootFilesystem"], "true"),
+            (&container["securityContext"]["capabilities"]["drop"], "[\"ALL\"]"),
+        ] {
+            assert_eq!(value.to_string(), expected, "{pod:#}");
+        }
+        assert_eq!(container["resources"]["requests"]["memory"], container["resources"]["limits"]["memory"]);
+        assert_eq!(container["resources"]["limits"]["cpu"], Value::Null, "a throttled replica looks dead");
     }
-    assert_eq!(container["resources"]["requests"]["memory"], container["resources"]["limits"]["memory"]);
-    assert_eq!(container["resources"]["limits"]["cpu"], Value::Null, "a throttled replica looks dead");
+}
+
+/// A copy must never be taken for a replica: by a service, a policy, or the operator.
+#[test]
+fn a_copy_is_no_replica() {
+    let cluster = example("vrcluster-complete.yaml");
+    let labels = copy_of(&cluster)["metadata"]["labels"].clone();
+    assert_eq!(labels[CLUSTER_LABEL], Value::Null);
+    let service = serde_json::to_value(client_service(&cluster)).expect("plain data is always JSON");
+    let selector = service["spec"]["selector"].as_object().expect("a service selects").clone();
+    assert!(selector.iter().any(|(label, value)| labels[label] != *value), "{selector:?} selects {labels}");
 }
 
 #[test]

@@ -125,6 +125,7 @@ pub(super) fn wanted(replicas: usize) -> Wanted {
     Wanted {
         shipping: Seconds(300),
         rpo: None,
+        drill_max_age: None,
         name: "prod".to_owned(),
         generation: 1,
         replicas,
