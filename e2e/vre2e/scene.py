@@ -48,9 +48,12 @@ class Ground:
     def images(self):
         """To be called before the nodes are there."""
         self.box.images.mkdir(parents=True, exist_ok=True)
-        stripped = self.box.home / "vr-replica"
-        subprocess.run(["strip", "-g", "-o", stripped, self.built / "vr-replica"], check=True)
-        inside = [("usr/local/bin/vr-replica", stripped)]
+        inside = []
+        # A drill runs the tool in a pod.
+        for name in ("vr-replica", "vr"):
+            stripped = self.box.home / name
+            subprocess.run(["strip", "-g", "-o", stripped, self.built / name], check=True)
+            inside.append((f"usr/local/bin/{name}", stripped))
         # An S3 client wants authorities, even where it is not asked for any.
         authorities = Path("/etc/ssl/certs/ca-certificates.crt")
         if authorities.exists():
@@ -61,7 +64,7 @@ class Ground:
 
     def furnish(self):
         self.box.kubectl("apply", "-f", TREE / "crds")
-        for kind in ("vrclusters", "vrcheckpoints", "vrrestores"):
+        for kind in ("vrclusters", "vrcheckpoints", "vrrestores", "vrdrills", "vrdrillschedules"):
             self.box.kubectl("wait", "--for=condition=Established", "--timeout=30s", f"crd/{kind}.vr-operator.io")
         self.store()
         self.operator()
@@ -288,8 +291,8 @@ class Scene:
         """Everything a person wants after a failure."""
         folder.mkdir(parents=True, exist_ok=True)
         for name, command in {
-            "objects.yaml": ("get", "vrc,vrr,vrcp,pods,pvc,svc,pdb", "-o", "yaml"),
-            "objects.txt": ("get", "vrc,vrr,pods,pvc,svc,pdb", "-o", "wide"),
+            "objects.yaml": ("get", "vrc,vrr,vrcp,vrd,vrds,pods,pvc,svc,pdb", "-o", "yaml"),
+            "objects.txt": ("get", "vrc,vrr,vrd,vrds,pods,pvc,svc,pdb", "-o", "wide"),
             "events.txt": ("get", "events", "--sort-by=.lastTimestamp"),
             "describe.txt": ("describe", "vrc"),
         }.items():

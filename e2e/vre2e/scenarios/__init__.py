@@ -1,9 +1,9 @@
 """Every scenario by name, in the order in which they are run."""
 
-from . import daily, disasters, installed, machines, mistakes, operators, rules
+from . import daily, disasters, drills, installed, machines, mistakes, operators, rules
 
 ALL = {function.__name__.replace("_", "-"): function
-       for module in (daily, disasters, operators, mistakes, machines, rules, installed) for function in module.ALL}
+       for module in (daily, disasters, drills, operators, mistakes, machines, rules, installed) for function in module.ALL}
 
 
 def clear(ground, name):

@@ -1,0 +1,162 @@
+"""Rehearsals: a copy of what the object store holds, beside the cluster, by hand and by schedule."""
+
+import base64
+import json
+import subprocess
+import time
+
+from ..box import GATE, until
+from ..scene import BUCKET, KEYS
+
+
+def drill(scene, name, **more):
+    scene.box.apply({"apiVersion": "vr-operator.io/v1alpha1", "kind": "VRDrill",
+                     "metadata": {"name": name, "namespace": scene.space},
+                     "spec": {"clusterRef": {"name": scene.name}, "memoryLimit": "512Mi", **more}})
+
+
+def told(scene, name):
+    return json.loads(scene.kubectl("get", "vrd", name, "-o", "json")).get("status", {})
+
+
+def ended(scene, name, limit=150):
+    until(limit, f"drill {name} has ended", lambda: told(scene, name).get("phase") == "Finished", every=0.5)
+    return told(scene, name)
+
+
+def left(scene):
+    """What drills have left behind, beside themselves and their records."""
+    kinds = "pods,networkpolicies,persistentvolumeclaims,configmaps,secrets,services"
+    found = json.loads(scene.kubectl("get", kinds, "-l", "app.kubernetes.io/name=vr-drill", "-o", "json"))
+    return [f"{one['kind']}/{one['metadata']['name']}" for one in found["items"]]
+
+
+def vr(scene, *arguments):
+    """The tool, on the cluster's place in the bucket, from inside the network of the box."""
+    place = [f"s3://{BUCKET}/{scene.space}", "--s3-endpoint", f"http://{GATE}:9000"]
+    environment = [f"{key}={value}" for key, value in KEYS.items()]
+    command = scene.box.inside("env", *environment, scene.ground.built / "vr", *arguments, *place)
+    return subprocess.run(command, capture_output=True, text=True, timeout=60)
+
+
+def named_checkpoints(scene):
+    """A named checkpoint holds what was acknowledged before it, is kept while it exists, and no longer."""
+    def point(name, **more):
+        scene.box.apply({"apiVersion": "vr-operator.io/v1alpha1", "kind": "VRCheckpoint",
+                         "metadata": {"name": name, "namespace": scene.space},
+                         "spec": {"clusterRef": {"name": scene.name}, **more}})
+
+    def status(name):
+        return json.loads(scene.kubectl("get", "vrcp", name, "-o", "json")).get("status", {})
+
+    def reason(name):
+        return next((c["reason"] for c in status(name).get("conditions", []) if c["type"] == "Ready"), "")
+
+    def pins():
+        done = vr(scene, "checkpoint", "pins", "-o", "json")
+        assert done.returncode == 0, done.stderr
+        return json.loads(done.stdout)
+
+    # So rarely that only what is asked for is there.
+    scene.begin(checkpoint={"objectStoreIntervalSeconds": 3600, "nvmeIntervalSeconds": 5, "volumeIntervalSeconds": 5})
+    scene.load()
+    time.sleep(3)
+    began = time.monotonic()
+    point("before-migration")
+    until(60, "it is pinned", lambda: reason("before-migration") == "Pinned", every=0.3)
+    scene.figures["named checkpoint under load"] = time.monotonic() - began
+    found = status("before-migration")
+    assert found["op"] >= found["askedOp"] > 0 and found["revision"] > 0 and found["root"], found
+    assert [pin["op"] for pin in pins()] == [found["op"]], (pins(), found)
+    point("older", opNumber=found["op"] + 5)
+    until(30, "the newest at or below is pinned", lambda: reason("older") == "Pinned", every=0.3)
+    assert status("older")["op"] == found["op"], (status("older"), found)
+    point("too-old", opNumber=1)
+    until(30, "what is not there is said", lambda: reason("too-old") == "Failed", every=0.3)
+    scene.kubectl("delete", "vrcp", "before-migration", "older", "too-old", "--timeout=30s")
+    assert pins() == [], pins()
+    scene.nothing_lost()
+
+
+def drills(scene):
+    """A copy passes under load and leaves nothing; stale keys and a damaged bucket turn it red; a schedule makes one."""
+    scene.begin(objectives={"rpoSeconds": 60, "rtoSeconds": 110, "drillMaxAgeHours": 24})
+    assert scene.condition("DrillPassing")["reason"] == "Overdue", scene.condition("DrillPassing")
+    scene.load()
+    uids = scene.uids()
+    drill(scene, "by-hand")
+    status = ended(scene, "by-hand")
+    assert status["result"] == "Passed", json.dumps(status, indent=1)
+    checks = {check["name"]: check["passed"] for check in status["checks"]}
+    wanted = {"restore", "canary", "rootIsManifests", "recoveryPoint", "recoveryTime", "newestIsWhole",
+              "sourceIsTheCluster", "selfTestStaleCanary", "selfTestFlippedBit", "selfTestMissingPack"}
+    assert wanted <= set(checks) and all(checks.values()), checks
+    assert status["foundRoot"] == status["expectedRoot"] and status["candidates"], status
+    scene.figures["drill: first served write of the copy"] = status["rtoMilliseconds"] / 1000
+    scene.figures["drill: operations that would have been lost"] = status["rpoOperations"]
+    assert left(scene) == [], left(scene)
+    assert scene.uids() == uids, "the replicas were touched"
+    until(30, "the cluster knows", lambda: scene.condition("DrillPassing").get("reason") == "Passed")
+    until(60, "it counts as verified", lambda: scene.condition("Recoverable").get("reason") == "Verified")
+
+    # Whoever may not read turns it red for that reason, and nothing is said of the data.
+    scene.secret("no-keys", {"AWS_ACCESS_KEY_ID": "nobody", "AWS_SECRET_ACCESS_KEY": "nothing"})
+    drill(scene, "no-keys", reader={"credentialsSecretRef": {"name": "no-keys"}})
+    status = ended(scene, "no-keys")
+    assert status["result"] == "Errored" and "check the credentials" in status["reason"], status
+
+    # A missing Secret: the pod cannot begin, and the drill says why at its deadline.
+    drill(scene, "no-secret", reader={"credentialsSecretRef": {"name": "not-there"}}, deadlineSeconds=60)
+    status = ended(scene, "no-secret")
+    assert status["result"] == "Errored" and "not-there" in status["reason"], status
+
+    # By schedule, each minute.
+    scene.box.apply({"apiVersion": "vr-operator.io/v1alpha1", "kind": "VRDrillSchedule",
+                     "metadata": {"name": "often", "namespace": scene.space},
+                     "spec": {"schedule": "* * * * *", "timeZone": "Europe/Berlin", "passedHistory": 1,
+                              "drill": {"clusterRef": {"name": scene.name}, "memoryLimit": "512Mi"}}})
+
+    def made():
+        found = json.loads(scene.kubectl("get", "vrd", "-l", "vr-operator.io/schedule=often", "-o", "json"))["items"]
+        return [one for one in found if one.get("status", {}).get("result") == "Passed"]
+
+    until(180, "a drill of the schedule has passed", made, every=1)
+    scene.kubectl("patch", "vrds", "often", "--type=merge", "-p", '{"spec":{"suspend":true}}')
+    running = lambda: [one for one in json.loads(scene.kubectl("get", "vrd", "-o", "json"))["items"]  # noqa: E731
+                       if one.get("status", {}).get("phase") != "Finished"]
+    until(150, "no drill runs", lambda: not running(), every=1)
+    scene.kubectl("patch", "vrds", "often", "--type=merge", "-p", '{"spec":{"timeZone":"Europe/Berlim"}}')
+    until(20, "the schedule says what is wrong", lambda: "Berlim" in scene.kubectl(
+        "get", "vrds", "often", "-o", "jsonpath={.status.conditions[?(@.type=='Ready')].message}"))
+
+    # Every pack in the bucket damaged while the cluster goes on: the drill notices, the cluster says so.
+    scene.rest()
+    time.sleep(12)
+    # The server keeps an object as its bytes, with what it is at the end.
+    kept = [(path, bytearray(path.read_bytes())) for path in (scene.box.run / "s3" / BUCKET / "objects").iterdir()]
+    about = lambda whole: whole[whole.rfind(b'{"key"'):]  # noqa: E731
+    packs = [(path, whole) for path, whole in kept
+             if f'"{scene.space}/'.encode() in about(whole) and b"/data/" in about(whole)]
+    assert packs, "there is nothing to damage"
+    for path, whole in packs:
+        whole[len(whole) // 4] ^= 1
+        path.write_bytes(whole)
+    drill(scene, "damaged")
+    status = ended(scene, "damaged")
+    red = {check["name"] for check in status["checks"] if not check["passed"]}
+    assert status["result"] == "Failed" and red == {"fetch", "restore"}, status
+    until(30, "the cluster knows", lambda: scene.condition("DrillPassing").get("reason") == "Failed")
+    assert left(scene) == [], left(scene)
+
+    # What is kept of it all, for whoever has the bucket and the public key.
+    public = scene.folder / "public.pem"
+    secret = json.loads(scene.kubectl("get", "secret", f"{scene.name}-evidence", "-o", "json"))
+    public.write_bytes(base64.b64decode(secret["data"]["public.pem"]))
+    done = vr(scene, "drill", "evidence", "verify", "--public-key", public)
+    assert done.returncode == 0 and "none missing" in done.stdout, done.stdout + done.stderr
+    scene.figures["records of drills"] = done.stdout.strip()
+    shown = vr(scene, "drill", "evidence", "show")
+    assert "damaged" in shown.stdout and "Failed" in shown.stdout, shown.stdout + shown.stderr
+
+
+ALL = (named_checkpoints, drills)
