@@ -3,10 +3,11 @@
 import base64
 import json
 import subprocess
+import sys
 import time
 
 from ..box import GATE, until
-from ..scene import BUCKET, KEYS
+from ..scene import BUCKET, KEYS, TREE, seconds
 
 
 def drill(scene, name, **more):
@@ -159,4 +160,46 @@ def drills(scene):
     assert "damaged" in shown.stdout and "Failed" in shown.stdout, shown.stdout + shown.stderr
 
 
-ALL = (named_checkpoints, drills)
+def fill(scene, megabytes):
+    """Writes so much that does not compress."""
+    script = ("import base64, os, sys; from vre2e.load import Client\n"
+              "client = Client(*sys.argv[1:4])\n"
+              "for n in range(int(sys.argv[4]) * 64):\n"
+              "    client.put(f'fill/{n:08}', base64.b64encode(os.urandom(12288)).decode())")
+    command = scene.box.inside(sys.executable, "-c", script, *scene.reach(), str(megabytes))
+    subprocess.run(command, check=True, cwd=TREE / "e2e", timeout=600)
+
+
+def took(status):
+    return seconds(status["finishedAt"]) - seconds(status["startedAt"])
+
+
+def drill_of_200_mb(scene):
+    """A drill of 200 MB is over within two minutes."""
+    scene.begin(memory={"limit": "1Gi", "stateLimit": "700Mi"})
+    fill(scene, 200)
+    drill(scene, "large", memoryLimit="1Gi")
+    status = ended(scene, "large", limit=300)
+    assert status["result"] == "Passed", json.dumps(status, indent=1)
+    scene.figures["drill of 200 MB"] = took(status)
+    scene.figures["its phases, in ms"] = " ".join(f"{p['name']} {p['milliseconds']}" for p in status["phases"])
+    assert took(status) <= 120, status
+
+
+def twenty_drills(scene):
+    """Twenty drills, one after the other, all pass and leave nothing but themselves and their records."""
+    scene.begin()
+    scene.load()
+    for number in range(20):
+        drill(scene, f"row-{number}")
+    ends = [ended(scene, f"row-{number}", limit=600) for number in range(20)]
+    results = [status["result"] for status in ends]
+    assert results == ["Passed"] * 20, results
+    assert left(scene) == [], left(scene)
+    scene.nothing_lost()
+    done = vr(scene, "drill", "evidence", "ls", "-o", "json")
+    assert len(json.loads(done.stdout)) == 20, done.stdout + done.stderr
+    scene.figures["twenty drills, the longest"] = max(took(status) for status in ends)
+
+
+ALL = (named_checkpoints, drills, drill_of_200_mb, twenty_drills)

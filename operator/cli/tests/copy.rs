@@ -277,3 +277,37 @@ async fn evidence_is_listed_shown_and_verified() {
     let (status, said) = evidence(&["verify", "--public-key", &public]);
     assert_eq!((status, said.contains("record 1 is missing before it")), (1, true), "{said}");
 }
+
+/// What the operator writes into the pod of a copy is a command line that this tool takes, from the file that the
+/// operator's own tests compare with what it makes.
+#[test]
+fn the_operators_command_line_is_taken() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../controller/testdata/objects");
+    let text =
+        std::fs::read_to_string(folder.join("vrcluster-complete.yaml")).expect("the operator's objects");
+    let objects =
+        text.split("---\n").map(|object| serde_yaml::from_str::<Value>(object).expect("it is YAML"));
+    let command = objects
+        .filter_map(|object| object["spec"]["containers"][0]["command"].as_array().cloned())
+        .map(|words| words.iter().map(|word| word.as_str().expect("text").to_owned()).collect::<Vec<_>>())
+        .find(|words| words[0] == "vr")
+        .expect("there is a copy");
+    assert_eq!(command[..3], ["vr", "drill", "restore"]);
+    // The same flags, for a place without a bucket and below a directory of this test.
+    let empty = tempfile::tempdir().expect("a directory");
+    let here = |name: &str| empty.path().join(name).to_string_lossy().into_owned();
+    let arguments = command[1..].iter().map(|word| match word.as_str() {
+        word if word.starts_with("s3://") => empty.path().to_string_lossy().into_owned(),
+        "/work/copy" => here("copy"),
+        "/dev/termination-log" => here("report"),
+        word => word.to_owned(),
+    });
+    let output = run(vr([]).args(arguments));
+    assert_eq!(output.status.code(), Some(1), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: Value =
+        serde_json::from_slice(&std::fs::read(here("report")).expect("written")).expect("JSON");
+    assert!(
+        report["reason"].as_str().expect("text").contains("nothing was ever shipped there"),
+        "{report:#}"
+    );
+}

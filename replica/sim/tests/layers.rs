@@ -13,14 +13,15 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
     (
         "vr",
         "operator/cli",
-        &["vr-api", "vr-checkpoint", "vr-client", "vr-proto", "vr-recorder", "vr-replica"],
+        &["vr-api", "vr-checkpoint", "vr-client", "vr-evidence", "vr-proto", "vr-recorder", "vr-replica"],
     ),
     (
         "vr-replica",
         "replica/server",
         &["vr-checkpoint", "vr-client", "vr-core", "vr-proto", "vr-recorder", "vr-store", "vr-tree"],
     ),
-    ("vr-operator", "operator/controller", &["vr-api", "vr-checkpoint", "vr-proto"]),
+    ("vr-operator", "operator/controller", &["vr-api", "vr-checkpoint", "vr-evidence", "vr-proto"]),
+    ("vr-evidence", "operator/evidence", &["vr-checkpoint"]),
     (
         "vr-fuzz",
         "replica/fuzz",
