@@ -161,11 +161,11 @@ def drills(scene):
 
 
 def fill(scene, megabytes):
-    """Writes so much that does not compress."""
+    """Writes so much that does not compress, in values that fit a frame of HTTP/2."""
     script = ("import base64, os, sys; from vre2e.load import Client\n"
               "client = Client(*sys.argv[1:4])\n"
-              "for n in range(int(sys.argv[4]) * 64):\n"
-              "    client.put(f'fill/{n:08}', base64.b64encode(os.urandom(12288)).decode())")
+              "for n in range(int(sys.argv[4]) * 100):\n"
+              "    client.put(f'fill/{n:08}', base64.b64encode(os.urandom(7500)).decode())")
     command = scene.box.inside(sys.executable, "-c", script, *scene.reach(), str(megabytes))
     subprocess.run(command, check=True, cwd=TREE / "e2e", timeout=600)
 
