@@ -5,10 +5,10 @@ mod common;
 mod running;
 
 use std::path::Path;
-use std::time::{Duration, Instant, SystemTime, UNIX_EPOCH};
+use std::time::{SystemTime, UNIX_EPOCH};
 
 use common::{run, vr};
-use running::{Dev, PATIENCE, put, settled, wait_until};
+use running::{Dev, put, settled, tiers, wait_until};
 use rustix::process::{Signal, kill_process, test_kill_process};
 use serde_json::Value;
 use vr_proto::etcdserverpb::RangeRequest;
@@ -37,22 +37,6 @@ fn restored(arguments: &[&str]) -> Result<Vec<String>, String> {
     Ok(lines.lines().map(key).collect())
 }
 
-/// Waits until this holds for every disk of every replica.
-async fn disks(dev: &Dev, holds: impl Fn(&Report, &TierReport) -> bool) {
-    let deadline = Instant::now() + PATIENCE;
-    for admin in dev.admins() {
-        loop {
-            let report = vr::dev::cluster::status(admin).await.expect("it runs");
-            if report.tiers.iter().filter(|tier| tier.tier != "objectStore").all(|tier| holds(&report, tier))
-            {
-                break;
-            }
-            assert!(Instant::now() < deadline, "the disks do not have it: {report:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
-        }
-    }
-}
-
 /// Everything of a kind that stands on a tier.
 fn remove(tier: &Path, kind: &str) {
     let lineage = std::fs::read_dir(tier).expect("readable").flatten().map(|entry| entry.path());
@@ -67,7 +51,8 @@ async fn any_moment_comes_back() {
     settled(&dev).await;
     let client = dev.client();
     put(&client, "the first").await;
-    disks(&dev, |_, tier| tier.checkpoint_op > 0).await;
+    let elsewhere = |tier: &TierReport| tier.tier == "objectStore";
+    tiers(&dev, |_, tier| elsewhere(tier) || tier.checkpoint_op > 0).await;
     let mut revisions = Vec::new();
     let mut then = SystemTime::now();
     for number in 0..20 {
@@ -76,7 +61,10 @@ async fn any_moment_comes_back() {
             then = SystemTime::now();
         }
     }
-    disks(&dev, |report, tier| report.revision >= revisions[19] && tier.recovery_op >= report.commit).await;
+    let written = revisions[19];
+    let has_all =
+        |report: &Report, tier: &TierReport| report.revision >= written && tier.recovery_op >= report.commit;
+    tiers(&dev, |report, tier| elsewhere(tier) || has_all(report, tier)).await;
     let replicas = dev.pids();
     replicas.iter().for_each(|&pid| kill_process(pid, Signal::KILL).expect("it runs"));
     wait_until("the replicas are dead", || replicas.iter().all(|&pid| test_kill_process(pid).is_err()));

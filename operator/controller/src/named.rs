@@ -9,12 +9,14 @@
 
 use crate::ids::*;
 use std::fmt;
-use vr_api::{VRCheckpointSpec, VRCheckpointStatus};
+use vr_api::VRCheckpointSpec;
 
 /// What is seen of it.
 pub(crate) struct Seen<'a> {
     pub(crate) spec: &'a VRCheckpointSpec,
-    pub(crate) before: &'a VRCheckpointStatus,
+    /// What a checkpoint that is taken must hold at least, if that is on record.
+    pub(crate) asked: Option<Op>,
+    pub(crate) pinned: bool,
     pub(crate) made: Moment,
     /// The operator's finalizer is there.
     pub(crate) held: bool,
@@ -96,12 +98,11 @@ pub(crate) struct Next {
 /// Decides.
 pub(crate) fn decide(seen: &Seen<'_>, now: Moment) -> Next {
     let say = |reason, text: String| Some(Says { reason, text });
-    let asked = seen.before.asked_op.and_then(|op| u64::try_from(op).ok()).map(Op);
+    let asked = seen.asked;
     let act = |act| Next { asked, says: None, act: Some(act) };
     let wait = |reason, text: String| Next { asked, says: say(reason, text), act: None };
-    let pinned = seen.before.manifest.is_some();
     if seen.deleting {
-        return match (seen.held, pinned && seen.cluster.is_some()) {
+        return match (seen.held, seen.pinned && seen.cluster.is_some()) {
             (false, _) => Next { asked, says: None, act: None },
             (true, true) => act(Act::Unpin),
             (true, false) => act(Act::LetGo),
@@ -111,7 +112,7 @@ pub(crate) fn decide(seen: &Seen<'_>, now: Moment) -> Next {
     if hours.is_some_and(|hours| now.since(seen.made) >= Seconds(hours * 3600)) {
         return act(Act::Delete);
     }
-    if pinned {
+    if seen.pinned {
         return Next { asked, says: None, act: None };
     }
     let name = &seen.spec.cluster_ref.name;
@@ -154,68 +155,58 @@ mod tests {
         VRCheckpointSpec { cluster_ref, op_number: op, expire_after_hours: Some(2) }
     }
 
-    fn look(
-        change: impl FnOnce(&mut Seen<'_>, &mut VRCheckpointStatus),
-        op: Option<i64>,
-        now: Moment,
-    ) -> Next {
-        let (spec, empty, mut before) =
-            (spec(op), VRCheckpointStatus::default(), VRCheckpointStatus::default());
+    fn look(change: impl FnOnce(&mut Seen<'_>), op: Option<i64>, now: Moment) -> Next {
+        let spec = spec(op);
         let cluster = Cluster { commit: Some(Op(100)), stored: Some(Op(90)), paused: false };
         let mut seen = Seen {
             spec: &spec,
-            before: &empty,
+            asked: None,
+            pinned: false,
             made: MADE,
             held: true,
             deleting: false,
             cluster: Some(cluster),
         };
-        change(&mut seen, &mut before);
-        decide(&Seen { before: &before, ..seen }, now)
+        change(&mut seen);
+        decide(&seen, now)
     }
 
     #[test]
     fn what_is_committed_now_is_noted_then_taken_then_pinned() {
-        let next = look(|_, _| {}, None, MADE);
+        let next = look(|_| {}, None, MADE);
         assert_eq!((next.asked, next.act), (Some(Op(100)), None));
-        let asked = |before: &mut VRCheckpointStatus| before.asked_op = Some(100);
-        assert_eq!(look(|_, before| asked(before), None, MADE).act, Some(Act::Cut));
-        let stored = |seen: &mut Seen<'_>, stored| {
-            seen.cluster.as_mut().expect("it is there").stored = Some(Op(stored))
+        assert_eq!(look(|seen| seen.asked = Some(Op(100)), None, MADE).act, Some(Act::Cut));
+        let stored = |seen: &mut Seen<'_>| {
+            seen.asked = Some(Op(100));
+            seen.cluster.as_mut().expect("it is there").stored = Some(Op(100));
         };
-        let next = look(|seen, before| (asked(before), stored(seen, 100)).0, None, MADE);
-        assert_eq!(next.act, Some(Act::Pin(Fit::From(Op(100)))));
-        let done = |before: &mut VRCheckpointStatus| before.manifest = Some("s3://b/m".to_owned());
-        assert_eq!(look(|_, before| done(before), None, MADE).act, None);
+        assert_eq!(look(stored, None, MADE).act, Some(Act::Pin(Fit::From(Op(100)))));
+        assert_eq!(look(|seen| seen.pinned = true, None, MADE).act, None);
     }
 
     #[test]
     fn an_op_that_is_named_is_pinned_at_once() {
-        assert_eq!(look(|_, _| {}, Some(50), MADE).act, Some(Act::Pin(Fit::To(Op(50)))));
-        assert_eq!(look(|seen, _| seen.held = false, Some(50), MADE).act, Some(Act::Hold));
+        assert_eq!(look(|_| {}, Some(50), MADE).act, Some(Act::Pin(Fit::To(Op(50)))));
+        assert_eq!(look(|seen| seen.held = false, Some(50), MADE).act, Some(Act::Hold));
     }
 
     #[test]
     fn the_pin_goes_before_the_resource() {
-        let pinned = |seen: &mut Seen<'_>, before: &mut VRCheckpointStatus| {
-            seen.deleting = true;
-            before.manifest = Some("s3://b/m".to_owned());
-        };
+        let pinned = |seen: &mut Seen<'_>| (seen.deleting, seen.pinned) = (true, true);
         assert_eq!(look(pinned, None, MADE).act, Some(Act::Unpin));
-        assert_eq!(look(|seen, _| seen.deleting = true, None, MADE).act, Some(Act::LetGo));
-        let gone = |seen: &mut Seen<'_>, before: &mut VRCheckpointStatus| {
-            pinned(seen, before);
+        assert_eq!(look(|seen| seen.deleting = true, None, MADE).act, Some(Act::LetGo));
+        let gone = |seen: &mut Seen<'_>| {
+            pinned(seen);
             seen.cluster = None;
         };
         assert_eq!(look(gone, None, MADE).act, Some(Act::LetGo), "nobody knows where the pin is");
-        let next = look(|seen, _| (seen.deleting, seen.held) = (true, false), None, MADE);
+        let next = look(|seen| (seen.deleting, seen.held) = (true, false), None, MADE);
         assert_eq!(next.act, None, "somebody else holds it");
     }
 
     #[test]
     fn its_time_is_over_and_not_before() {
-        let pinned =
-            |_: &mut Seen<'_>, before: &mut VRCheckpointStatus| before.manifest = Some("m".to_owned());
+        let pinned = |seen: &mut Seen<'_>| seen.pinned = true;
         assert_eq!(look(pinned, None, MADE + Seconds(7_199)).act, None);
         assert_eq!(look(pinned, None, MADE + Seconds(7_200)).act, Some(Act::Delete));
     }
@@ -223,11 +214,11 @@ mod tests {
     #[test]
     fn what_is_awaited_is_said() {
         let reason = |next: Next| next.says.map(|says| (says.reason, says.text)).expect("it says something");
-        let (why, text) = reason(look(|seen, _| seen.cluster = None, None, MADE));
+        let (why, text) = reason(look(|seen| seen.cluster = None, None, MADE));
         assert_eq!((why, &*text), ("ClusterNotFound", "there is no VRCluster prod in this namespace"));
-        let down = |seen: &mut Seen<'_>, _: &mut VRCheckpointStatus| seen.cluster = Some(Cluster::default());
+        let down = |seen: &mut Seen<'_>| seen.cluster = Some(Cluster::default());
         assert!(reason(look(down, None, MADE)).1.contains("no replica of VRCluster prod answers"));
-        let paused = |seen: &mut Seen<'_>, _: &mut VRCheckpointStatus| {
+        let paused = |seen: &mut Seen<'_>| {
             seen.cluster = Some(Cluster { paused: true, ..Cluster::default() });
         };
         assert!(reason(look(paused, None, MADE)).1.contains("spec.paused"));

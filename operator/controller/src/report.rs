@@ -1,5 +1,5 @@
 //! What is said of a cluster: always, on every path, and in the same words as long as nothing has changed, so that at
-//! rest there is nothing to write.
+//! rest there is nothing to write but how far replicas and tiers have come ([`NUMBERS`]).
 
 use crate::evidence::{Look, Members, Standing};
 use crate::ids::*;

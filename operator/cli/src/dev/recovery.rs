@@ -12,6 +12,7 @@ use vr_checkpoint::restore::{self, Candidate, Inventory, Target, TierKind};
 use vr_checkpoint::store::StoreError;
 use vr_replica::config::RawRestore;
 use vr_replica::node::tier_name;
+use vr_replica::status::RestoredFrom;
 
 use super::cluster::Cluster;
 use super::tiers::{self, Access};
@@ -47,6 +48,16 @@ pub struct Plan {
     pub candidates: Vec<(Candidate, String)>,
     /// What would have been better and could not be loaded, and why.
     pub passed_over: Vec<String>,
+}
+
+impl Plan {
+    /// Whether this, which a replica says that it has loaded, is what was chosen.
+    #[must_use]
+    pub fn chose(&self, loaded: &RestoredFrom) -> bool {
+        let RestoredFrom { tier: _, lineage, generation, checkpoint, op, root } = loaded;
+        (&**lineage, *generation, *checkpoint, *op, &**root)
+            == (&*self.lineage, self.generation, self.checkpoint, self.op, &*self.root)
+    }
 }
 
 /// What every tier holds, best first.

@@ -20,9 +20,10 @@ use vr_checkpoint::restore::{Candidate, Target};
 use vr_checkpoint::store::{Created, ObjectStore, StoreError, Swapped};
 use vr_proto::etcdserverpb::RangeRequest;
 
+use super::course::{Course, Step, Stop, errored};
 use super::load::Writers;
 use super::progress::Progress;
-use super::report::{self, Check, Outcome, Phase, Report};
+use super::report::{self, Outcome, Report};
 use super::sabotage;
 use super::scenario::Sabotage;
 use super::workplace::{self, Workplace};
@@ -30,7 +31,6 @@ use crate::checkpoint::Place;
 use crate::client::Client;
 use crate::dev::cluster::Cluster;
 use crate::dev::object_store::ObjectStoreArgs;
-use crate::dev::process::last_lines;
 use crate::dev::signals::Signals;
 use crate::dev::{self, recovery, tiers};
 use crate::output::{self, Format};
@@ -105,20 +105,6 @@ fn canary(typed: &str) -> Result<(String, String), String> {
     }
 }
 
-/// Why it ended early.
-enum Stop {
-    /// It would not come back.
-    Failed(&'static str, String),
-    /// Nobody knows.
-    Errored(String),
-}
-
-type Step<T> = Result<T, Stop>;
-
-fn errored(error: impl Into<anyhow::Error>) -> Stop {
-    Stop::Errored(crate::with_causes(&error.into()))
-}
-
 impl Restore {
     /// Carries it out and tells what was found.
     ///
@@ -157,22 +143,17 @@ impl Restore {
         let description = dev::describe(self.replicas, None, &own, "copy", super::CADENCE, false)?;
         let mut cluster = Cluster::new(layout, description)?;
         let progress = Progress::on_terminal();
-        let mut course = Course::new(self, &mut cluster, &progress);
+        let course = Course::new(Report::of(SCENARIO), &progress);
+        let mut trial = Trial { asked: self, cluster: &mut cluster, course };
         let stop = tokio::select! {
-            stop = course.run() => stop.err(),
+            stop = trial.run() => stop.err(),
             () = signals.wait() => Some(Stop::Errored("interrupted".to_owned())),
         };
-        let report = course.conclude(stop);
-        progress.done();
-        let ids = cluster.ids();
+        let report = trial.course.conclude(stop);
         if report.result != Outcome::Passed {
-            for id in &ids {
-                let end = last_lines(&cluster.layout().log(*id), super::LOG_LINES);
-                if !end.is_empty() {
-                    eprintln!("the end of the log of replica {id}:\n{end}\n");
-                }
-            }
+            super::show_logs(&cluster);
         }
+        let ids = cluster.ids();
         // There is nothing to keep: no need to wait for last checkpoints.
         cluster.kill(&ids).await?;
         cluster.stop().await?;
@@ -182,38 +163,32 @@ impl Restore {
     }
 }
 
-/// A drill on its way.
-struct Course<'a> {
+/// A copy, restored and looked at.
+struct Trial<'a> {
     asked: &'a Restore,
     cluster: &'a mut Cluster,
-    progress: &'a Progress,
-    phase: Option<(&'static str, Instant)>,
-    report: Report,
+    course: Course<'a>,
 }
 
-impl<'a> Course<'a> {
-    fn new(asked: &'a Restore, cluster: &'a mut Cluster, progress: &'a Progress) -> Course<'a> {
-        Course { asked, cluster, progress, phase: None, report: Report::of(SCENARIO) }
-    }
-
+impl Trial<'_> {
     async fn run(&mut self) -> Step<()> {
         let began = Instant::now();
-        self.begin("resolve");
+        self.course.begin("resolve");
         let (source, lineage) = self.asked.place.one().await.map_err(errored)?;
         self.cluster.describe(|description| description.lineage = lineage).map_err(errored)?;
         self.cluster.start_object_store().await.map_err(errored)?;
 
-        self.begin("fetch");
+        self.course.begin("fetch");
         let own = tiers::object_store(self.cluster.description()).await.store;
         self.fetch(&*source.store, &*own).await?;
 
-        self.begin("restore");
+        self.course.begin("restore");
         let plan = self.choose().await?;
         self.cluster.start_replicas().map_err(errored)?;
         let ready = self.cluster.wait_until_ready(PATIENCE).await;
         ready.map_err(|error| Stop::Failed("restore", error.to_string()))?;
 
-        self.begin("firstWrite");
+        self.course.begin("firstWrite");
         let connector = self.cluster.connector().map_err(errored)?;
         let client = Client::new(&self.cluster.description().endpoints(), CALL_TIMEOUT, &connector);
         let written =
@@ -222,9 +197,9 @@ impl<'a> Course<'a> {
             Stop::Failed("firstWrite", format!("no write was served: {}", status.message()))
         })?;
         let rto = began.elapsed();
-        self.report.rto_seconds = Some(rto.as_secs_f64());
+        self.course.report.rto_seconds = Some(rto.as_secs_f64());
 
-        self.begin("checks");
+        self.course.begin("checks");
         self.check_canaries(&client).await?;
         self.check_root(&plan).await;
         self.check_recovery_point(&plan);
@@ -235,9 +210,9 @@ impl<'a> Course<'a> {
         } else {
             plan.passed_over.join("; ")
         };
-        self.check("newestIsWhole", newest, detail);
+        self.course.check("newestIsWhole", newest, detail);
 
-        self.begin("selfTest");
+        self.course.begin("selfTest");
         self.test_itself(&client).await
     }
 
@@ -251,7 +226,7 @@ impl<'a> Course<'a> {
         };
         let listed = source.list("").await.map_err(errored)?;
         let total: u64 = listed.iter().map(|object| object.size).sum();
-        self.progress.detail(|| units::show_bytes(total));
+        self.course.detail(|| units::show_bytes(total));
         let listed = listed.into_iter().filter(|object| object.key != "HEAD");
         let unreadable: Vec<String> = stream::iter(listed.map(Ok))
             .map_ok(|object| copied(source, own, object.key))
@@ -265,7 +240,7 @@ impl<'a> Course<'a> {
         } else {
             format!("{} objects cannot be read: {}", unreadable.len(), unreadable.join("; "))
         };
-        self.check("fetch", whole, detail);
+        self.course.check("fetch", whole, detail);
         match own.swap_head(None, head).await.map_err(errored)? {
             Swapped::Yes => Ok(()),
             other => Err(Stop::Errored(format!("HEAD cannot be kept here: {other:?}"))),
@@ -280,14 +255,14 @@ impl<'a> Course<'a> {
         };
         match recovery::restore(self.cluster, &Target::Newest).await {
             Ok(plan) => {
-                self.report.candidates = plan.candidates.iter().map(shown).collect();
-                self.report.expected_root = Some(plan.root.clone());
-                self.check("restore", true, plan.to_string());
+                self.course.report.candidates = plan.candidates.iter().map(shown).collect();
+                self.course.report.expected_root = Some(plan.root.clone());
+                self.course.check("restore", true, plan.to_string());
                 Ok(plan)
             }
             Err(error) => {
                 let (why, table) = failed(error);
-                self.report.candidates = table.iter().map(shown).collect();
+                self.course.report.candidates = table.iter().map(shown).collect();
                 Err(Stop::Failed("restore", why))
             }
         }
@@ -304,7 +279,7 @@ impl<'a> Course<'a> {
         }
         let count = self.asked.canary.len();
         let detail = wrong.clone().unwrap_or_else(|| format!("{count} found, each with its value"));
-        self.check("canary", wrong.is_none(), detail);
+        self.course.check("canary", wrong.is_none(), detail);
         Ok(())
     }
 
@@ -313,41 +288,38 @@ impl<'a> Course<'a> {
         let statuses = self.cluster.statuses().await;
         let loaded: Vec<_> =
             statuses.into_iter().flatten().filter_map(|status| status.restored_from).collect();
-        let chosen = |from: &vr_replica::status::RestoredFrom| {
-            (&*from.lineage, from.generation, from.checkpoint, from.op, &*from.root)
-                == (&*plan.lineage, plan.generation, plan.checkpoint, plan.op, &*plan.root)
-        };
-        let same = !loaded.is_empty() && loaded.iter().all(chosen);
-        let detail = match loaded.iter().find(|from| !chosen(from)).or(loaded.first()) {
+        let other = loaded.iter().find(|from| !plan.chose(from));
+        let detail = match other.or(loaded.first()) {
             Some(from) => format!("{} at op {} and log through op {}", from.root, from.checkpoint, from.op),
             None => "no replica says what it has loaded".to_owned(),
         };
-        self.report.restored_from = loaded.into_iter().next().map(report::restored_from);
-        self.check("rootIsManifests", same, detail);
+        let same = !loaded.is_empty() && other.is_none();
+        self.course.report.restored_from = loaded.into_iter().next().map(report::restored_from);
+        self.course.check("rootIsManifests", same, detail);
     }
 
     fn check_recovery_point(&mut self, plan: &recovery::Plan) {
         let Some(source) = self.asked.source_op else { return };
         let lost = source.saturating_sub(plan.op);
-        self.report.rpo_ops = Some(lost);
+        self.course.report.rpo_ops = Some(lost);
         let reached = plan.candidates.iter().map(|(candidate, _)| candidate);
         let reached = reached.filter(|c| c.reachable_op >= plan.op).map(|c| c.time_micros).min();
         if let (true, Some(at), Some(micros)) = (lost > 0, self.asked.source_time, reached) {
             let micros = i64::try_from(micros).unwrap_or(i64::MAX);
-            self.report.rpo_seconds = (at.as_microsecond() - micros).max(0) as f64 / 1e6;
+            self.course.report.rpo_seconds = (at.as_microsecond() - micros).max(0) as f64 / 1e6;
         }
-        let seconds = self.report.rpo_seconds;
+        let seconds = self.course.report.rpo_seconds;
         let within = self.asked.rpo.is_none_or(|most| seconds <= most.as_secs_f64());
         let most = self.asked.rpo.map_or_else(String::new, |most| format!(", at most {most:?} may be"));
         let detail =
             format!("op {} of {source}: {lost} operations of {seconds:.2} s would be lost{most}", plan.op);
-        self.check("recoveryPoint", within, detail);
+        self.course.check("recoveryPoint", within, detail);
     }
 
     fn check_recovery_time(&mut self, took: Duration) {
         let Some(most) = self.asked.rto else { return };
         let detail = format!("{:.2} s to the first served write, {most:?} allowed", took.as_secs_f64());
-        self.check("recoveryTime", took <= most, detail);
+        self.course.check("recoveryTime", took <= most, detail);
     }
 
     /// A drill that cannot fail proves nothing: what it has just found good is made bad, and must be found so.
@@ -356,7 +328,7 @@ impl<'a> Course<'a> {
             let found = read(client, key).await?;
             let noticed = differs(key, &format!("not {value}"), found.as_deref());
             let detail = "another value than the one that is there is told apart".to_owned();
-            self.check("selfTestStaleCanary", noticed.is_some(), detail);
+            self.course.check("selfTestStaleCanary", noticed.is_some(), detail);
         }
         let ids = self.cluster.ids();
         self.cluster.kill(&ids).await.map_err(errored)?;
@@ -372,43 +344,9 @@ impl<'a> Course<'a> {
                 Err(_) => format!("{done}, and refused"),
                 Ok(plan) => format!("{done}, and not noticed: {plan}"),
             };
-            self.check(name, outcome.is_err(), detail);
+            self.course.check(name, outcome.is_err(), detail);
         }
         Ok(())
-    }
-
-    fn conclude(mut self, stop: Option<Stop>) -> Report {
-        self.end();
-        match stop {
-            Some(Stop::Failed(name, reason)) => self.check(name, false, reason),
-            Some(Stop::Errored(reason)) => {
-                self.report.reason = Some(reason);
-                return self.report;
-            }
-            None => {}
-        }
-        let failed = self.report.checks.iter().filter(|check| !check.passed);
-        let failed: Vec<String> = failed.map(|check| format!("{}: {}", check.name, check.detail)).collect();
-        self.report.result = if failed.is_empty() { Outcome::Passed } else { Outcome::Failed };
-        self.report.reason = (!failed.is_empty()).then(|| failed.join("; "));
-        self.report
-    }
-
-    fn check(&mut self, name: &str, passed: bool, detail: String) {
-        self.report.checks.push(Check { name: name.to_owned(), passed, detail });
-    }
-
-    fn begin(&mut self, name: &'static str) {
-        self.end();
-        self.progress.phase(name);
-        self.phase = Some((name, Instant::now()));
-    }
-
-    fn end(&mut self) {
-        if let Some((name, begun)) = self.phase.take() {
-            let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.report.phases.push(Phase { name: name.to_owned(), millis });
-        }
     }
 }
 

@@ -3,6 +3,7 @@
 //! The proof goes through the client API and rests on what the load generator recorded, never on the server's word.
 
 pub mod copy;
+pub mod course;
 pub mod evidence;
 pub mod input;
 pub mod load;

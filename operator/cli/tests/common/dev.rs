@@ -12,6 +12,7 @@ use serde_json::Value;
 use vr::client::Client;
 use vr::endpoint::Endpoint;
 use vr_proto::etcdserverpb::PutRequest;
+use vr_replica::status::{Report, TierReport};
 use vr_replica::tls::Connector;
 
 use crate::common::vr;
@@ -111,6 +112,22 @@ pub(crate) async fn settled(dev: &Dev) -> (usize, Pid) {
         }
         assert!(Instant::now() < deadline, "the replicas did not settle");
         tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+}
+
+/// Waits until this holds for every tier of every replica.
+#[allow(dead_code, reason = "not every test looks at tiers")]
+pub(crate) async fn tiers(dev: &Dev, holds: impl Fn(&Report, &TierReport) -> bool) {
+    let deadline = Instant::now() + PATIENCE;
+    for admin in dev.admins() {
+        loop {
+            let report = vr::dev::cluster::status(admin).await.expect("it runs");
+            if report.tiers.iter().all(|tier| holds(&report, tier)) {
+                break;
+            }
+            assert!(Instant::now() < deadline, "the tiers do not have it: {report:?}");
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
     }
 }
 

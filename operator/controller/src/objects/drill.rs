@@ -4,7 +4,7 @@
 
 use super::pod::{given_tolerations, pull_secrets, restricted, restricted_container};
 use super::*;
-use crate::drill::{DEADLINE, canary};
+use crate::drill::DEADLINE;
 use k8s_openapi::api::core::v1::*;
 use k8s_openapi::api::networking::v1::{
     IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
@@ -20,7 +20,7 @@ pub const DRILL_LABEL: &str = "vr-operator.io/drill";
 pub const CANARY: &str = "vr-operator.io/canary";
 /// The container of the copy.
 pub const COPY: &str = "copy";
-const WORK: &str = "/work";
+const WORK: &str = "/var/lib/vr/drill";
 /// Where the pods of EKS get their identity.
 const POD_IDENTITY: &str = "169.254.170.23/32";
 
@@ -98,13 +98,12 @@ pub fn copy(drill: &VRDrill, cluster: &VRCluster) -> Pod {
         termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
         ..Container::default()
     };
-    let deadline = drill.spec.deadline_seconds.map_or(DEADLINE, i64::from);
     let spec = PodSpec {
         service_account_name: account.clone(),
         automount_service_account_token: Some(false),
         enable_service_links: Some(false),
         restart_policy: Some("Never".to_owned()),
-        active_deadline_seconds: Some(deadline),
+        active_deadline_seconds: Some(drill.spec.deadline_seconds.unwrap_or(DEADLINE).into()),
         termination_grace_period_seconds: Some(5),
         security_context: Some(restricted()),
         affinity: Some(away_from(cluster)),
@@ -125,7 +124,7 @@ pub fn copy(drill: &VRDrill, cluster: &VRCluster) -> Pod {
 fn command(drill: &VRDrill, cluster: &VRCluster) -> Vec<String> {
     let store = &cluster.spec.storage.object_store;
     let source = drill.status.as_ref().and_then(|status| status.source.clone()).unwrap_or_default();
-    let (key, value) = canary(drill.metadata.uid.as_deref().unwrap_or_default());
+    let canary = drill.metadata.uid.as_deref().unwrap_or_default();
     let prefix = store.prefix.as_deref().unwrap_or_default().trim_matches('/');
     let place = format!("s3://{}/{prefix}", store.bucket);
     let mut command: Vec<String> = ["vr", "drill", "restore"].map(str::to_owned).to_vec();
@@ -138,7 +137,7 @@ fn command(drill: &VRDrill, cluster: &VRCluster) -> Vec<String> {
     flag("lineage", Some(source.lineage));
     flag("s3-endpoint", store.endpoint.clone());
     flag("s3-region", store.region.clone());
-    flag("canary", Some(format!("{key}={value}")));
+    flag("canary", Some(format!("{CANARY}={canary}")));
     flag("source-op", source.op.map(|op| op.to_string()));
     flag("source-time", source.time);
     let objectives = cluster.spec.objectives.as_ref();

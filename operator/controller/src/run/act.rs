@@ -109,13 +109,14 @@ pub(super) async fn carry_out(means: &Means<'_>, step: &Step) -> anyhow::Result<
 
 /// The change that takes one finalizer away, of the version that was read: it fails where somebody has added another
 /// one meanwhile, and the next look has both.
-fn without(meta: &ObjectMeta, finalizer: &str) -> Value {
+pub(super) fn without(meta: &ObjectMeta, finalizer: &str) -> Value {
     let held = meta.finalizers.as_deref().unwrap_or_default();
     let rest: Vec<_> = held.iter().filter(|name| *name != finalizer).collect();
     json!({"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": rest}})
 }
 
-fn exactly(uid: &Uid) -> DeleteParams {
+/// Deletes this object, and no successor of the same name.
+pub(super) fn exactly(uid: &Uid) -> DeleteParams {
     DeleteParams::default().preconditions(Preconditions { uid: Some(uid.0.clone()), resource_version: None })
 }
 

@@ -2,42 +2,30 @@
 //!
 //! The pin is a name in HEAD of the object store, made of the UID of the resource, so that no two resources share one.
 
-use super::bucket::Bucket;
-use super::control::Slots;
+use super::act::{exactly, without};
 use super::lease::Hold;
 use super::requests::condition;
-use super::world::{self, World, made_at};
+use super::subject::{Subject, means};
+use super::world::{self, World, made_at, uid};
 use crate::ids::*;
 use crate::named::{self, Act, Cluster, Seen};
-use kube::api::{Api, DeleteParams, Patch, PatchParams, PostParams, Preconditions};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::api::{Api, Patch, PatchParams, PostParams};
 use kube::{Client, ResourceExt as _};
 use serde_json::json;
-use vr_api::{VRCheckpoint, VRCheckpointStatus, VRCluster};
+use vr_api::{LocalReference, VRCheckpoint, VRCheckpointStatus, VRCluster};
 
 /// Holds the resource until its pin is gone.
 const FINALIZER: &str = "vr-operator.io/pin";
 
-/// What is known of the cluster of one.
-pub(super) struct Known<'a> {
-    pub(super) cluster: &'a VRCluster,
-    pub(super) slots: &'a Slots,
-    pub(super) bucket: Option<&'a Bucket>,
-}
-
 /// Whether [`see_to`] has anything to do: what is pinned, or cannot be, and stays, needs nothing.
 pub(super) fn due(world: &World) -> bool {
     world.checkpoints.iter().any(|checkpoint| {
-        let cluster =
-            world.clusters.iter().find(|cluster| of(checkpoint, cluster)).map(|_| Cluster::default());
+        let named = |cluster: &VRCluster| means(&checkpoint.metadata, &checkpoint.spec.cluster_ref, cluster);
+        let cluster = world.clusters.iter().any(|cluster| named(cluster)).then(Cluster::default);
         let next = named::decide(&seen(checkpoint, cluster), world.at);
         !settled(checkpoint, &next)
     })
-}
-
-/// Whether a checkpoint is one of a cluster.
-pub(super) fn of(checkpoint: &VRCheckpoint, cluster: &VRCluster) -> bool {
-    checkpoint.metadata.namespace == cluster.metadata.namespace
-        && Some(&checkpoint.spec.cluster_ref.name) == cluster.metadata.name.as_ref()
 }
 
 fn ready(checkpoint: &VRCheckpoint) -> Option<(&str, &str)> {
@@ -59,20 +47,12 @@ fn settled(checkpoint: &VRCheckpoint, next: &named::Next) -> bool {
 }
 
 fn seen(checkpoint: &VRCheckpoint, cluster: Option<Cluster>) -> Seen<'_> {
-    static NOTHING: VRCheckpointStatus = VRCheckpointStatus {
-        lineage: None,
-        generation: None,
-        asked_op: None,
-        op: None,
-        revision: None,
-        time: None,
-        root: None,
-        manifest: None,
-        conditions: Vec::new(),
-    };
+    let status = checkpoint.status.as_ref();
+    let asked = status.and_then(|status| u64::try_from(status.asked_op?).ok());
     Seen {
         spec: &checkpoint.spec,
-        before: checkpoint.status.as_ref().unwrap_or(&NOTHING),
+        asked: asked.map(Op),
+        pinned: status.is_some_and(|status| status.manifest.is_some()),
         made: made_at(&checkpoint.metadata),
         held: checkpoint.finalizers().iter().any(|name| name == FINALIZER),
         deleting: checkpoint.metadata.deletion_timestamp.is_some(),
@@ -85,12 +65,12 @@ pub(super) async fn see_to<'a>(
     client: &Client,
     hold: Hold,
     world: &World,
-    known: impl Fn(&VRCheckpoint) -> Option<Known<'a>>,
+    of: impl Fn(&ObjectMeta, &LocalReference) -> Option<Subject<'a>>,
 ) {
     let each = world.checkpoints.iter().map(|checkpoint| {
-        let known = known(checkpoint);
+        let about = of(&checkpoint.metadata, &checkpoint.spec.cluster_ref);
         async move {
-            if let Err(error) = go_on(client, hold, checkpoint, known).await {
+            if let Err(error) = go_on(client, hold, checkpoint, about).await {
                 tracing::info!(
                     checkpoint = checkpoint.name_any(),
                     error = format!("{error:#}"),
@@ -106,13 +86,13 @@ async fn go_on(
     client: &Client,
     hold: Hold,
     checkpoint: &VRCheckpoint,
-    known: Option<Known<'_>>,
+    about: Option<Subject<'_>>,
 ) -> anyhow::Result<()> {
     let now = world::now();
-    let cluster = known.as_ref().map(|known| Cluster {
-        commit: known.slots.said().map(|said| said.commit).max(),
-        stored: known.slots.said().map(|said| said.stored).max(),
-        paused: known.cluster.spec.paused,
+    let cluster = about.as_ref().map(|about| Cluster {
+        commit: about.slots.said().map(|said| said.commit).max(),
+        stored: about.slots.said().map(|said| said.stored).max(),
+        paused: about.cluster.spec.paused,
     });
     let next = named::decide(&seen(checkpoint, cluster), now);
     if settled(checkpoint, &next) {
@@ -123,7 +103,7 @@ async fn go_on(
     status.asked_op = next.asked.map(Op::signed);
     let mut says = next.says.map(|says| (says.reason, says.text));
     if let Some(act) = next.act {
-        match carry_out(&api, hold, checkpoint, known.as_ref(), act).await {
+        match carry_out(&api, hold, checkpoint, about.as_ref(), act).await {
             Ok(None) if matches!(act, Act::Cut) => {}
             // The resource is another one now.
             Ok(None) => return Ok(()),
@@ -166,37 +146,32 @@ async fn carry_out(
     api: &Api<VRCheckpoint>,
     hold: Hold,
     checkpoint: &VRCheckpoint,
-    known: Option<&Known<'_>>,
+    about: Option<&Subject<'_>>,
     act: Act,
 ) -> Result<Option<VRCheckpointStatus>, Problem> {
     let (meta, name) = (&checkpoint.metadata, checkpoint.name_any());
     let pin = format!("vrcheckpoint-{}", meta.uid.as_deref().unwrap_or_default());
-    let finalizers = |names: Vec<&String>| json!({"metadata": {"uid": meta.uid, "resourceVersion": meta.resource_version, "finalizers": names}});
-    let known = known.ok_or_else(|| anyhow::anyhow!("the VRCluster is gone"));
-    let place = |known: &Known<'_>| {
-        let lineage = known.cluster.status.as_ref().and_then(|status| status.lineage.as_ref());
-        let lineage = lineage.ok_or_else(|| anyhow::anyhow!("the cluster has no lineage yet"))?;
-        anyhow::Ok(Lineage(lineage.id.clone()))
+    let about = about.ok_or_else(|| anyhow::anyhow!("the VRCluster is gone"));
+    let place = |about: &Subject<'_>| {
+        let (lineage, _) =
+            about.lineage().ok_or_else(|| anyhow::anyhow!("the cluster has no lineage yet"))?;
+        anyhow::Ok((about.bucket()?.clone(), lineage))
     };
+    let how = PatchParams::default();
     match act {
         Act::Hold => {
-            let hold = FINALIZER.to_owned();
-            let names = checkpoint.finalizers().iter().chain([&hold]).collect();
-            api.patch(&name, &PatchParams::default(), &Patch::Merge(&finalizers(names))).await?;
+            let names: Vec<_> =
+                checkpoint.finalizers().iter().map(String::as_str).chain([FINALIZER]).collect();
+            let version = &meta.resource_version;
+            let change =
+                json!({"metadata": {"uid": meta.uid, "resourceVersion": version, "finalizers": names}});
+            api.patch(&name, &how, &Patch::Merge(&change)).await?;
         }
-        Act::LetGo => {
-            let names = checkpoint.finalizers().iter().filter(|name| *name != FINALIZER).collect();
-            api.patch(&name, &PatchParams::default(), &Patch::Merge(&finalizers(names))).await?;
-        }
-        Act::Delete => {
-            let exactly = Preconditions { uid: meta.uid.clone(), resource_version: None };
-            api.delete(&name, &DeleteParams::default().preconditions(exactly)).await?;
-        }
-        Act::Cut => known?.slots.cut(hold.token).await?,
+        Act::LetGo => drop(api.patch(&name, &how, &Patch::Merge(&without(meta, FINALIZER))).await?),
+        Act::Delete => drop(api.delete(&name, &exactly(&uid(meta))).await?),
+        Act::Cut => about?.slots.cut(hold.token).await?,
         Act::Pin(fit) => {
-            let known = known?;
-            let bucket = known.bucket.ok_or_else(|| anyhow::anyhow!("the object store cannot be used"))?;
-            let lineage = place(known)?;
+            let (bucket, lineage) = place(about?)?;
             let retained = bucket.retained(&lineage).await?;
             let Some(chosen) = retained.iter().rfind(|kept| fit.takes(kept.op)) else {
                 let oldest = retained.first().map_or_else(
@@ -209,11 +184,9 @@ async fn carry_out(
             return bucket.pin(&lineage, &pin, chosen.op).await.map(Some).map_err(Problem::ForNow);
         }
         Act::Unpin => {
-            let known = known?;
-            let bucket = known.bucket.ok_or_else(|| anyhow::anyhow!("the object store cannot be used"))?;
-            bucket.unpin(&place(known)?, &pin).await?;
-            let names = checkpoint.finalizers().iter().filter(|name| *name != FINALIZER).collect();
-            api.patch(&name, &PatchParams::default(), &Patch::Merge(&finalizers(names))).await?;
+            let (bucket, lineage) = place(about?)?;
+            bucket.unpin(&lineage, &pin).await?;
+            api.patch(&name, &how, &Patch::Merge(&without(meta, FINALIZER))).await?;
         }
     }
     Ok(None)

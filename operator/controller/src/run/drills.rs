@@ -4,23 +4,25 @@
 //! A status is written with the version that it was read at: of two operators the slower one is refused, and decides
 //! anew. Everything that is made belongs to the drill, and whatever is deleted is named by its UID.
 
-use super::bucket::Bucket;
-use super::control::Slots;
-use super::world::{self, World, made_at};
+use super::act::exactly;
+use super::subject::{Subject, means};
+use super::world::{self, World, made_at, uid};
 use super::{canary, signing};
 use crate::drill::{self, Act, Cluster, Copy, Seen};
 use crate::ids::*;
-use crate::objects::{self, COPY, DRILL_LABEL};
+use crate::objects::{self, CANARY, COPY, DRILL_LABEL};
 use crate::schedule::{self, Due, Made};
+use crate::snapshot::State;
+use futures_util::future::join_all;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
-use kube::api::{Api, DeleteParams, ListParams, PostParams, Preconditions};
+use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, Resource as _, ResourceExt as _};
 use std::fmt::Write as _;
 use vr_api::{
-    DrillSource, DrillSummary, Evidence, VRCluster, VRDrill, VRDrillSchedule, VRDrillScheduleStatus,
-    VRDrillStatus,
+    DrillSource, DrillSummary, Evidence, LocalReference, VRCluster, VRDrill, VRDrillSchedule,
+    VRDrillScheduleStatus, VRDrillStatus,
 };
 use vr_evidence::chain;
 use vr_evidence::report::Report;
@@ -28,13 +30,6 @@ use vr_evidence::report::Report;
 const SCHEDULE_LABEL: &str = "vr-operator.io/schedule";
 /// The longest text of a pod's troubles that goes into a status.
 const TROUBLE: usize = 500;
-
-/// What is known of a cluster that a drill is about.
-pub(super) struct Known<'a> {
-    pub(super) cluster: &'a VRCluster,
-    pub(super) slots: &'a Slots,
-    pub(super) bucket: Option<&'a Bucket>,
-}
 
 /// Whether [`see_to`] has anything to do.
 pub(super) fn due(world: &World) -> bool {
@@ -52,64 +47,63 @@ fn over(drill: &VRDrill) -> bool {
 
 /// The drill of a cluster that ended last.
 pub(super) fn last(world: &World, cluster: &VRCluster) -> Option<DrillSummary> {
-    let ended = world.drills.iter().filter(|drill| of(drill, cluster)).filter_map(|drill| {
-        let status = drill.status.as_ref()?;
-        Some(DrillSummary {
-            name: drill.name_any(),
-            result: status.result.clone()?,
-            finished_at: status.finished_at.clone()?,
-            reason: status.reason.clone(),
-        })
-    });
+    let ended = world.drills.iter().filter(|d| means(&d.metadata, &d.spec.cluster_ref, cluster)).filter_map(
+        |drill| {
+            let status = drill.status.as_ref()?;
+            Some(DrillSummary {
+                name: drill.name_any(),
+                result: status.result.clone()?,
+                finished_at: status.finished_at.clone()?,
+                reason: status.reason.clone(),
+            })
+        },
+    );
     ended.max_by_key(|summary| Moment::parse(&summary.finished_at))
-}
-
-/// Whether a drill is one of a cluster.
-pub(super) fn of(drill: &VRDrill, cluster: &VRCluster) -> bool {
-    drill.metadata.namespace == cluster.metadata.namespace
-        && Some(&drill.spec.cluster_ref.name) == cluster.metadata.name.as_ref()
 }
 
 /// Sees to all drills and schedules, one act for each.
 pub(super) async fn see_to<'a>(
     client: &Client,
     world: &World,
-    known: impl Fn(&VRDrill) -> Option<Known<'a>>,
+    of: impl Fn(&ObjectMeta, &LocalReference) -> Option<Subject<'a>>,
 ) {
-    for schedule in &world.schedules {
+    let schedules = world.schedules.iter().map(|schedule| async move {
         if let Err(error) = keep_to(client, world, schedule).await {
-            tracing::info!(
-                schedule = schedule.name_any(),
-                error = format!("{error:#}"),
-                "it is decided anew"
-            );
+            let (schedule, error) = (schedule.name_any(), format!("{error:#}"));
+            tracing::info!(schedule, error, "it is decided anew");
         }
-    }
-    for drill in world.drills.iter().filter(|drill| !over(drill)) {
-        if let Err(error) = go_on(client, world, drill, known(drill)).await {
-            tracing::info!(drill = drill.name_any(), error = format!("{error:#}"), "it is decided anew");
+    });
+    join_all(schedules).await;
+    let drills = world.drills.iter().filter(|drill| !over(drill)).map(|drill| {
+        let about = of(&drill.metadata, &drill.spec.cluster_ref);
+        async move {
+            if let Err(error) = go_on(client, world, drill, about).await {
+                let (drill, error) = (drill.name_any(), format!("{error:#}"));
+                tracing::info!(drill, error, "it is decided anew");
+            }
         }
-    }
+    });
+    join_all(drills).await;
 }
 
 async fn go_on(
     client: &Client,
     world: &World,
     drill: &VRDrill,
-    known: Option<Known<'_>>,
+    about: Option<Subject<'_>>,
 ) -> anyhow::Result<()> {
     let before = drill.status.clone().unwrap_or_default();
     let seen = Seen {
         spec: &drill.spec,
         before: &before,
         made: made_at(&drill.metadata),
-        cluster: known.as_ref().map(of_cluster),
+        cluster: about.as_ref().map(of_cluster),
         behind: behind(world, drill),
         copy: look(client, drill).await.ok(),
     };
     let (mut status, act) = drill::decide(&seen, world::now());
     if let Some(act) = act {
-        match carry_out(client, drill, known.as_ref(), &act, &mut status).await {
+        match carry_out(client, drill, about.as_ref(), &act, &mut status).await {
             Ok(()) => tracing::info!(drill = drill.name_any(), ?act, "done"),
             Err(error) if status.result.is_none() => status.reason = Some(format!("{error:#}")),
             Err(error) => {
@@ -134,21 +128,14 @@ async fn go_on(
     Ok(())
 }
 
-fn of_cluster(known: &Known<'_>) -> Cluster {
-    let lineage = known.cluster.status.as_ref().and_then(|status| status.lineage.as_ref());
-    let said = || known.slots.said();
-    let tiers =
-        || said().flat_map(|said| &said.tiers).filter(|tier| tier.name == "objectStore" && tier.holds);
+fn of_cluster(about: &Subject<'_>) -> Cluster {
+    let said = || about.slots.said();
+    let tiers = said().flat_map(|said| &said.tiers);
     Cluster {
-        lineage: lineage.map(|known| {
-            (Lineage(known.id.clone()), Generation(u64::try_from(known.generation).unwrap_or_default()))
-        }),
-        commit: said()
-            .filter(|said| said.state == crate::snapshot::State::Normal)
-            .map(|said| said.commit)
-            .max(),
-        reaches: tiers().map(|tier| tier.reaches).max(),
-        paused: known.cluster.spec.paused,
+        lineage: about.lineage(),
+        commit: said().filter(|said| said.state == State::Normal).map(|said| said.commit).max(),
+        reaches: tiers.filter(|t| t.name == "objectStore" && t.holds).map(|tier| tier.reaches).max(),
+        paused: about.cluster.spec.paused,
     }
 }
 
@@ -237,25 +224,25 @@ fn state(pod: &Pod) -> Copy {
 async fn carry_out(
     client: &Client,
     drill: &VRDrill,
-    known: Option<&Known<'_>>,
+    about: Option<&Subject<'_>>,
     act: &Act,
     status: &mut VRDrillStatus,
 ) -> anyhow::Result<()> {
     let namespace = drill.namespace().unwrap_or_default();
     let pods: Api<Pod> = Api::namespaced(client.clone(), &namespace);
     let policies: Api<NetworkPolicy> = Api::namespaced(client.clone(), &namespace);
-    let known = known.ok_or_else(|| anyhow::anyhow!("the VRCluster is gone"));
+    let about = about.ok_or_else(|| anyhow::anyhow!("the VRCluster is gone"));
     match act {
         Act::WriteCanary => {
-            let known = known?;
-            let plain = known.cluster.spec.unsafe_flags.as_ref().is_some_and(|flags| flags.plaintext);
+            let about = about?;
+            let plain = about.cluster.spec.unsafe_flags.as_ref().is_some_and(|flags| flags.plaintext);
             let uid = drill.metadata.uid.clone().unwrap_or_default();
-            let op = canary::write(known.slots, plain, drill::canary(&uid)).await?;
+            let op = canary::write(about.slots, plain, (CANARY, &uid)).await?;
             let source = status.source.clone().unwrap_or_default();
             status.source = Some(DrillSource { canary_op: Some(op.signed()), ..source });
         }
         Act::MakeCopy => {
-            let cluster = known?.cluster;
+            let cluster = about?.cluster;
             // First what closes the network, so that there is no moment without.
             let made =
                 policies.create(&PostParams::default(), &objects::copy_network_policy(drill, cluster)).await;
@@ -270,31 +257,27 @@ async fn carry_out(
         Act::TidyUp => {
             let labelled = labelled(drill);
             for pod in pods.list(&labelled).await?.items.iter().filter(|pod| mine(&pod.metadata, drill)) {
-                pods.delete(&pod.name_any(), &exactly(&pod.metadata)).await?;
+                pods.delete(&pod.name_any(), &exactly(&uid(&pod.metadata))).await?;
             }
             // Last: as long as the pod is there it is closed.
             let policy = policies.get_opt(&objects::copy_name(drill)).await?;
             if let Some(policy) = policy.filter(|policy| mine(&policy.metadata, drill))
                 && pods.list(&labelled).await?.items.is_empty()
             {
-                policies.delete(&policy.name_any(), &exactly(&policy.metadata)).await?;
+                policies.delete(&policy.name_any(), &exactly(&uid(&policy.metadata))).await?;
             }
         }
         Act::Record => {
-            let known = known?;
-            let bucket = known.bucket.ok_or_else(|| anyhow::anyhow!("the object store cannot be used"))?;
-            let key = signing::key(client, known.cluster).await?;
-            let record = record(drill, known.cluster, status);
+            let about = about?;
+            let bucket = about.bucket()?;
+            let key = signing::key(client, about.cluster).await?;
+            let record = record(drill, about.cluster, status);
             let kept = chain::append(&*bucket.root(), &key, record).await?;
             let address = bucket.address(&kept.key);
             status.evidence = Some(Evidence { address, digest: kept.digest });
         }
     }
     Ok(())
-}
-
-fn exactly(meta: &ObjectMeta) -> DeleteParams {
-    DeleteParams::default().preconditions(Preconditions { uid: meta.uid.clone(), resource_version: None })
 }
 
 fn record(drill: &VRDrill, cluster: &VRCluster, status: &VRDrillStatus) -> chain::Drill {
@@ -368,7 +351,7 @@ async fn keep_to(client: &Client, world: &World, schedule: &VRDrillSchedule) -> 
         });
         if let Some(drill) = drill {
             tracing::info!(drill = name, "deleted: its schedule keeps fewer, or replaces it");
-            api.delete(name, &exactly(&drill.metadata)).await?;
+            api.delete(name, &exactly(&uid(&drill.metadata))).await?;
         }
     }
     if let Some(at) = due.make {

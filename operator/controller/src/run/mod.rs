@@ -30,6 +30,7 @@ mod requests;
 mod rest;
 mod rounds;
 mod signing;
+mod subject;
 mod tell;
 mod watched;
 mod world;

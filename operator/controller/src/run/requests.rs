@@ -1,5 +1,6 @@
 //! The recoveries that people acknowledge; of what this version does not do it says so.
 
+use super::subject::means;
 use super::world::World;
 use crate::ids::Moment;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
@@ -12,9 +13,7 @@ use vr_api::{Phase, VRCluster, VRRestore, VRRestoreStatus};
 /// The nonces that are acknowledged for a cluster.
 pub(super) fn acknowledged(world: &World, cluster: &VRCluster) -> BTreeSet<String> {
     let ours = world.restores.iter().filter(|r| {
-        r.metadata.namespace == cluster.metadata.namespace
-            && Some(&r.spec.cluster_ref.name) == cluster.metadata.name.as_ref()
-            && r.metadata.deletion_timestamp.is_none()
+        means(&r.metadata, &r.spec.cluster_ref, cluster) && r.metadata.deletion_timestamp.is_none()
     });
     ours.filter_map(|restore| restore.spec.plan_nonce.clone()).collect()
 }
@@ -51,10 +50,7 @@ fn restoring(world: &World, restore: &VRRestore) -> VRRestoreStatus {
     if status.phase.as_deref().is_some_and(|phase| finished.contains(&phase)) {
         return status;
     }
-    let cluster = world.clusters.iter().find(|c| {
-        c.metadata.namespace == restore.metadata.namespace
-            && c.metadata.name.as_ref() == Some(&restore.spec.cluster_ref.name)
-    });
+    let cluster = world.clusters.iter().find(|c| means(&restore.metadata, &restore.spec.cluster_ref, c));
     let known = cluster.and_then(|c| c.status.as_ref());
     let running = known.and_then(|s| s.operation.as_ref()).filter(|o| o.kind == "Recover");
     let named = known.and_then(|s| s.recovery_plan.as_ref()).map(|plan| &plan.nonce);

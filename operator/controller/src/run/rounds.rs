@@ -14,6 +14,7 @@ use super::furnish::{self, Furnished, MANAGER, Renewals};
 use super::health::Health;
 use super::lease::Hold;
 use super::requests;
+use super::subject::{Subject, means};
 use super::tell::Teller;
 use super::watched::Watched;
 use super::world::{self, World};
@@ -24,13 +25,14 @@ use crate::report;
 use crate::snapshot::{Certificates, Find, Fresh, INTERVAL, Known, Snapshot, Store};
 use crate::wanted::Wanted;
 use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use std::collections::{BTreeMap, HashMap, HashSet};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
-use vr_api::{VRCheckpoint, VRCluster, VRClusterStatus, VRDrill};
+use vr_api::{LocalReference, VRCluster, VRClusterStatus};
 
 /// Between rounds while something is going on, and the least between any two.
 const SOON: Duration = Duration::from_secs(1);
@@ -90,15 +92,16 @@ fn due(world: &World) -> bool {
     drills::due(world) || checkpoints::due(world)
 }
 
-/// What is remembered of the cluster that something is about.
-fn memory<'a>(
+/// What is known of the cluster that an object names.
+fn subject<'a>(
     world: &'a World,
     memories: &'a HashMap<String, Memory>,
-    of: impl Fn(&VRCluster) -> bool,
-) -> Option<(&'a VRCluster, &'a Slots, Option<&'a Bucket>)> {
-    let cluster = world.clusters.iter().find(|cluster| of(cluster))?;
+    object: &ObjectMeta,
+    named: &LocalReference,
+) -> Option<Subject<'a>> {
+    let cluster = world.clusters.iter().find(|cluster| means(object, named, cluster))?;
     let Memory { slots, bucket, .. } = memories.get(&uid(cluster))?;
-    Some((cluster, slots, bucket.as_ref().map(|(_, bucket)| bucket)))
+    Some(Subject { cluster, slots, bucket: bucket.as_ref().map(|(_, bucket)| bucket) })
 }
 
 /// The loop.
@@ -174,16 +177,11 @@ impl Rounds {
             done = self.turn(hold, (&listed, Sight::Listed), memories, done).await;
             if hold.lasts() {
                 requests::answer(&self.client, &listed).await;
-                let known = |drill: &VRDrill| {
-                    let known = memory(&listed, memories, |cluster| drills::of(drill, cluster));
-                    known.map(|(cluster, slots, bucket)| drills::Known { cluster, slots, bucket })
-                };
-                drills::see_to(&self.client, &listed, known).await;
-                let known = |checkpoint: &VRCheckpoint| {
-                    let known = memory(&listed, memories, |cluster| checkpoints::of(checkpoint, cluster));
-                    known.map(|(cluster, slots, bucket)| checkpoints::Known { cluster, slots, bucket })
-                };
-                checkpoints::see_to(&self.client, hold, &listed, known).await;
+                let of = |object: &ObjectMeta, named: &_| subject(&listed, memories, object, named);
+                tokio::join!(
+                    drills::see_to(&self.client, &listed, of),
+                    checkpoints::see_to(&self.client, hold, &listed, of)
+                );
             }
             world = Some(listed);
         }

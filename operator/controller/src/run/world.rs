@@ -108,7 +108,8 @@ fn annotation(object: &ObjectMeta, name: &str) -> String {
     object.annotations.as_ref().and_then(|all| all.get(name)).cloned().unwrap_or_default()
 }
 
-fn uid(object: &ObjectMeta) -> Uid {
+/// Which object.
+pub(super) fn uid(object: &ObjectMeta) -> Uid {
     Uid(object.uid.clone().unwrap_or_default())
 }
 

@@ -1,7 +1,4 @@
-//! The course of a drill: start, load, wait for a recovery point, write on, disaster, come back, prove.
-//!
-//! A step that the service fails ends the drill as Failed, with the reason as a check; a step that this machine or the
-//! input fails ends it as Errored. Whatever was found out until then is in the report.
+//! A rehearsal: start, load, wait for a recovery point, write on, disaster, come back, prove.
 
 mod rivals;
 mod rot;
@@ -15,13 +12,14 @@ use bytes::Bytes;
 use tokio::task::{JoinSet, spawn_local};
 
 use self::trouble::Trouble;
+use super::course::{Course, Step, Stop, errored};
 use super::input::Input;
 use super::load::{self, CANARY, Writers};
 use super::progress::Progress;
 use super::promise::{self, Promises};
 use super::proof::{self, Findings};
 use super::recording;
-use super::report::{self, Check, LoadedInput, Outcome, Phase, Report, Revisions, TierBytes};
+use super::report::{self, LoadedInput, Report, Revisions, TierBytes};
 use super::sabotage;
 use super::scenario::{Sabotage, Scenario};
 use super::zombie;
@@ -57,16 +55,6 @@ pub struct Settings {
     pub write_on: Duration,
 }
 
-/// Why a drill ended early.
-enum Stop {
-    /// The service did not do what it promises.
-    Failed(&'static str, String),
-    /// The drill could not be carried out.
-    Errored(String),
-}
-
-type Step<T> = Result<T, Stop>;
-
 /// Carries a drill out on a cluster that has not been started. The caller stops the cluster.
 ///
 /// Must run inside a `LocalSet`.
@@ -81,36 +69,18 @@ pub async fn rehearse(cluster: &mut Cluster, settings: &Settings, progress: &Pro
     };
     let mut rehearsal = Rehearsal::new(cluster, settings, progress, &connector);
     let stop = rehearsal.run().await.err();
-    rehearsal.end_phase();
-    progress.done();
-    let mut report = rehearsal.report;
-    if report.acknowledged_ops == 0 {
+    if rehearsal.course.report.acknowledged_ops == 0 {
         let record = rehearsal.writers.record();
-        report.acknowledged_ops = record.acknowledged();
-        report.revision.before = record.highest_revision();
+        rehearsal.course.report.acknowledged_ops = record.acknowledged();
+        rehearsal.course.report.revision.before = record.highest_revision();
     }
-    match stop {
-        Some(Stop::Failed(name, reason)) => {
-            report.checks.push(Check { name: name.to_owned(), passed: false, detail: reason });
-        }
-        Some(Stop::Errored(reason)) => {
-            report.result = Outcome::Errored;
-            report.reason = Some(reason);
-            return report;
-        }
-        None => {}
-    }
-    let failed: Vec<String> =
-        report.checks.iter().filter(|c| !c.passed).map(|c| format!("{}: {}", c.name, c.detail)).collect();
-    report.result = if failed.is_empty() { Outcome::Passed } else { Outcome::Failed };
-    report.reason = (!failed.is_empty()).then(|| failed.join("; "));
-    report
+    rehearsal.course.conclude(stop)
 }
 
 struct Rehearsal<'a> {
     cluster: &'a mut Cluster,
     settings: &'a Settings,
-    progress: &'a Progress,
+    course: Course<'a>,
     client: Client,
     writers: Writers,
     background: JoinSet<()>,
@@ -118,8 +88,6 @@ struct Rehearsal<'a> {
     canary: Bytes,
     /// The revision that is to come back, where it is not the newest.
     moment: Option<i64>,
-    phase: Option<(&'static str, Instant)>,
-    report: Report,
 }
 
 impl<'a> Rehearsal<'a> {
@@ -134,26 +102,24 @@ impl<'a> Rehearsal<'a> {
         let admins: Vec<SocketAddr> =
             description.replicas.iter().map(|ports| ports.admin_address()).collect();
         Rehearsal {
+            course: Course::new(report::errored(settings.scenario, settings.sabotage), progress),
             settings,
-            progress,
             writers: Writers::new(client.clone()),
             client,
             background: JoinSet::new(),
             promises: Promises::new(settings.scenario, &admins),
             canary: Bytes::from(uuid::Uuid::new_v4().to_string()),
             moment: None,
-            phase: None,
-            report: report::errored(settings.scenario, settings.sabotage),
             cluster,
         }
     }
 
     async fn run(&mut self) -> Step<()> {
-        self.begin_phase("start");
+        self.course.begin("start");
         self.start().await?;
-        self.begin_phase("load");
+        self.course.begin("load");
         self.load().await?;
-        self.begin_phase("recoveryPoint");
+        self.course.begin("recoveryPoint");
         self.wait_for_recovery_point().await?;
         if let Some(trouble) = Trouble::of(self.settings.scenario) {
             self.go_through(trouble).await?;
@@ -161,7 +127,7 @@ impl<'a> Rehearsal<'a> {
         if self.settings.scenario == Scenario::PointInTime {
             self.note_the_moment().await?;
         }
-        self.begin_phase("writeOn");
+        self.course.begin("writeOn");
         // Not a wait for anything: the length of the story's part in which a loss can arise.
         tokio::time::sleep(self.settings.write_on).await;
         if self.settings.scenario.loses_quorum() {
@@ -201,15 +167,15 @@ impl<'a> Rehearsal<'a> {
         let progress = |entries: u64, bytes: u64| {
             let (all, size) = loaded.get();
             loaded.set((all + entries, size + bytes));
-            self.progress.detail(|| format!("{} entries, {}", all + entries, show_bytes(size + bytes)));
+            self.course.detail(|| format!("{} entries, {}", all + entries, show_bytes(size + bytes)));
         };
         let outcome = self.writers.load(&mut reading.batches, PATIENCE, &progress).await;
         // What is wrong with the input explains more than what became of its writes.
-        let counted = reading.counted().map_err(|error| Stop::Errored(with_cause(&error)))?;
+        let counted = reading.counted().map_err(errored)?;
         outcome.map_err(|status| Stop::Errored(format!("loading the input failed: {}", status.message())))?;
-        self.report.bytes.loaded = counted.bytes;
+        self.course.report.bytes.loaded = counted.bytes;
         let path = self.settings.input.path().display().to_string();
-        self.report.input = Some(LoadedInput { path, counted });
+        self.course.report.input = Some(LoadedInput { path, counted });
         Ok(())
     }
 
@@ -225,7 +191,7 @@ impl<'a> Rehearsal<'a> {
                     let all = statuses.iter().flat_map(|status| &status.tiers);
                     all.filter(|report| report.tier == tier).map(|report| report.written_bytes).sum()
                 };
-                self.report.bytes.written = ["nvme", "volume", "objectStore"]
+                self.course.report.bytes.written = ["nvme", "volume", "objectStore"]
                     .map(|tier| TierBytes { tier: tier.to_owned(), bytes: total(tier) })
                     .to_vec();
                 return Ok(());
@@ -243,14 +209,13 @@ impl<'a> Rehearsal<'a> {
                     ),
                 ));
             }
-            self.progress.detail(|| format!("op {reached} of {commit}"));
+            self.course.detail(|| format!("op {reached} of {commit}"));
             tokio::time::sleep(POLL).await;
         }
     }
 
     /// A minority dies; the rest must not notice for longer than a view change, and nothing may be lost.
     async fn partial_loss(&mut self) -> Step<()> {
-        let errored = |error: &dyn std::fmt::Display| Stop::Errored(error.to_string());
         let primary = self.cluster.primary().await;
         let primary =
             primary.ok_or_else(|| Stop::Failed("primary", "no replica names a primary".to_owned()))?;
@@ -258,39 +223,39 @@ impl<'a> Rehearsal<'a> {
             Scenario::LosePrimary => primary,
             _ => self.cluster.ids().into_iter().find(|&id| id != primary).unwrap_or(primary),
         };
-        self.begin_phase("disaster");
+        self.course.begin("disaster");
         self.promises.end();
         let before = self.writers.record().highest_revision();
         let killed = Instant::now();
-        self.cluster.kill(&[victim]).await.map_err(|e| errored(&e))?;
+        self.cluster.kill(&[victim]).await.map_err(errored)?;
 
-        self.begin_phase("firstWrite");
+        self.course.begin("firstWrite");
         let after = self.first_write(&Writers::new(self.client.clone()), killed).await?;
-        self.report.revision = Revisions { before, after: Some(after) };
+        self.course.report.revision = Revisions { before, after: Some(after) };
 
         if self.settings.scenario == Scenario::LosePrimary {
-            self.begin_phase("recording");
+            self.course.begin("recording");
             let outcome = match self.cluster.primary().await {
                 Some(leads) => recording::replay(self.cluster, leads).await,
                 None => Err("no replica names a primary".to_owned()),
             };
             let same = outcome.is_ok();
-            self.check("recordingReplays", same, outcome.unwrap_or_else(|reason| reason));
+            self.course.check("recordingReplays", same, outcome.unwrap_or_else(|reason| reason));
         }
 
-        self.begin_phase("recover");
-        self.cluster.start_replica(victim).map_err(|e| errored(&e))?;
+        self.course.begin("recover");
+        self.cluster.start_replica(victim).map_err(errored)?;
         let gone = self.cluster.wait_until_ready(PATIENCE).await;
         let detail = match &gone {
             Ok(gone) if gone.is_empty() => format!("replica {victim} is back"),
             Ok(_) => format!("replica {victim} did not come back: {}", self.end_of_log(victim)),
             Err(error) => error.to_string(),
         };
-        self.check("replicaRecovers", gone.is_ok_and(|gone| gone.is_empty()), detail);
+        self.course.check("replicaRecovers", gone.is_ok_and(|gone| gone.is_empty()), detail);
 
-        self.begin_phase("proof");
+        self.course.begin("proof");
         self.stop_writers().await;
-        self.report.acknowledged_ops = self.writers.record().acknowledged();
+        self.course.report.acknowledged_ops = self.writers.record().acknowledged();
         let findings = self.read_and_compare(Some(Instant::now())).await?;
         self.check_findings(&findings, killed);
         let (twice, count) = {
@@ -304,34 +269,31 @@ impl<'a> Rehearsal<'a> {
 
     /// Everybody dies: restore, prove, and see that the old generation stays out.
     async fn total_loss(&mut self) -> Step<()> {
-        let errored = |error: &dyn std::fmt::Display| Stop::Errored(error.to_string());
         let ids = self.cluster.ids();
-        self.begin_phase("disaster");
+        self.course.begin("disaster");
         let promised = self.promises.end();
         let killed = Instant::now();
         self.writers.stop();
-        self.cluster.kill(&ids).await.map_err(|e| errored(&e))?;
-        let keepsake = zombie::Keepsake::take(self.cluster, self.settings.scenario.loses_disks())
-            .map_err(|e| errored(&e))?;
+        self.cluster.kill(&ids).await.map_err(errored)?;
+        let keepsake =
+            zombie::Keepsake::take(self.cluster, self.settings.scenario.loses_disks()).map_err(errored)?;
         if self.settings.scenario.loses_disks() {
             for id in ids {
-                self.cluster.wipe_disks(id).map_err(|e| errored(&e))?;
+                self.cluster.wipe_disks(id).map_err(errored)?;
             }
         }
         if let Some(sabotage) = self.settings.sabotage {
-            let done =
-                sabotage::carry_out(sabotage, self.cluster).await.map_err(|e| errored(&format!("{e:#}")))?;
-            self.progress.detail(|| done);
+            let done = sabotage::carry_out(sabotage, self.cluster).await.map_err(errored)?;
+            self.course.detail(|| done);
         }
 
         if self.settings.scenario == Scenario::CorruptEverythingButOne {
             let spared = self.spared();
-            let done =
-                sabotage::spare_only(&spared, self.cluster).await.map_err(|e| errored(&format!("{e:#}")))?;
-            self.progress.detail(|| done);
+            let done = sabotage::spare_only(&spared, self.cluster).await.map_err(errored)?;
+            self.course.detail(|| done);
         }
 
-        self.begin_phase("restore");
+        self.course.begin("restore");
         let (plan, rival) = match self.settings.scenario {
             Scenario::RaceTwoClusters => self.race().await.map(|(plan, rival)| (plan, Some(rival)))?,
             _ => {
@@ -340,52 +302,52 @@ impl<'a> Rehearsal<'a> {
                 (plan.map_err(|error| Stop::Failed("restore", format!("{error:#}")))?, None)
             }
         };
-        self.report.expected_root = Some(plan.root.clone());
+        self.course.report.expected_root = Some(plan.root.clone());
         // Before anything serves again on the same ports: a write that is still under way must not get there.
         self.stop_writers().await;
         {
             let record = self.writers.record();
-            self.report.acknowledged_ops = record.acknowledged();
-            self.report.revision.before = record.highest_revision();
+            self.course.report.acknowledged_ops = record.acknowledged();
+            self.course.report.revision.before = record.highest_revision();
         }
-        self.cluster.start_replicas().map_err(|e| errored(&e))?;
+        self.cluster.start_replicas().map_err(errored)?;
         let gone = self.cluster.wait_until_ready(PATIENCE).await;
         let gone = gone.map_err(|error| Stop::Failed("restore", error.to_string()))?;
         let back = gone.is_empty();
-        self.check(
+        self.course.check(
             "restore",
             back,
             if back { plan.to_string() } else { format!("replicas {gone:?} did not come back") },
         );
-        self.cluster.describe(|d| (d.served, d.restore) = (true, None)).map_err(|e| errored(&e))?;
+        self.cluster.describe(|d| (d.served, d.restore) = (true, None)).map_err(errored)?;
 
-        self.begin_phase("firstWrite");
+        self.course.begin("firstWrite");
         let writers = Writers::new(self.client.clone());
         let after = self.first_write(&writers, killed).await?;
-        self.report.revision.after = Some(after);
+        self.course.report.revision.after = Some(after);
 
-        self.begin_phase("proof");
+        self.course.begin("proof");
         let findings = self.read_and_compare(promised).await?;
         self.check_findings(&findings, killed);
         let handed_out = self.write_after(&writers, after).await?;
-        let twice = proof::reused_revision(self.report.revision.before, &handed_out)
+        let twice = proof::reused_revision(self.course.report.revision.before, &handed_out)
             .or(self.writers.record().revision_twice());
         self.check_revisions(twice, handed_out.len() as u64);
         self.check_root(&plan).await;
         self.check_agreement().await;
 
         if self.settings.scenario == Scenario::CorruptEverythingButOne {
-            self.begin_phase("wholeAgain");
+            self.course.begin("wholeAgain");
             self.check_tiers_are_whole().await;
         }
         if let Some(rival) = rival {
-            self.begin_phase("rival");
+            self.course.begin("rival");
             self.check_rival(rival).await?;
         }
 
-        self.begin_phase("oldGeneration");
-        let verdict = keepsake.start_by_hand(self.cluster).await.map_err(|e| errored(&format!("{e:#}")))?;
-        self.check("oldGenerationFenced", verdict.fenced, verdict.detail);
+        self.course.begin("oldGeneration");
+        let verdict = keepsake.start_by_hand(self.cluster).await.map_err(errored)?;
+        self.course.check("oldGenerationFenced", verdict.fenced, verdict.detail);
         Ok(())
     }
 
@@ -394,7 +356,7 @@ impl<'a> Rehearsal<'a> {
         let revision = first.map_err(|status| {
             Stop::Failed("firstWrite", format!("no write was served: {}", status.message()))
         })?;
-        self.report.rto_seconds = Some(killed.elapsed().as_secs_f64());
+        self.course.report.rto_seconds = Some(killed.elapsed().as_secs_f64());
         Ok(revision)
     }
 
@@ -435,7 +397,7 @@ impl<'a> Rehearsal<'a> {
             }
             None => format!("{expected:?} is gone"),
         };
-        self.check("canary", found.is_some_and(|found| found == expected), detail);
+        self.course.check("canary", found.is_some_and(|found| found == expected), detail);
         let Some(moment) = self.moment else {
             return Ok(proof::compare(&self.writers.record(), &view, promised));
         };
@@ -444,13 +406,13 @@ impl<'a> Rehearsal<'a> {
         let exact = findings.horizon == moment;
         let detail =
             format!("the newest is of revision {}, revision {moment} was asked for", findings.horizon);
-        self.check("exactMoment", exact, detail);
+        self.course.check("exactMoment", exact, detail);
         Ok(findings)
     }
 
     /// Chooses the moment that is to come back, and waits until a tier that survives leads there.
     async fn note_the_moment(&mut self) -> Step<()> {
-        self.begin_phase("moment");
+        self.course.begin("moment");
         let moment = self.writers.record().highest_revision();
         let reached = self.wait_for_recovery_point_beyond(moment).await;
         self.moment = Some(moment);
@@ -476,19 +438,19 @@ impl<'a> Rehearsal<'a> {
     }
 
     fn check_findings(&mut self, findings: &Findings, killed: Instant) {
-        self.report.lost_ops = findings.lost;
-        self.report.rpo_seconds =
+        self.course.report.lost_ops = findings.lost;
+        self.course.report.rpo_seconds =
             findings.first_lost_at.map_or(0.0, |first| killed.saturating_duration_since(first).as_secs_f64());
-        let kept = self.report.acknowledged_ops.saturating_sub(findings.lost);
+        let kept = self.course.report.acknowledged_ops.saturating_sub(findings.lost);
         let all_there = findings.missing.count == 0;
         let there = format!("{kept} writes up to revision {}", findings.horizon);
         let detail =
             if all_there { there } else { format!("{} keys: {}", findings.missing.count, findings.missing) };
-        self.check("acknowledgedWritesPresent", all_there, detail);
+        self.course.check("acknowledgedWritesPresent", all_there, detail);
 
         let none = findings.invented.count == 0;
         let detail = if none { "only what was written".to_owned() } else { findings.invented.to_string() };
-        self.check("nothingInvented", none, detail);
+        self.course.check("nothingInvented", none, detail);
 
         let broken = findings.lost_despite_promise;
         let detail = match broken {
@@ -497,16 +459,16 @@ impl<'a> Rehearsal<'a> {
                 format!("{broken} of {} lost writes were below the reported recovery point", findings.lost)
             }
         };
-        self.check("lossWithinReport", broken == 0, detail);
+        self.course.check("lossWithinReport", broken == 0, detail);
     }
 
     fn check_revisions(&mut self, twice: Option<i64>, count: u64) {
-        let before = self.report.revision.before;
+        let before = self.course.report.revision.before;
         let detail = match twice {
             None => format!("{count} revisions, none handed out before (highest before: {before})"),
             Some(revision) => format!("revision {revision} was handed out twice (highest before: {before})"),
         };
-        self.check("noRevisionTwice", twice.is_none(), detail);
+        self.course.check("noRevisionTwice", twice.is_none(), detail);
     }
 
     /// What each replica says that it has loaded, against the recovery point that was chosen.
@@ -514,15 +476,11 @@ impl<'a> Rehearsal<'a> {
         let loaded = match self.loaded().await {
             Ok(loaded) => loaded,
             Err(reason) => {
-                self.check("rootIsManifests", false, reason);
+                self.course.check("rootIsManifests", false, reason);
                 return;
             }
         };
-        let chosen = |from: &Loaded| {
-            (&*from.lineage, from.generation, from.checkpoint, from.op, &*from.root)
-                == (&*plan.lineage, plan.generation, plan.checkpoint, plan.op, &*plan.root)
-        };
-        let other = loaded.iter().find(|(_, from)| !chosen(from));
+        let other = loaded.iter().find(|(_, from)| !plan.chose(from));
         let detail = match other {
             None => format!("{} at op {}, by all {} replicas", plan.root, plan.checkpoint, loaded.len()),
             Some((id, from)) => format!(
@@ -541,8 +499,8 @@ impl<'a> Rehearsal<'a> {
         let same = other.is_none();
         // Each replica loads from where it is nearest; the fastest says which tier won.
         let told = other.or(loaded.iter().find(|(_, from)| from.tier == plan.tier)).or(loaded.first());
-        self.report.restored_from = told.map(|(_, from)| report::restored_from(from.clone()));
-        self.check("rootIsManifests", same, detail);
+        self.course.report.restored_from = told.map(|(_, from)| report::restored_from(from.clone()));
+        self.course.check("rootIsManifests", same, detail);
     }
 
     /// What every replica says that it has loaded.
@@ -566,34 +524,10 @@ impl<'a> Rehearsal<'a> {
             }
             Err(status) => (false, format!("no hash: {}", status.message())),
         };
-        self.check("replicasAgree", agree, detail);
+        self.course.check("replicasAgree", agree, detail);
     }
 
     fn end_of_log(&self, id: u64) -> String {
         crate::dev::process::last_lines(&self.cluster.layout().log(id), 3)
-    }
-
-    fn check(&mut self, name: &str, passed: bool, detail: String) {
-        self.report.checks.push(Check { name: name.to_owned(), passed, detail });
-    }
-
-    fn begin_phase(&mut self, name: &'static str) {
-        self.end_phase();
-        self.progress.phase(name);
-        self.phase = Some((name, Instant::now()));
-    }
-
-    fn end_phase(&mut self) {
-        if let Some((name, begun)) = self.phase.take() {
-            let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
-            self.report.phases.push(Phase { name: name.to_owned(), millis });
-        }
-    }
-}
-
-fn with_cause(error: &dyn std::error::Error) -> String {
-    match error.source() {
-        Some(source) => format!("{error}: {source}"),
-        None => error.to_string(),
     }
 }

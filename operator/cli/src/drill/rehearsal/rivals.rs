@@ -64,7 +64,7 @@ impl Rehearsal<'_> {
         let connector = self.cluster.connector().map_err(|e| errored(&e))?;
         self.client = Client::new(&self.cluster.description().endpoints(), super::CALL_TIMEOUT, &connector);
         let refusal = format!("{refusal:#}");
-        self.check("oneRestoreBegins", refusal.contains("superseded"), refusal.clone());
+        self.course.check("oneRestoreBegins", refusal.contains("superseded"), refusal.clone());
         Ok((plan, Rival { cluster: other, plan: lost, refusal }))
     }
 
@@ -107,7 +107,7 @@ impl Rehearsal<'_> {
             Ok(()) => (true, format!("all {} replicas of the refused cluster stopped: {refusal}", all.len())),
             Err(reason) => (false, reason),
         };
-        self.check("rivalFenced", fenced, detail);
+        self.course.check("rivalFenced", fenced, detail);
         Ok(())
     }
 }

@@ -23,12 +23,12 @@ impl Rehearsal<'_> {
                     break (true, "every tier has a whole checkpoint of its own".to_owned());
                 }
                 Ok(damaged) if Instant::now() >= deadline => break (false, damaged.join("; ")),
-                Ok(damaged) => self.progress.detail(|| format!("{} to go", damaged.len())),
+                Ok(damaged) => self.course.detail(|| format!("{} to go", damaged.len())),
                 Err(error) => break (false, format!("{error:#}")),
             }
             tokio::time::sleep(POLL * 10).await;
         };
-        self.check("tiersAreWholeAgain", whole, detail);
+        self.course.check("tiersAreWholeAgain", whole, detail);
     }
 
     /// The tiers whose newest checkpoint is not of the present generation, or not whole.

@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 
 use vr_replica::status::{Report as Status, TierReport};
 
-use super::{PATIENCE, POLL, Rehearsal, Step, Stop};
+use super::{PATIENCE, POLL, Rehearsal, Step, Stop, errored};
 use crate::drill::scenario::Scenario;
 
 /// Seconds that a write to a slow tier waits.
@@ -67,18 +67,17 @@ impl Trouble {
 impl Rehearsal<'_> {
     /// Makes the trouble, writes on, and ends it.
     pub(super) async fn go_through(&mut self, trouble: Trouble) -> Step<()> {
-        let errored = |error: &dyn std::fmt::Display| Stop::Errored(error.to_string());
-        self.begin_phase("trouble");
+        self.course.begin("trouble");
         self.writers.stretch();
         let began = Instant::now();
         let switches = self.switches(trouble);
         match trouble {
-            Trouble::NoObjectStore => self.cluster.kill_object_store().await.map_err(|e| errored(&e))?,
+            Trouble::NoObjectStore => self.cluster.kill_object_store().await.map_err(errored)?,
             Trouble::FullDisks | Trouble::SlowVolumes => {
                 switches
                     .iter()
                     .try_for_each(|switch| std::fs::write(switch, STALL.to_string()))
-                    .map_err(|e| errored(&e))?;
+                    .map_err(errored)?;
             }
         }
         let seen = self.until(|statuses| trouble.holds(statuses, |tier| trouble.is_seen(tier))).await;
@@ -89,7 +88,7 @@ impl Rehearsal<'_> {
             let lag = struck(&statuses, trouble).map(|tier| tier.lag_seconds).fold(0.0, f64::max);
             format!("{lag:.1} s behind")
         });
-        self.check("tierSaysSo", seen, says);
+        self.course.check("tierSaysSo", seen, says);
         let stretch = self.writers.stretch();
         let goes_on = stretch.acknowledged > 0 && stretch.failed == 0 && stretch.slowest < SLOWEST;
         let detail = format!(
@@ -99,20 +98,20 @@ impl Rehearsal<'_> {
             began.elapsed().as_secs_f64(),
             stretch.slowest.as_secs_f64() * 1e3
         );
-        self.check("writesGoOn", goes_on, detail);
+        self.course.check("writesGoOn", goes_on, detail);
 
-        self.begin_phase("catchUp");
+        self.course.begin("catchUp");
         let commit = statuses.iter().map(|status| status.commit).max().unwrap_or(0);
         let ended = Instant::now();
         match trouble {
-            Trouble::NoObjectStore => self.cluster.start_object_store().await.map_err(|e| errored(&e))?,
+            Trouble::NoObjectStore => self.cluster.start_object_store().await.map_err(errored)?,
             Trouble::FullDisks | Trouble::SlowVolumes => {
-                switches.iter().try_for_each(std::fs::remove_file).map_err(|e| errored(&e))?;
+                switches.iter().try_for_each(std::fs::remove_file).map_err(errored)?;
             }
         }
         let caught_up =
             self.until(|statuses| trouble.holds(statuses, |tier| tier.recovery_op >= commit)).await;
-        self.check(
+        self.course.check(
             "tierCatchesUp",
             caught_up,
             format!("op {commit} after {:.1} s", ended.elapsed().as_secs_f64()),
