@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// A cluster of replicas that keep the whole state in memory and stream checkpoints to NVMe, volumes and S3.
+/// The replicas of one cluster, and where their checkpoints go.
 #[derive(CustomResource, Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[kube(
     group = "vr-operator.io",

@@ -161,7 +161,7 @@ pub struct RecoveryPoint {
     pub tier: String,
 }
 
-/// A drill that finished.
+/// The last drill that finished. One that could not be carried out does not take the place of one that failed.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DrillSummary {
@@ -175,6 +175,10 @@ pub struct DrillSummary {
     /// Why, if it did not pass.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub reason: Option<String>,
+    /// When one passed last.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub last_passed_at: Option<String>,
 }
 
 /// What the operator is in the middle of.

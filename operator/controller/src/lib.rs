@@ -18,6 +18,7 @@ mod named;
 pub mod objects;
 mod plan;
 mod protection;
+mod proven;
 mod report;
 pub mod run;
 mod schedule;

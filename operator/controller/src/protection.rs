@@ -6,17 +6,16 @@
 
 use crate::evidence::Look;
 use crate::ids::*;
+use crate::proven::{passing, verified};
 use crate::report::Fact;
 use crate::snapshot::{Certificates, Said, Tier};
-use vr_api::{DrillSummary, RecoveryPoint, TierStatus, VRClusterStatus};
+use vr_api::{RecoveryPoint, TierStatus, VRClusterStatus};
 
 /// The name of the object store among the tiers.
 const STORE: &str = "objectStore";
 /// Intervals that a tier may be behind before it counts as unhealthy, and what comes on top where they are short.
 const INTERVALS: i64 = 3;
 const SLACK: Seconds = Seconds(30);
-/// How long a drill vouches for what the object store holds, where no objective says so.
-const VERIFIED: Seconds = Seconds(7 * 24 * 3600);
 
 /// Writes what the tiers hold, as far as replicas were heard.
 pub(crate) fn tiers(look: &Look<'_>, status: &mut VRClusterStatus) {
@@ -61,10 +60,11 @@ fn row(said: &Said, tier: &Tier) -> TierStatus {
 
 /// The conditions.
 pub(crate) fn conditions(look: &Look<'_>, status: &VRClusterStatus) -> [(&'static str, Fact); 4] {
+    let wanted = &look.wanted;
     [
         ("CheckpointHealthy", healthy(look)),
         ("Recoverable", recoverable(look, status)),
-        ("DrillPassing", drilled(look, status)),
+        ("DrillPassing", passing(&wanted.name, status.last_drill.as_ref(), wanted.drill_max_age, look.now)),
         ("CertificatesValid", certificates(look)),
     ]
 }
@@ -115,44 +115,15 @@ fn recoverable(look: &Look<'_>, status: &VRClusterStatus) -> Fact {
         let says = format!("the object store is more than objectives.rpoSeconds, {objective}, behind");
         return (Some(false), "StaleBeyondRPO", says);
     }
-    if let Some(drill) = status.last_drill.as_ref().filter(|drill| passed_lately(look, drill)) {
-        let says = format!("drill {} restored it at {}", drill.name, drill.finished_at);
+    let drill = status.last_drill.as_ref();
+    if let Some(passed) = drill.and_then(|drill| verified(drill, look.wanted.drill_max_age, look.now)) {
+        let says = format!("a drill restored it at {}", passed.text());
         return (Some(true), "Verified", says);
     }
     // Whoever ships it reads the checksum that the store has computed.
     let says = "the object store holds a checkpoint that the store has checked on arrival; `vr checkpoint verify` \
                 reads it again";
     (Some(true), "Checksummed", says.to_owned())
-}
-
-/// Whether the last drill passed, and not too long ago.
-fn passed_lately(look: &Look<'_>, drill: &DrillSummary) -> bool {
-    let age = Moment::parse(&drill.finished_at).map(|at| look.now.since(at));
-    drill.result == "Passed" && age.is_some_and(|age| age <= look.wanted.drill_max_age.unwrap_or(VERIFIED))
-}
-
-fn drilled(look: &Look<'_>, status: &VRClusterStatus) -> Fact {
-    let name = &look.wanted.name;
-    let Some(drill) = &status.last_drill else {
-        let says = format!("no drill of {name} has ended yet: apply a VRDrill or a VRDrillSchedule");
-        // Whoever has set an objective has promised to somebody that there are drills.
-        return match look.wanted.drill_max_age {
-            Some(_) => (Some(false), "Overdue", says),
-            None => (None, "NeverDrilled", says),
-        };
-    };
-    let (of, at) = (&drill.name, &drill.finished_at);
-    let why = drill.reason.as_deref().unwrap_or_default();
-    match drill.result.as_str() {
-        "Failed" => (Some(false), "Failed", format!("drill {of}: {why}")),
-        "Errored" => (None, "Errored", format!("drill {of} could not be carried out: {why}")),
-        _ if look.wanted.drill_max_age.is_some() && !passed_lately(look, drill) => {
-            let says =
-                format!("the last drill, {of}, ended at {at}: longer ago than objectives.drillMaxAgeHours");
-            (Some(false), "Overdue", says)
-        }
-        _ => (Some(true), "Passed", format!("drill {of} passed at {at}")),
-    }
 }
 
 fn certificates(look: &Look<'_>) -> Fact {

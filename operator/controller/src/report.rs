@@ -5,6 +5,7 @@ use crate::evidence::{Look, Members, Standing};
 use crate::ids::*;
 use crate::plan::Decision;
 use crate::protection;
+use crate::proven;
 use crate::snapshot::{Configuration, FRESH, Member, Store, Trouble};
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use std::collections::BTreeMap;
@@ -50,10 +51,8 @@ pub(crate) fn status(look: &Look<'_>, decision: &Decision) -> VRClusterStatus {
     if decision.lost.is_some() {
         status.data_loss = decision.lost.clone();
     }
-    if let Some(Some(last)) = look.seen.drilled.fresh(look.now, FRESH)
-        && status.last_drill.as_ref().is_none_or(|known| known.finished_at <= last.finished_at)
-    {
-        status.last_drill = Some(last.clone());
+    if let Some(ended) = look.seen.drilled.fresh(look.now, FRESH) {
+        status.last_drill = proven::remember(status.last_drill.as_ref(), ended);
     }
     conditions(look, decision, &mut status);
     let written =

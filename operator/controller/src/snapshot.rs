@@ -55,8 +55,8 @@ pub struct Snapshot {
     pub oldest: Known<Option<Find>>,
     /// The certificates of the replicas.
     pub certificates: Known<Certificates>,
-    /// The drill of it that ended last, of those that are still there.
-    pub drilled: Known<Option<DrillSummary>>,
+    /// The drills of it that have ended, of those that are still there.
+    pub drilled: Known<Vec<DrillSummary>>,
     /// What people have acknowledged: the nonces of plans.
     pub acknowledged: Known<BTreeSet<String>>,
     /// Drawn anew for each look; used where something needs a name that nobody else has.

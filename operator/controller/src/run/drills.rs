@@ -45,20 +45,20 @@ fn over(drill: &VRDrill) -> bool {
         || drill.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Finished"))
 }
 
-/// The drill of a cluster that ended last.
-pub(super) fn last(world: &World, cluster: &VRCluster) -> Option<DrillSummary> {
-    let ended = world.drills.iter().filter(|d| means(&d.metadata, &d.spec.cluster_ref, cluster)).filter_map(
-        |drill| {
-            let status = drill.status.as_ref()?;
-            Some(DrillSummary {
-                name: drill.name_any(),
-                result: status.result.clone()?,
-                finished_at: status.finished_at.clone()?,
-                reason: status.reason.clone(),
-            })
-        },
-    );
-    ended.max_by_key(|summary| Moment::parse(&summary.finished_at))
+/// The drills of a cluster that have ended.
+pub(super) fn ended(world: &World, cluster: &VRCluster) -> Vec<DrillSummary> {
+    let of_cluster = world.drills.iter().filter(|d| means(&d.metadata, &d.spec.cluster_ref, cluster));
+    let summary = |drill: &VRDrill| {
+        let status = drill.status.as_ref()?;
+        Some(DrillSummary {
+            name: drill.name_any(),
+            result: status.result.clone()?,
+            finished_at: status.finished_at.clone()?,
+            reason: status.reason.clone(),
+            last_passed_at: None,
+        })
+    };
+    of_cluster.filter_map(|drill| summary(drill)).collect()
 }
 
 /// Sees to all drills and schedules, one act for each.

@@ -443,7 +443,7 @@ impl Rounds {
             inventory: memory.finds.clone(),
             oldest: memory.oldest.clone(),
             certificates: memory.certificates.clone(),
-            drilled: Known::At(world.at, drills::last(world, cluster)),
+            drilled: Known::At(world.at, drills::ended(world, cluster)),
             acknowledged: Known::At(world.at, requests::acknowledged(world, cluster)),
             fresh: Fresh {
                 lineage: Lineage(uuid::Uuid::new_v4().to_string()),
