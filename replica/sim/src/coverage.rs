@@ -140,8 +140,6 @@ counted!(
         QuorumLost = "quorumLost",
         /// The same by all voters of an epoch that a reconfiguration began.
         EpochLost = "epochLost",
-        /// Lost with those who left at its beginning, and said by nobody.
-        EpochLostUnsaid = "epochLostUnsaid",
         /// A world of lost majorities that lived on through its primary.
         SurvivedMajorityLoss = "survivedMajorityLoss",
         /// A healed world in which all agreed again.
@@ -444,7 +442,6 @@ impl Coverage {
 
 /// Parts of names of counters that a sweep need not reach, each with the reason.
 const UNREACHED: &[(&str, &str)] = &[
-    ("seen.epochLostUnsaid", "docs/protocol.md, R7, says what is missing; once in 100,000 worlds"),
     ("seen.undecided", "the fewer, the better"),
     (".Halted", "a replica that halts has diverged, and ends its world as a violation"),
     (

@@ -29,6 +29,9 @@ fn the_recovery_of_the_paper_loses_a_write_in_ten_steps() {
     let wide: Vec<_> = story[..10].iter().map(|line| line.chars().count()).collect();
     assert!(wide.iter().all(|&chars| (95..=105).contains(&chars)), "{wide:?}");
     assert!(story[4].contains("R2 crashes") && story[7].contains("R0 client writes"), "{}", story.join("\n"));
+    let page = std::fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/../../docs/protocol.md"));
+    let trace: String = story.iter().map(|line| line.trim_end().to_owned() + "\n").collect();
+    assert!(page.expect("it is there").contains(&trace), "docs/protocol.md shows another one:\n{trace}");
 }
 
 #[test]

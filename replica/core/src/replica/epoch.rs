@@ -490,7 +490,7 @@ impl<S: StateMachine> Replica<S> {
     }
 
     //= R18
-    fn retire(&mut self, out: &mut Effects<S>) {
+    pub(super) fn retire(&mut self, out: &mut Effects<S>) {
         self.status = Status::Retiring;
         self.gateway.abandon(out);
         self.tell_everybody(out);

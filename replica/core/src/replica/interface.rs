@@ -443,7 +443,8 @@ impl<S: StateMachine> Effects<S> {
 /// Why a replica cannot come to life as told.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum BootError {
-    /// It is not in the list of members.
+    /// It is not in the list of the first members. One that a later configuration left out starts as
+    /// [`Status::Retiring`].
     #[error("replica {0} is not a member of the configuration; add it by a reconfiguration under a new id")]
     NotAMember(ReplicaId),
     /// The list of members is unusable.

@@ -152,7 +152,10 @@ impl<S: StateMachine> Replica<S> {
         if joining && configuration.is_voter(id) && !on(Mutant::JoinerUnasked) {
             return Err(BootError::Forgotten(id));
         }
-        if !joining && configuration.member(id).is_none() {
+        // Whose process ended before the next epoch stood without it may be the only one that can say that there is one.
+        //= R18
+        let left = !joining && configuration.member(id).is_none();
+        if left && configuration.epoch == Epoch(0) {
             return Err(BootError::NotAMember(id));
         }
         if vote.replica != id {
@@ -162,6 +165,8 @@ impl<S: StateMachine> Replica<S> {
             configuration.order.reverse();
         }
         let (base, executed) = (core.op, core.ballot);
+        let begun =
+            if configuration.epoch > told { Some(Begun { op: base, digest: core.digest }) } else { begun };
         let mut log = Log::new(base, core.digest);
         for entry in entries {
             if !log.continued_by(&entry.header) || entry.check().is_err() {
@@ -182,6 +187,7 @@ impl<S: StateMachine> Replica<S> {
         // Nobody has ever voted and nothing is uncertain: the first view needs no election.
         let fresh = !amnesiac && here && vote.ballot.view == View(0) && log.op() == Op(0);
         let status = match (amnesiac, fresh) {
+            _ if left => Status::Retiring,
             _ if joining || vote.ballot.epoch < epoch => Status::Transitioning,
             (true, _) => Status::Recovering,
             (false, true) => Status::Normal,
@@ -214,7 +220,7 @@ impl<S: StateMachine> Replica<S> {
             shipper: None,
             lead: normal::Lead::new(vote.incarnation),
             views: view_change::Views::new(),
-            epochs: epoch::Epochs::new(joining, begun.filter(|_| epoch == told), now.mono),
+            epochs: epoch::Epochs::new(joining, begun, now.mono),
             recovery: recovery::Recovery::new(seed, vote.incarnation, base, executed),
             catch_up: None,
             transfers: transfer::Transfers::new(vote.incarnation),
@@ -229,8 +235,7 @@ impl<S: StateMachine> Replica<S> {
         };
         replica.place();
         if epoch > told {
-            let begun = Begun { op: replica.commit(), digest: replica.digest() };
-            out.push(Effect::Configuration(replica.configuration.clone(), Some(begun)));
+            out.push(Effect::Configuration(replica.configuration.clone(), begun));
         }
         replica.suspect_at = now.mono + replica.patience();
         if base > Op(0) {
@@ -240,6 +245,7 @@ impl<S: StateMachine> Replica<S> {
         match replica.status {
             // The log leads to a later epoch, which begins when this start settles.
             _ if !replica.holds_only_its_epoch() => {}
+            Status::Retiring => replica.retire(out),
             Status::Recovering | Status::Transitioning => replica.ask_for_view(out),
             Status::Normal if replica.is_primary() => replica.start_leading_fresh(out),
             Status::Normal => {}

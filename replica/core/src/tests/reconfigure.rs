@@ -583,3 +583,56 @@ fn a_learner_that_did_not_hear_of_its_removal_asks() {
     w.cut_off.clear();
     w.until("it is let go", 3_000_000, |w| w.nodes[&3].retired.is_some());
 }
+
+/// 0 and 1 end an epoch that they are not in any more, and end themselves before 2, which is alone in the next one, has
+/// heard of it.
+fn ended_by_those_who_left() -> World {
+    let mut w = World::new(3);
+    w.commit(0, "a");
+    w.until("quiet", 1_000_000, World::all_equal);
+    // It is asked whether it is ready; of the entry itself it hears nothing.
+    w.hold = |_, to, message| match message {
+        Message::Prepare { .. } | Message::Entries { .. } | Message::NewEpoch { .. } => to == 2,
+        Message::Commit { commit, .. } => to == 2 && *commit > Op(1),
+        _ => false,
+    };
+    w.propose(0, |next| next.order.retain(|member| member.id == ReplicaId(2)));
+    w.until("both have left", 1_000_000, |w| (0..2).all(|id| w.replica(id).status() == Status::Retiring));
+    assert_eq!(w.replica(2).configuration().epoch, Epoch(0));
+    w
+}
+
+fn let_through(w: &mut World) {
+    w.mail.clear();
+    w.held.clear();
+    w.hold = |_, _, _| false;
+}
+
+/// Found by the simulator (seed 1200012052 of its day): who had left was not started again, and 2 waited for its answer
+/// for ever, without a word.
+//= R7
+//= R18
+#[test]
+fn those_who_left_without_memory_say_that_the_epoch_is_lost() {
+    let mut w = ended_by_those_who_left();
+    (0..2).for_each(|id| w.crash(id));
+    let_through(&mut w);
+    w.recover(0);
+    w.until("2 says so", 5_000_000, |w| w.replica(2).status() == Status::QuorumLost);
+    assert_eq!((w.replica(2).configuration().epoch, w.replica(0).status()), (Epoch(1), Status::Retiring));
+}
+
+//= R18
+#[test]
+fn those_who_left_with_their_memory_bring_the_epoch_when_they_are_started_again() {
+    let mut w = ended_by_those_who_left();
+    let left = w.node(1).replica.leave().expect("it has its memory");
+    (0..2).for_each(|id| w.crash(id));
+    let_through(&mut w);
+    w.restart_clean(1, left.snapshot, left.tail, left.op, left.last_normal);
+    w.until("2 acts", 5_000_000, World::settled);
+    w.until("1 is let go", 3_000_000, |w| w.nodes[&1].retired.is_some());
+    w.recover(0);
+    w.until("0 is let go", 3_000_000, |w| w.nodes[&0].retired.is_some());
+    w.commit(2, "b");
+}

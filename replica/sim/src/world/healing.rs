@@ -1,7 +1,6 @@
 //! The end of a world: all faults stop, everyone comes back, and within a bounded time all must be well, or `QuorumLost`
 //! must be said by all voters if, and only if, a quorum was lost.
 
-use super::node::Node;
 use super::{EPOCH, Event, World};
 use crate::coverage::{Fault, Seen};
 use crate::machine::Machine;
@@ -121,11 +120,6 @@ impl<M: Machine> World<M> {
             }
             healing @ Phase::Healing { until } => (until, healing),
         };
-        if self.time > until && self.nobody_left_knows_the_newest_epoch() {
-            self.coverage.seen(Seen::EpochLostUnsaid);
-            self.phase = Phase::Done;
-            return Ok(());
-        }
         require!(
             self.time <= until,
             "heals",
@@ -158,14 +152,6 @@ impl<M: Machine> World<M> {
                 && node.executed == newest
                 && !waits
         }) && self.nobody_waits_for_a_decision()
-    }
-
-    /// After the loss of a majority: the only ones that had executed the beginning of the newest epoch are not in it, have
-    /// lost their memory and are not started again, so that its members wait for somebody who might still have it.
-    fn nobody_left_knows_the_newest_epoch(&self) -> bool {
-        let newest = self.epochs.newest().epoch;
-        let knows = |node: &&Node<M>| self.epochs.has_begun_with(newest, node.executed);
-        self.majority_was_lost && self.nodes.iter().filter(knows).all(|node| node.gone && node.forgetful)
     }
 
     fn probe(&mut self, probes: &mut [Probe]) -> Check {

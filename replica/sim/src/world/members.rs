@@ -219,19 +219,13 @@ impl<M: Machine> World<M> {
         }
     }
 
-    /// What a start is told that must not be.
+    /// What a start is told that must not be: it has forgotten what it promised.
     pub(super) fn may_not_start(&mut self, index: usize, error: &BootError) -> Check {
         let node = &mut self.nodes[index];
         node.gone = true;
         let id = node.id;
-        let right = match error {
-            BootError::Forgotten(_) => self.epochs.ever_voted(id),
-            _ => self.epochs.newest().member(id).is_none(),
-        };
-        require!(right, "boots", "replica {id}: {error}");
-        if matches!(error, BootError::Forgotten(_)) {
-            self.coverage.seen(Seen::RefusedToForget);
-        }
+        require!(self.epochs.ever_voted(id), "boots", "replica {id}: {error}");
+        self.coverage.seen(Seen::RefusedToForget);
         Ok(())
     }
 

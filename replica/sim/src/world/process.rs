@@ -36,11 +36,6 @@ impl<M: Machine> World<M> {
         if node.votes.durable.is_none() && !node.bootstraps {
             return self.join(index);
         }
-        if !node.is_member() {
-            // Whoever runs it is told so, and does not try again (R18).
-            node.gone = true;
-            return Ok(());
-        }
         let first = VoteRecord {
             lineage: LINEAGE,
             generation: GENERATION,
@@ -156,9 +151,7 @@ impl<M: Machine> World<M> {
         }
         match Replica::new(boot, options, now, &mut self.effects) {
             Ok(replica) => node.replica = Some(replica),
-            Err(error @ (BootError::Forgotten(_) | BootError::NotAMember(_))) => {
-                return self.may_not_start(index, &error);
-            }
+            Err(error @ BootError::Forgotten(_)) => return self.may_not_start(index, &error),
             Err(e) => return Err(Broken::new("boots", format!("replica {}: {e}", node.id))),
         }
         self.coverage.seen(Seen::Boot);
@@ -248,13 +241,6 @@ impl<M: Machine> World<M> {
     pub(super) fn stop_cleanly(&mut self, index: usize) {
         let node = &mut self.nodes[index];
         if !node.votes.in_flight.is_empty() || node.paused_until > self.time {
-            return;
-        }
-        // What belongs to no member is not started again, so that its memory is lost all the same.
-        if !node.is_member() {
-            if node.is_up() && !node.released && self.may_forget(index) {
-                self.crash(index);
-            }
             return;
         }
         let Some(left) = node.replica.as_mut().and_then(Replica::leave) else { return };
