@@ -13,82 +13,23 @@ mod common;
 mod load;
 #[path = "common/dev.rs"]
 mod running;
-
-use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpStream};
-use std::time::Duration;
+#[path = "common/story.rs"]
+mod story;
 
 use common::{run, vr};
-use load::{Load, Step};
+use load::Step;
 use running::{Dev, settled, wait_until};
 use rustix::process::{Signal, kill_process, test_kill_process};
 use serde_json::Value;
+use story::{Story, longest_pause};
 use vr::endpoint::Endpoint;
-
-/// Sessions that write, each one write at a time.
-const WRITERS: usize = 8;
-
-fn longest_pause() -> Duration {
-    let millis = std::env::var("VR_PAUSE_MS").map_or(3000, |ms| ms.parse().expect("a number"));
-    Duration::from_millis(millis)
-}
-
-/// A cluster under load, and the commands that change it.
-struct Story {
-    dev: Dev,
-    dir: tempfile::TempDir,
-    load: Load,
-    controls: Vec<String>,
-}
-
-impl Story {
-    /// One command that must succeed; what it prints.
-    fn vr(&self, arguments: &[&str]) -> String {
-        let mut command = vr([]);
-        command.args(arguments).arg("--endpoints").arg(self.controls.join(","));
-        let done = run(&mut command);
-        assert!(done.status.success(), "{arguments:?}");
-        String::from_utf8(done.stdout).expect("text")
-    }
-
-    fn members(&self) -> Value {
-        serde_json::from_str(&self.vr(&["member", "list", "-o", "json"])).expect("JSON")
-    }
-
-    /// Who votes, in the order of preference.
-    fn voters(&self) -> Vec<u64> {
-        let members = self.members();
-        let all = members["members"].as_array().expect("a list");
-        let voters = all.iter().filter(|member| member["role"] == "voter");
-        voters.map(|member| member["id"].as_u64().expect("an id")).collect()
-    }
-
-    fn primary(&self) -> u64 {
-        let status: Value = serde_json::from_str(&self.vr(&["status", "-o", "json"])).expect("JSON");
-        status["primary"].as_u64().unwrap_or_else(|| panic!("no primary in {status}"))
-    }
-
-    /// `vr dev join`; the id of the new replica, and where it serves clients once it is in sync.
-    fn join(&mut self, arguments: &[&str]) -> (u64, Endpoint) {
-        let mut command = vr(["dev", "join", "--dir"]);
-        let done = run(command.arg(self.dir.path()).args(arguments));
-        assert!(done.status.success(), "join {arguments:?}");
-        let text = String::from_utf8(done.stdout).expect("text");
-        let [id, client, control] = text.trim().split('\t').collect::<Vec<_>>()[..] else {
-            panic!("not id, client and control: {text:?}")
-        };
-        self.controls.push(control.to_owned());
-        (id.parse().expect("an id"), client.parse().expect("an endpoint"))
-    }
-}
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 1)]
 async fn members_and_primary_change_under_load() {
     let dir = tempfile::tempdir().expect("a directory");
     let dev = Dev::start(dir.path(), &["--no-restart"]);
     settled(&dev).await;
-    let (load, controls) = (Load::start(&dev.endpoints(), WRITERS), dev.controls());
-    let mut story = Story { dev, dir, load, controls };
+    let mut story = Story::begin(dev, dir);
     story.load.step("warm").await;
 
     story.load.step("another order").await;
@@ -139,23 +80,13 @@ async fn members_and_primary_change_under_load() {
     let known = cluster["replicas"].as_array().expect("a list").len();
     assert_eq!(known, 3, "`vr dev` goes on with those who are members: {cluster}");
 
-    for Step { name, pause, untold } in story.load.finish().await {
+    for Step { name, pause, untold, .. } in story.load.finish().await {
         assert!(pause <= longest_pause(), "{name}: nobody's write was acknowledged for {pause:?}");
         // Only who was connected to a replica that ended has to try elsewhere.
         let ends = name.contains("killed") || name.contains("remove") || name.contains("after a change");
         assert!(ends || untold == 0, "{name}: {untold} writes were answered with an error");
     }
     story.dev.interrupt();
-}
-
-/// What a replica counts.
-fn counted(admin: SocketAddr, name: &str) -> u64 {
-    let mut connection = TcpStream::connect(admin).expect("it listens");
-    connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("sent");
-    let mut page = String::new();
-    connection.read_to_string(&mut page).expect("a page");
-    let number = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
-    number.unwrap_or_else(|| panic!("{name} is not on the page: {page}"))
 }
 
 /// What a commit needs and what a read may rest on is agreed like the members, and stays.
@@ -180,7 +111,8 @@ async fn read_leases_and_spanning_commits_are_agreed_on() {
     for step in [["put", "--total=50"], ["get", "--total=500"]] {
         assert!(run(vr(["bench"]).args(step).args(["--endpoints", &client])).status.success(), "{step:?}");
     }
-    let leased: u64 = dev.admins().into_iter().map(|admin| counted(admin, "vr_leased_reads_total")).sum();
+    let leased: u64 =
+        dev.admins().into_iter().map(|admin| running::counted(admin, "vr_leased_reads_total")).sum();
     assert!(leased > 100, "{leased} of 500 reads were answered by a lease");
     for (arguments, reason) in [
         (["--read-lease", "11s"], "a read lease of 11000000 microseconds is too long"),

@@ -76,6 +76,19 @@ pub fn page(node: &Node) -> String {
         "Reads that a lease answered without one.",
         core.leased_reads,
     );
+    page.one(
+        "vr_states_fetched_total",
+        "counter",
+        "States taken over from another replica.",
+        core.states_fetched,
+    );
+    page.one(
+        "vr_state_fetched_bytes_total",
+        "counter",
+        "Bytes of other replicas' states that arrived: of pages that this replica lacked.",
+        core.portion_bytes_fetched,
+    );
+    page.one("vr_entries_fetched_total", "counter", "Log entries fetched from others.", core.entries_fetched);
     page.one("vr_watch_responses_total", "counter", "Watch responses queued.", counters.watch_responses);
     page.one("vr_standings_total", "counter", "Changes of status, view or primary.", counters.standings);
     page.one("vr_peer_sent_bytes_total", "counter", "Bytes queued for peers.", counters.peer_bytes_sent);

@@ -1,7 +1,7 @@
 //! A running `vr dev`, and what every test asks of one.
 
-use std::io::{BufRead, BufReader};
-use std::net::SocketAddr;
+use std::io::{BufRead, BufReader, Read, Write};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Stdio};
 use std::time::{Duration, Instant};
@@ -148,4 +148,15 @@ pub(crate) async fn put(client: &Client, key: &str) -> i64 {
         client.go_on();
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
+}
+
+/// What a replica counts.
+#[allow(dead_code, reason = "not every test counts")]
+pub(crate) fn counted(admin: SocketAddr, name: &str) -> u64 {
+    let mut connection = TcpStream::connect(admin).expect("it listens");
+    connection.write_all(b"GET /metrics HTTP/1.0\r\n\r\n").expect("sent");
+    let mut page = String::new();
+    connection.read_to_string(&mut page).expect("a page");
+    let number = page.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok());
+    number.unwrap_or_else(|| panic!("{name} is not on the page: {page}"))
 }
