@@ -9,7 +9,7 @@
 
 use crate::config::{Config, DiskTier, Initial, ObjectStoreTier, Restore};
 use crate::marker::{self, Marker};
-use crate::node::{CutHeader, Node, Tiering};
+use crate::node::{CutHeader, DiskAsk, Node, PeerDisks, Tiering};
 use crate::serve::End;
 use crate::status::RestoredFrom;
 use crate::{members, node, vote};
@@ -38,6 +38,8 @@ pub struct Booted {
     pub incarnation: Incarnation,
     /// Roots of cuts, as they are computed.
     pub roots: mpsc::UnboundedReceiver<(Op, Digest)>,
+    /// Questions of the tiers to other replicas.
+    pub asks: mpsc::Receiver<DiskAsk>,
     /// What was loaded, if a generation begins here from what an older one left.
     pub restored_from: Option<RestoredFrom>,
 }
@@ -119,7 +121,8 @@ pub async fn boot(config: &Config) -> anyhow::Result<Booted> {
     };
     // What can be refused is refused while the disks are as they were: a typing error must not cost the memory that a
     // clean stop has left.
-    let chain = chain_options(config, kind == "bootstrap").await?;
+    let (others, asks) = PeerDisks::new();
+    let chain = chain_options(config, kind == "bootstrap", others).await?;
     // The marker goes first: from here on, a crash is a crash.
     marker::erase(&disks).context("the clean-stop marker cannot be erased")?;
     // The first promise of a replica that joins is not made yet.
@@ -133,7 +136,7 @@ pub async fn boot(config: &Config) -> anyhow::Result<Booted> {
     let (configuration, begun) = known.unwrap_or_else(|| (told(config), None));
     let seed = uuid::Uuid::new_v4().as_u64_pair().0;
     let boot = Boot { id: config.id, vote, configuration, begun, start, seed };
-    Ok(Booted { boot, tiering, incarnation, roots, restored_from })
+    Ok(Booted { boot, tiering, incarnation, roots, asks, restored_from })
 }
 
 fn wall_micros() -> u64 {
@@ -386,7 +389,7 @@ fn location(tier: &ObjectStoreTier, config: &Config) -> S3Location {
     }
 }
 
-async fn chain_options(config: &Config, begins: bool) -> anyhow::Result<chain::Options> {
+async fn chain_options(config: &Config, begins: bool, others: PeerDisks) -> anyhow::Result<chain::Options> {
     let lineage = config.lineage.to_string();
     let mut tiers = Vec::new();
     for (kind, tier) in [(TierKind::Nvme, &config.tiers.nvme), (TierKind::Volume, &config.tiers.volume)] {
@@ -426,7 +429,7 @@ async fn chain_options(config: &Config, begins: bool) -> anyhow::Result<chain::O
         generation: config.generation.0,
         replica: config.id.0,
     };
-    Ok(chain::Options { identity, beginning, tiers })
+    Ok(chain::Options { identity, beginning, tiers, others: Some(Arc::new(others)) })
 }
 
 /// How this generation began: by the restore that is under way, or as the own disks have kept it, which no other restore

@@ -72,7 +72,7 @@ async fn serve(config: Config, local: Weak<LocalSet>) -> anyhow::Result<End> {
         None => None,
     };
 
-    let Booted { boot, tiering, incarnation, roots, restored_from } = tokio::select! {
+    let Booted { boot, tiering, incarnation, roots, asks, restored_from } = tokio::select! {
         booted = boot::boot(&config) => booted?,
         _ = terminate.recv() => return Ok(End::WithoutMemory),
         _ = interrupt.recv() => return Ok(End::WithoutMemory),
@@ -102,6 +102,7 @@ async fn serve(config: Config, local: Weak<LocalSet>) -> anyhow::Result<End> {
     tokio::task::spawn_local(clock());
     tokio::task::spawn_local(votes_written(written));
     tokio::task::spawn_local(roots_hashed(roots));
+    tokio::task::spawn_local(node::disks::carry(asks));
     tokio::task::spawn_local(housekeeping());
     let asked_by =
         |payload, names: &tls::Names, answers: &peer::Outbox| receive(payload, names, Some(answers));

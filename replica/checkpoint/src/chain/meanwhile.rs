@@ -1,5 +1,5 @@
-//! The log of a tier while a checkpoint is on its way there: a checkpoint may take minutes, and the recovery point shall
-//! not be as old.
+//! The log of a tier while a checkpoint is on its way there, or a repair: either may take minutes, and the recovery point
+//! shall not be as old.
 //!
 //! It holds back nothing and is held back by nothing but the tier itself. It may be dropped at any moment: a segment of
 //! which nobody knows what became of it is shipped again, under the same name with the same content.
@@ -13,19 +13,29 @@ use bytes::Bytes;
 use std::sync::atomic::Ordering;
 use std::time::Duration;
 
-/// After a failure; the checkpoint will say what is wrong with the tier.
+/// After a failure; the checkpoint or the repair will say what is wrong with the tier.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// What there is of the tier while its writer is busy.
 pub(super) struct Meanwhile<'a> {
-    pub(super) place: usize,
-    pub(super) options: &'a TierOptions,
-    pub(super) identity: &'a Identity,
-    pub(super) beginning: Option<&'a Beginning>,
-    pub(super) shared: &'a Shared,
+    place: usize,
+    options: &'a TierOptions,
+    identity: &'a Identity,
+    beginning: Option<&'a Beginning>,
+    shared: &'a Shared,
 }
 
-impl Meanwhile<'_> {
+impl<'a> Meanwhile<'a> {
+    pub(super) fn new(
+        place: usize,
+        options: &'a TierOptions,
+        identity: &'a Identity,
+        beginning: Option<&'a Beginning>,
+        shared: &'a Shared,
+    ) -> Meanwhile<'a> {
+        Meanwhile { place, options, identity, beginning, shared }
+    }
+
     /// Ships the log at its cadence, for ever; `reached` is the last op that stands there. Ends only when this process is
     /// fenced.
     pub(super) async fn ship(&self, reached: &mut u64) -> WriteError {
@@ -43,7 +53,7 @@ impl Meanwhile<'_> {
                     Ok(()) => *reached = last,
                     Err(fenced @ WriteError::Fenced { .. }) => return fenced,
                     Err(error) => {
-                        tracing::debug!(%error, "log not shipped while a checkpoint is; again");
+                        tracing::debug!(%error, "log not shipped beside a checkpoint or a repair; again");
                         tokio::time::sleep(RETRY).await;
                         break;
                     }

@@ -14,6 +14,7 @@ use crate::format::Committed;
 use crate::restore::{Source, TierKind};
 use crate::store::ObjectStore;
 use crate::writer::{Beginning, Cut, Frames, Identity, Retention};
+use futures_util::future::BoxFuture;
 use std::sync::atomic::{AtomicBool, AtomicI64, AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
@@ -28,6 +29,13 @@ const INBOX: usize = 1 << 16;
 const FRAMES_BYTES: usize = 32 << 20;
 /// What a final checkpoint may take.
 const FINISH: Duration = Duration::from_secs(20);
+
+/// What other replicas have on their disks: for repairs, of what is whole on no tier of the own chain.
+pub trait Others: Send + Sync {
+    /// Their disks, as far as they are known now. Reading from them may take as long as their answers do; nothing is ever
+    /// written to them.
+    fn disks(&self) -> BoxFuture<'_, Vec<Source>>;
+}
 
 /// One tier of the chain.
 pub struct TierOptions {
@@ -57,6 +65,8 @@ pub struct Options {
     pub beginning: Option<Beginning>,
     /// The tiers, fastest first.
     pub tiers: Vec<TierOptions>,
+    /// Who else may have what is damaged here.
+    pub others: Option<Arc<dyn Others>>,
 }
 
 /// How one tier is.
@@ -87,6 +97,7 @@ pub struct Chain {
     inbox: mpsc::Sender<Message>,
     shared: Arc<Shared>,
     kinds: Vec<TierKind>,
+    stores: Vec<Arc<dyn ObjectStore>>,
 }
 
 enum Message {
@@ -108,6 +119,13 @@ impl Handed {
     fn new((cut, snapshot): (Cut, Snapshot)) -> Arc<Handed> {
         Arc::new(Handed { cut, snapshot, frames: Frames::shared(FRAMES_BYTES) })
     }
+}
+
+/// Where what is damaged on a tier may be whole.
+struct Spares {
+    /// All tiers of the chain.
+    tiers: Arc<[Source]>,
+    others: Option<Arc<dyn Others>>,
 }
 
 struct Shared {
@@ -148,6 +166,7 @@ impl Chain {
     pub fn start(options: Options) -> std::io::Result<Chain> {
         let (inbox, messages) = mpsc::channel(INBOX);
         let kinds: Vec<TierKind> = options.tiers.iter().map(|t| t.kind).collect();
+        let stores = options.tiers.iter().map(|t| Arc::clone(&t.store)).collect();
         // An object store that this lineage begins with holds nothing yet that a restore could rewind to, so writes need
         // not wait until it is reached; from then on they do.
         let begins = |t: &TierOptions| t.may_create && t.kind == TierKind::ObjectStore;
@@ -174,7 +193,14 @@ impl Chain {
             let _ = rustix::process::nice(5);
             runtime.block_on(run(options, theirs, messages));
         })?;
-        Ok(Chain { inbox, shared, kinds })
+        Ok(Chain { inbox, shared, kinds, stores })
+    }
+
+    /// The first tier of this kind, to read from.
+    #[must_use]
+    pub fn store(&self, kind: TierKind) -> Option<Arc<dyn ObjectStore>> {
+        let place = self.kinds.iter().position(|k| *k == kind)?;
+        Some(Arc::clone(&self.stores[place]))
     }
 
     /// Hands in a cut.
@@ -269,7 +295,7 @@ impl Chain {
 
 async fn run(options: Options, shared: Arc<Shared>, mut messages: mpsc::Receiver<Message>) {
     let mut tasks = Vec::new();
-    let Options { identity, beginning, tiers } = options;
+    let Options { identity, beginning, tiers, others } = options;
     let began = Instant::now();
     let source = |t: &TierOptions| {
         let name = format!("{:?} in {}", t.kind, t.store.describe());
@@ -284,7 +310,7 @@ async fn run(options: Options, shared: Arc<Shared>, mut messages: mpsc::Receiver
             identity.clone(),
             beginning.clone(),
             shared.clone(),
-            sources.clone(),
+            Spares { tiers: sources.clone(), others: others.clone() },
             began,
         );
         tasks.push((stop, tokio::spawn(work.run(stopped))));

@@ -2,6 +2,7 @@
 //! everything has ended and nothing damaged was needed stands in the tier's HEAD, so that a start alone is no reason for
 //! another.
 
+use super::Spares;
 use crate::restore::{Source, TierKind};
 use crate::writer::{Scrubbed, WriteError, Writer, now_micros};
 use std::collections::{BTreeSet, VecDeque};
@@ -9,6 +10,9 @@ use std::time::{Duration, Instant};
 
 /// Bytes a second while there is something to read: little beside what a disk can do.
 const RATE: u64 = 16 << 20;
+
+/// How long other replicas may be asked at a time, for what no own tier could help with: checkpoints wait meanwhile.
+const FAR: Duration = Duration::from_secs(60);
 
 /// Progress through a tier.
 pub(super) struct Scrub {
@@ -94,29 +98,57 @@ impl Scrub {
         Ok(true)
     }
 
-    /// Tries to make whole where it stands what is damaged: how much was, and how much is left.
+    /// Tries to make whole where it stands what is damaged, other replicas last: how much was, and how much is left.
     pub(super) async fn repair(
         &mut self,
         writer: &mut Writer,
-        own: &Source,
-        sources: &[Source],
+        place: usize,
+        Spares { tiers, others }: &Spares,
     ) -> Result<(u64, u64), WriteError> {
         self.damaged.retain(|key| writer.needs(key));
         let mut keys: Vec<String> = self.damaged.iter().chain(writer.unreadable()).cloned().collect();
         // An index says what a pack held, and which packs a checkpoint needs.
         keys.sort_by_key(|key| !key.ends_with(".idx"));
-        let (mut repaired, all) = (0, keys.len() as u64);
+        let (all, own) = (keys.len() as u64, &tiers[place]);
+        let mut left = self.repair_from(writer, keys, own, tiers, None).await?;
+        if let Some(others) = others.as_ref().filter(|_| !left.is_empty()) {
+            let everywhere = [tiers.to_vec(), others.disks().await].concat();
+            let until = Instant::now() + FAR;
+            left = self.repair_from(writer, left, own, &everywhere, Some(until)).await?;
+        }
+        let left = left.len() as u64;
+        Ok((all - left, left))
+    }
+
+    /// Those of the objects that are not whole afterwards. None is begun after `until`.
+    async fn repair_from(
+        &mut self,
+        writer: &mut Writer,
+        keys: Vec<String>,
+        own: &Source,
+        sources: &[Source],
+        until: Option<Instant>,
+    ) -> Result<Vec<String>, WriteError> {
+        let mut left = Vec::new();
         for key in keys {
+            if until.is_some_and(|until| Instant::now() > until) {
+                left.push(key);
+                continue;
+            }
             match writer.repair(&key, own, sources).await? {
                 Ok(()) => {
                     tracing::info!(tier = ?self.kind, object = key, "made whole");
                     self.damaged.remove(&key);
-                    repaired += 1;
                 }
-                Err(reason) => tracing::warn!(tier = ?self.kind, object = key, reason, "not made whole"),
+                Err(reason) => {
+                    tracing::warn!(
+                        tier = ?self.kind, object = key, reason, places = sources.len(), "not made whole"
+                    );
+                    left.push(key);
+                }
             }
         }
-        Ok((repaired, all - repaired))
+        Ok(left)
     }
 
     /// A writer that was just opened knows nothing of what was found before.

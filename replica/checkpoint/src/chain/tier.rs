@@ -3,8 +3,8 @@
 use super::meanwhile::Meanwhile;
 use super::scrub::Scrub;
 use super::tail::Sealed;
-use super::{Handed, Shared, TierOptions, TierShared, lock};
-use crate::restore::{Source, TierKind};
+use super::{Handed, Shared, Spares, TierOptions, TierShared, lock};
+use crate::restore::TierKind;
 use crate::writer::{self, Beginning, Identity, WriteError, Writer, now_micros};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -19,6 +19,9 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(500), Duration::from_
 const OBSERVE: (Duration, Duration) = (Duration::from_millis(200), Duration::from_secs(10));
 /// Between two attempts to make whole what no tier could help with: it reads every index of every tier.
 const REPAIR: Duration = Duration::from_secs(3600);
+
+/// After one that has helped, and not with everything.
+const REPAIR_ON: Duration = Duration::from_secs(60);
 
 /// One tier's work.
 pub(super) struct Tier {
@@ -37,8 +40,7 @@ pub(super) struct Tier {
     /// The log on the tier leads from its newest checkpoint to here.
     shipped: u64,
     scrub: Scrub,
-    /// All tiers of the chain, which may have what is damaged here.
-    sources: Arc<[Source]>,
+    spares: Spares,
     /// Something was found damaged and nobody has tried to make it whole.
     found: bool,
     due_repair: Instant,
@@ -55,13 +57,13 @@ impl Tier {
         identity: Identity,
         beginning: Option<Beginning>,
         shared: Arc<Shared>,
-        sources: Arc<[Source]>,
+        spares: Spares,
         began: Instant,
     ) -> Tier {
         Tier {
             place,
             scrub: Scrub::new(options.kind),
-            sources,
+            spares,
             found: false,
             due_repair: began,
             ship_again: false,
@@ -259,13 +261,8 @@ impl Tier {
         let began = Instant::now();
         let writer = self.writer.as_mut().expect("opened before anything is written");
         let mut reached = self.shipped;
-        let log = Meanwhile {
-            place: self.place,
-            options: &self.options,
-            identity: &self.identity,
-            beginning: self.beginning.as_ref(),
-            shared: &self.shared,
-        };
+        let log =
+            Meanwhile::new(self.place, &self.options, &self.identity, self.beginning.as_ref(), &self.shared);
         let written = tokio::select! {
             written = writer.checkpoint_of(cut, snapshot, frames) => written,
             fenced = log.ship(&mut reached) => Err(fenced),
@@ -288,13 +285,26 @@ impl Tier {
         Ok(())
     }
 
-    /// Makes whole what is damaged, from other tiers and from other packs of this one; the tier waits meanwhile.
+    /// Makes whole what is damaged, from other tiers and from other packs of this one, and what is left then from the disks
+    /// of other replicas; the log goes on meanwhile.
     async fn repair(&mut self) -> Result<(), WriteError> {
         self.due_repair = Instant::now() + REPAIR;
         let writer = self.writer.as_mut().expect("opened before anything is written");
-        let (repaired, left) = self.scrub.repair(writer, &self.sources[self.place], &self.sources).await?;
+        let mut reached = self.shipped;
+        let log =
+            Meanwhile::new(self.place, &self.options, &self.identity, self.beginning.as_ref(), &self.shared);
+        let repaired = tokio::select! {
+            repaired = self.scrub.repair(writer, self.place, &self.spares) => repaired,
+            fenced = log.ship(&mut reached) => Err(fenced),
+        };
+        self.shipped = reached;
+        let (repaired, left) = repaired?;
         self.ship_again |= std::mem::take(&mut self.found) && left > 0;
         if repaired > 0 {
+            if left > 0 {
+                // There may not have been time for all.
+                self.due_repair = Instant::now() + REPAIR_ON;
+            }
             lock(&self.mine().status).repaired += repaired;
             // What was relied upon no more may be again: learn anew what the tier has.
             self.writer = None;

@@ -28,7 +28,8 @@ fn tier(kind: TierKind, store: &Arc<dyn ObjectStore>, checkpoint: Duration) -> T
 }
 
 fn start(replica: u64, tiers: Vec<TierOptions>) -> Chain {
-    Chain::start(Options { identity: identity(replica), beginning: None, tiers }).expect("a thread")
+    Chain::start(Options { identity: identity(replica), beginning: None, tiers, others: None })
+        .expect("a thread")
 }
 
 fn status(chain: &Chain, place: usize) -> TierStatus {

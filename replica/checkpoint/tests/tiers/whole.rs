@@ -2,12 +2,14 @@
 
 use crate::support::{LINEAGE, committed, cut, entry, identity, open, retained, source, state};
 use bytes::Bytes;
+use futures_util::FutureExt;
+use futures_util::future::BoxFuture;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vr_checkpoint::chain::{Chain, Options, TierOptions};
+use vr_checkpoint::chain::{Chain, Options, Others, TierOptions};
 use vr_checkpoint::format::{Head, Manifest};
-use vr_checkpoint::restore::TierKind;
+use vr_checkpoint::restore::{Source, TierKind};
 use vr_checkpoint::store::files::{Fate, Strike, VolatileDisk};
 use vr_checkpoint::store::{Created, DirStore, MemStore, ObjectStore, Swapped};
 use vr_checkpoint::verify::{self, Depth};
@@ -196,41 +198,70 @@ async fn long_ago(store: &Arc<dyn ObjectStore>) {
     assert_eq!(store.swap_head(Some(&tag), head.encode().into()).await.expect("writes"), Swapped::Yes);
 }
 
-/// What a replica does with it, by itself, without a write or a checkpoint.
+/// The disks of other replicas.
+struct Elsewhere(Vec<Source>);
+
+impl Others for Elsewhere {
+    fn disks(&self) -> BoxFuture<'_, Vec<Source>> {
+        std::future::ready(self.0.clone()).boxed()
+    }
+}
+
+const NEVER: Duration = Duration::from_secs(3600);
+
+/// A replica with these tiers and others beside it, at whose nearest tier nothing is due but to read it.
+fn replica(tiers: &[&Arc<dyn ObjectStore>], others: Vec<Source>) -> Chain {
+    let kinds = [TierKind::Nvme, TierKind::Volume];
+    let tiers = kinds.into_iter().zip(tiers).map(|(kind, store)| TierOptions {
+        kind,
+        store: Arc::clone(store),
+        checkpoint: NEVER,
+        log: NEVER,
+        rate: None,
+        keep: 3.into(),
+        grace: NEVER,
+        may_create: false,
+    });
+    let others: Option<Arc<dyn Others>> = Some(Arc::new(Elsewhere(others)));
+    let (identity, tiers) = (identity(1), tiers.collect());
+    let chain = Chain::start(Options { identity, beginning: None, tiers, others }).expect("a thread");
+    chain.committed(committed(9));
+    chain
+}
+
+/// Waits until the nearest tier of a replica is whole again.
+async fn made_whole(chain: &Chain, near: &Arc<dyn ObjectStore>, what: &str) {
+    let began = Instant::now();
+    loop {
+        let status = chain.status()[0].1.clone();
+        if status.repaired > 0 && status.damaged == 0 && problems(near).await.is_empty() {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "{what}: {status:?}");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(retained(near).await, [1, 4, 7], "{what}: no checkpoint was needed");
+}
+
+/// What a replica does with it, by itself, without a write or a checkpoint: from another tier of its own, and from the
+/// disk of another replica where it has no other tier.
 #[tokio::test]
 async fn a_replica_makes_older_checkpoints_whole_while_nothing_is_written() {
-    const NEVER: Duration = Duration::from_secs(3600);
     for kind in ["/data/", "/tree/", "/idx/", "/ckpt/", "/log/"] {
-        let (near, far) = (memory(), memory());
-        tier(&near).await;
-        tier(&far).await;
-        for (key, body) in objects(&near).await.into_iter().filter(|(key, _)| key.contains(kind)) {
-            put(&near, &key, Some(flipped(&body, 70))).await;
-        }
-        assert_ne!(problems(&near).await, Vec::<String>::new(), "{kind}");
-        long_ago(&near).await;
-        let tiers = [(TierKind::Nvme, &near), (TierKind::Volume, &far)].map(|(kind, store)| TierOptions {
-            kind,
-            store: Arc::clone(store),
-            checkpoint: NEVER,
-            log: NEVER,
-            rate: None,
-            keep: 3.into(),
-            grace: NEVER,
-            may_create: false,
-        });
-        let options = Options { identity: identity(1), beginning: None, tiers: tiers.into() };
-        let chain = Chain::start(options).expect("a thread");
-        chain.committed(committed(9));
-        let began = Instant::now();
-        loop {
-            let status = chain.status()[0].1.clone();
-            if status.repaired > 0 && status.damaged == 0 && problems(&near).await.is_empty() {
-                break;
+        for own in [true, false] {
+            let (near, far) = (memory(), memory());
+            tier(&near).await;
+            tier(&far).await;
+            for (key, body) in objects(&near).await.into_iter().filter(|(key, _)| key.contains(kind)) {
+                put(&near, &key, Some(flipped(&body, 70))).await;
             }
-            assert!(began.elapsed() < Duration::from_secs(20), "{kind}: {status:?}");
-            tokio::time::sleep(Duration::from_millis(20)).await;
+            assert_ne!(problems(&near).await, Vec::<String>::new(), "{kind}");
+            long_ago(&near).await;
+            let chain = match own {
+                true => replica(&[&near, &far], Vec::new()),
+                false => replica(&[&near], vec![source("replica 2", &far)]),
+            };
+            made_whole(&chain, &near, kind).await;
         }
-        assert_eq!(retained(&near).await, [1, 4, 7], "{kind}: no checkpoint was needed");
     }
 }

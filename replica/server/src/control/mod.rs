@@ -88,6 +88,7 @@ pub(crate) async fn answer_peer(call: Call) -> Answer {
         Call::RecoveryPoints(pb::RecoveryPointsRequest {}) => {
             Ok(Answer::RecoveryPoints(node::with(|node| node.recovery_points())))
         }
+        Call::DiskRead(request) => Ok(Answer::DiskRead(node::disks::answer(request).await)),
         Call::Reconfigure(request) => change::reconfigure_here(request).await.map(Answer::Reconfigured),
         Call::HandOff(request) => change::hand_off_here(request).await.map(Answer::HandedOff),
     };

@@ -7,7 +7,7 @@
 
 use super::Node;
 use super::gateway::Failure;
-use super::tiers::tier_name;
+use super::tiers::{tier_kind, tier_name};
 use crate::config::{OnLag, Tiers};
 use crate::status::TierReport;
 use bytes::Bytes;
@@ -289,8 +289,7 @@ impl Node {
     /// What a peer tells of its own.
     pub(super) fn learn_recovery_points(&mut self, from: ReplicaId, points: &pb::RecoveryPoints) {
         for point in &points.tiers {
-            let kinds = [TierKind::Nvme, TierKind::Volume, TierKind::ObjectStore];
-            if let Some(kind) = kinds.into_iter().find(|kind| tier_name(*kind) == point.tier) {
+            if let Some(kind) = tier_kind(&point.tier) {
                 self.behind.learn(from, kind, point.op);
             }
         }

@@ -9,6 +9,7 @@
 mod asks;
 mod behind;
 mod changes;
+pub(crate) mod disks;
 mod gateway;
 mod leases;
 mod links;
@@ -16,6 +17,7 @@ mod natives;
 mod peers;
 mod tiers;
 
+pub use disks::{Ask as DiskAsk, PeerDisks};
 pub use gateway::{Failure, propose, read_index};
 pub use leases::remaining;
 pub use links::{Dial, Links};

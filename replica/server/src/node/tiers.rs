@@ -3,11 +3,13 @@
 
 use crate::status::TierReport;
 use bytes::Bytes;
+use std::sync::Arc;
 use std::time::Duration;
 use tokio::sync::mpsc;
 use vr_checkpoint::chain::Chain;
 use vr_checkpoint::format::Committed;
 use vr_checkpoint::restore::TierKind;
+use vr_checkpoint::store::ObjectStore;
 use vr_checkpoint::writer::Cut;
 use vr_core::{Ballot, Configuration, Digest, Entry, Member, Op};
 use vr_store::{Revision, Store};
@@ -137,6 +139,11 @@ impl Tiering {
         self.chain.recovery_ops().collect()
     }
 
+    /// The tier of this kind, to read from.
+    pub(crate) fn store(&self, kind: TierKind) -> Option<Arc<dyn ObjectStore>> {
+        self.chain.store(kind)
+    }
+
     /// How each tier is. `reach` is told what a tier holds as far as its thread knows; what it holds indeed, and for how
     /// long what it lacks has been committed.
     pub(super) fn status(&self, reach: impl Fn(TierKind, u64) -> (u64, Duration)) -> Vec<TierReport> {
@@ -192,4 +199,11 @@ pub fn tier_name(kind: TierKind) -> &'static str {
         TierKind::Volume => "volume",
         TierKind::ObjectStore => "objectStore",
     }
+}
+
+/// The kind of tier that is called so.
+pub(super) fn tier_kind(name: &str) -> Option<TierKind> {
+    [TierKind::Nvme, TierKind::Volume, TierKind::ObjectStore]
+        .into_iter()
+        .find(|kind| tier_name(*kind) == name)
 }
