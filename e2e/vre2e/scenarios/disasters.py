@@ -1,9 +1,12 @@
 """What happens on the worst day."""
 
+import json
 import subprocess
 import time
+from datetime import datetime, timezone
 
 from ..box import until
+from ..scene import seconds
 
 
 def everything_gone(scene):
@@ -94,6 +97,112 @@ def made_again(scene):
     scene.nothing_lost()
 
 
+def restore(scene, name, **target):
+    """Orders a roll-back."""
+    scene.box.apply({"apiVersion": "vr-operator.io/v1alpha1", "kind": "VRRestore",
+                     "metadata": {"name": name, "namespace": scene.space},
+                     "spec": {"clusterRef": {"name": scene.name}, "target": target, "acknowledgeDataLoss": scene.name}})
+
+
+def told(scene, name):
+    return json.loads(scene.kubectl("get", "vrr", name, "-o", "json")).get("status", {})
+
+
+def ends(scene, name, phase, limit=150):
+    """Waits until a VRRestore is over, as expected."""
+    over = ("Succeeded", "Failed", "Refused")
+    until(limit, f"VRRestore {name} is over", lambda: told(scene, name).get("phase") in over, 0.3)
+    status = told(scene, name)
+    assert status["phase"] == phase, json.dumps(status, indent=1)
+    return status
+
+
+def took(status):
+    """When each phase began, in seconds from the first."""
+    first = seconds(status["phases"][0]["beganAt"])
+    return ", ".join(f"{p['name']} {seconds(p['beganAt']) - first:.0f}" for p in status["phases"])
+
+
+def kept_until(scene, journal, revision):
+    """Holds the cluster to a moment: of what was acknowledged, all up to a revision is there, and nothing later."""
+    stored = until(30, "everything can be read", scene.stored)
+    lost = [line for line in journal if line["revision"] <= revision and stored.get(line["key"]) != line["revision"]]
+    more = [line for line in journal if line["revision"] > revision and line["key"] in stored]
+    assert not lost and not more, f"{len(lost)} writes before the moment are lost, {len(more)} after it are there"
+
+
+def roll_back(scene):
+    """A running cluster goes back to a moment, a revision, a named checkpoint; wrong targets are refused."""
+    scene.begin()
+    scene.load()
+    until(60, "a checkpoint is in the object store", lambda: stored(scene))
+    time.sleep(3)
+
+    # What cannot be is said, and touches nothing.
+    uids = scene.uids()
+    for name, target, word in [
+            ("too-early", {"beforeTime": "2020-01-01T00:00:00Z"}, "lies before the oldest checkpoint"),
+            ("yet-to-come", {"beforeTime": "2999-01-01T00:00:00Z"}, "yet to come"),
+            ("never-was", {"revision": 1_000_000_000}, "and not to 1000000000"),
+            ("beyond", {"opNumber": 1_000_000_000}, "lies beyond what was shipped"),
+            ("unknown", {"checkpointRef": {"name": "nobody"}}, "there is no VRCheckpoint nobody")]:
+        restore(scene, name, **target)
+        condition = ends(scene, name, "Refused")["conditions"][0]
+        assert word in condition["message"] and "kubectl" in condition["message"], condition
+    edit = scene.kubectl("patch", "vrr", "beyond", "--type=merge", "-p", '{"spec":{"target":{"opNumber":1}}}', check=False)
+    assert json.loads(scene.kubectl("get", "vrr", "beyond", "-o", "json"))["spec"]["target"]["opNumber"] > 1, edit
+    assert scene.uids() == uids and scene.status()["lineage"]["generation"] == 1
+    scene.goes_on()
+
+    # To a moment, under load.
+    moment = time.time()
+    time.sleep(6)
+    restore(scene, "to-a-moment", beforeTime=datetime.fromtimestamp(moment, timezone.utc).isoformat())
+    until(150, "generation 2 begins", lambda: scene.status()["lineage"]["generation"] == 2, 0.3)
+    # Nobody writes while it is looked at.
+    scene.rest()
+    status = ends(scene, "to-a-moment", "Succeeded")
+    scene.figures["to a moment, phases"] = took(status)
+    scene.until_ready(120)
+    journal = scene.journal()
+    revision = status["located"]["revision"]
+    kept_until(scene, journal, revision)
+    late = [line for line in journal if line["revision"] <= revision and line["sent"] > moment]
+    early = [line for line in journal if line["revision"] > revision and line["at"] < moment]
+    assert not late and not early, (late[:1], early[:1])
+    loss = scene.status()["dataLoss"]
+    real = max(line["at"] for line in journal) - moment
+    assert loss["keptOp"] == status["located"]["op"] and loss["seconds"] >= real, (loss, real)
+    scene.figures["given up"] = f"{sum(line['revision'] > revision for line in journal)} writes of {real:.1f} s"
+
+    # To a revision, and to a checkpoint with a name, of the generation that runs now.
+    given = len(journal)
+    scene.load()
+    time.sleep(3)
+    scene.box.apply({"apiVersion": "vr-operator.io/v1alpha1", "kind": "VRCheckpoint",
+                     "metadata": {"name": "named", "namespace": scene.space}, "spec": {"clusterRef": {"name": scene.name}}})
+    pinned = until(60, "it is pinned", lambda: json.loads(
+        scene.kubectl("get", "vrcp", "named", "-o", "json"))["status"]["revision"], 0.3)
+    time.sleep(3)
+    scene.rest()
+    journal = scene.journal()
+    revision = journal[-20]["revision"]
+    for generation, name, target, revision in [(3, "to-a-revision", {"revision": revision}, revision),
+                                               (4, "to-a-checkpoint", {"checkpointRef": {"name": "named"}}, pinned)]:
+        restore(scene, name, **target)
+        scene.figures[f"{name.replace('-', ' ')}, phases"] = took(ends(scene, name, "Succeeded"))
+        scene.until_ready(120)
+        assert scene.status()["lineage"]["generation"] == generation
+        kept_until(scene, journal[given:], revision)
+    top = max(line["revision"] for line in journal)
+    before = len(journal)
+    scene.load()
+    time.sleep(2)
+    scene.rest()
+    assert min(line["revision"] for line in scene.journal()[before:]) > top, "a revision was given again"
+    scene.revisions_once()
+
+
 def acknowledge(scene, plan):
     scene.box.apply({"apiVersion": "vr-operator.io/v1alpha1", "kind": "VRRestore",
                      "metadata": {"name": "back", "namespace": scene.space},
@@ -126,4 +235,4 @@ def covered(scene, moment):
     scene.revisions_once()
 
 
-ALL = [total_loss, total_loss_automatic, all_pods_deleted, made_again]
+ALL = [total_loss, total_loss_automatic, all_pods_deleted, made_again, roll_back]

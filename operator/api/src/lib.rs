@@ -24,7 +24,7 @@ pub use cluster::*;
 pub use common::{LocalReference, MemorySize};
 pub use crd::crds;
 pub use drill::*;
-pub use restore::{Phase, RestoreTarget, VRRestore, VRRestoreSpec, VRRestoreStatus};
+pub use restore::{LocatedTarget, Phase, RestoreTarget, VRRestore, VRRestoreSpec, VRRestoreStatus};
 pub use status::*;
 pub use storage::*;
 

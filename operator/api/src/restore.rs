@@ -82,9 +82,15 @@ pub struct RestoreTarget {
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct VRRestoreStatus {
-    /// Pending, Fencing, Loading, Forming, Checkpointing, Succeeded, Failed or Refused.
+    /// Pending, Locating, Saving, Fencing, Loading, Forming, Checkpointing, Succeeded, Failed or Refused.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub phase: Option<String>,
+    /// What the cluster had committed when a roll-back was taken up; the object store is to hold it first.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub asked_op: Option<i64>,
+    /// Where the target of a roll-back lies.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub located: Option<LocatedTarget>,
     /// The generation that it begins.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub generation: Option<i64>,
@@ -102,6 +108,23 @@ pub struct VRRestoreStatus {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(extend("x-kubernetes-list-type" = "map", "x-kubernetes-list-map-keys" = ["type"]))]
     pub conditions: Vec<Condition>,
+}
+
+/// Where the target of a roll-back lies. What leads there was loaded whole.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct LocatedTarget {
+    /// The op that it is.
+    pub op: i64,
+    /// The store's revision there.
+    pub revision: i64,
+    /// Time of that op.
+    #[schemars(extend("format" = "date-time"))]
+    pub time: String,
+    /// Op of the checkpoint that leads there.
+    pub checkpoint: i64,
+    /// The generation that holds it.
+    pub generation: i64,
 }
 
 /// A phase of a restore.

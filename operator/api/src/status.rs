@@ -56,7 +56,7 @@ pub struct VRClusterStatus {
     /// What the operator is in the middle of.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub operation: Option<Operation>,
-    /// What a person is asked to acknowledge after a total loss.
+    /// What is restored once it is acknowledged.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery_plan: Option<RecoveryPlan>,
     /// What the last recovery lost.
@@ -206,10 +206,13 @@ pub struct Operation {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct RecoveryPlan {
-    /// To be named by the VRRestore that acknowledges the plan.
+    /// By which a VRRestore acknowledges it.
     pub nonce: String,
     /// What was seen.
     pub reason: String,
+    /// The VRRestore of a roll-back.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub ordered_by: Option<String>,
     /// What there is to restore from, best first.
     #[serde(default)]
     #[schemars(length(max = 32))]

@@ -92,6 +92,32 @@ async fn any_moment_comes_back() {
     assert_eq!(restored(&[&nvme, "--to-time", &then]).as_ref(), Ok(&with(&first_ten)));
     assert!(restored(&[&nvme, "--checkpoint", &name]).expect("the checkpoint alone").len() < 20);
 
+    // Where such a moment lies, without anything being written.
+    let located = |arguments: &[&str]| {
+        let report = dir.path().join("report.json");
+        let output = run(vr(["checkpoint", "locate", "-o", "json", "--report"]).arg(&report).args(arguments));
+        let told: Value =
+            serde_json::from_slice(&std::fs::read(&report).expect("it is always there")).expect("JSON");
+        let said: Value = serde_json::from_slice(&output.stdout).unwrap_or_default();
+        assert_eq!(output.status.success(), told["located"].is_object(), "{told}");
+        assert!(told["located"].is_null() || told["located"] == said, "{told} {said}");
+        told
+    };
+    let by_revision = located(&[&nvme, "--to-revision", &revision]);
+    assert_eq!(by_revision["located"]["revision"].as_i64(), Some(revisions[9]), "{by_revision}");
+    let op = by_revision["located"]["op"].to_string();
+    assert_eq!(restored(&[&nvme, "--to-op", &op]).as_ref(), Ok(&with(&first_ten)));
+    let by_time = located(&[&nvme, "--to-time", &then]);
+    assert_eq!(by_time["located"]["revision"].as_i64(), Some(revisions[9]), "{by_time}");
+    let by_name = located(&[&nvme, "--checkpoint", &name]);
+    assert_eq!(by_name["located"]["op"], by_name["located"]["checkpoint"], "{by_name}");
+    let nowhere = located(&[&nvme, "--to-revision", "1000"]);
+    let why = nowhere["nowhere"].as_str().expect("a text");
+    assert!(why.contains("nothing that leads to revision 1000") && why.contains("and not to 1000"), "{why}");
+    let unread = run(&mut vr(["checkpoint", "locate", "/nowhere", "--to-op", "1"]));
+    assert_eq!(unread.status.code(), Some(1));
+    assert!(String::from_utf8_lossy(&unread.stderr).contains("cannot read /nowhere"));
+
     let beyond = (reachable + 1_000).to_string();
     for (target, expected) in [
         (["--to-op", &*beyond], format!("the newest that leads on is op {reachable}")),

@@ -20,6 +20,7 @@ mod plan;
 mod protection;
 mod proven;
 mod report;
+mod rollback;
 pub mod run;
 mod schedule;
 mod snapshot;

@@ -59,6 +59,8 @@ pub struct Snapshot {
     pub drilled: Known<Vec<DrillSummary>>,
     /// What people have acknowledged: the nonces of plans.
     pub acknowledged: Known<BTreeSet<String>>,
+    /// A roll-back that somebody has ordered, once its target is found and held.
+    pub ordered: Known<Option<Rollback>>,
     /// Drawn anew for each look; used where something needs a name that nobody else has.
     pub fresh: Fresh,
 }
@@ -310,4 +312,22 @@ pub struct Find {
     pub time: Option<Moment>,
     /// Why it cannot be used, if so.
     pub flaw: Option<String>,
+}
+
+/// The name of a checkpoint as something to restore from.
+pub(crate) fn source(place: &str, checkpoint: Op, generation: Generation) -> String {
+    format!("{place}: checkpoint {checkpoint} of generation {generation}")
+}
+
+/// A roll-back that somebody has ordered.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Rollback {
+    /// The VRRestore.
+    pub restore: String,
+    /// The nonce of its plan, which nobody else has.
+    pub nonce: String,
+    /// The generation that it begins, and no other.
+    pub generation: Generation,
+    /// Where to.
+    pub target: Find,
 }

@@ -18,15 +18,7 @@ pub(super) async fn export(
     target: &Target,
     to: &Path,
 ) -> anyhow::Result<()> {
-    let (first, lineage) = place.one().await?;
-    let mut sources = vec![first];
-    for other in also {
-        let other = place.at(other, lineage).await;
-        // The same place twice would be asked twice.
-        if sources.iter().all(|source| source.name != other.name) {
-            sources.push(other);
-        }
-    }
+    let (sources, lineage) = place.one_with(also).await?;
     let inventory = restore::inventory(&sources, &lineage.to_string()).await;
     for finding in &inventory.findings {
         if let Some(problem) = &finding.problem {

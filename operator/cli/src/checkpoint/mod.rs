@@ -5,6 +5,7 @@
 
 mod export;
 mod garbage;
+mod locate;
 mod pin;
 mod place;
 mod repair;
@@ -127,6 +128,24 @@ enum What {
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
+    /// Says which op a time, a revision or a checkpoint is, and whether a restore would reach it; writes nothing
+    ///
+    /// What leads there is loaded and the log executed, as a restore would. Exit status 1 if nothing whole leads there.
+    Locate {
+        #[command(flatten)]
+        place: Place,
+        /// Another tier of the same lineage, whose checkpoints, pages and log count as well; may be given several times
+        #[arg(long, value_name = "LOCATION")]
+        also: Vec<Location>,
+        #[command(flatten)]
+        target: TargetArgs,
+        /// Write the answer there as well, as JSON; also where nothing leads there
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
     /// Gets the keys and values out: a checkpoint and the log above it, as JSON Lines
     ///
     /// One line for each key, {"key": …, "value": …}, which `vr drill --input` reads as well. What is not UTF-8 is
@@ -185,6 +204,9 @@ impl Checkpoint {
                 What::Show { place, choice, output } => show(&place, &choice, output).await,
                 What::Restore { place, also, target, to } => {
                     export::export(&place, &also, &target.target(), &to).await
+                }
+                What::Locate { place, also, target, report, output } => {
+                    locate::run(&place, &also, &target.target(), report.as_deref(), output).await
                 }
                 What::Pin { place, name, choice, output } => pin::pin(&place, &name, choice.op, output).await,
                 What::Unpin { place, name, output } => pin::unpin(&place, &name, output).await,

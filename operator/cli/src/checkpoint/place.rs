@@ -105,6 +105,20 @@ impl Place {
         Ok((self.source(lineage).await, lineage))
     }
 
+    /// The same, and beside it other places that hold the lineage as well.
+    pub(super) async fn one_with(&self, also: &[Location]) -> anyhow::Result<(Vec<Source>, Uuid)> {
+        let (first, lineage) = self.one().await?;
+        let mut sources = vec![first];
+        for other in also {
+            let other = self.at(other, lineage).await;
+            // The same place twice would be asked twice.
+            if sources.iter().all(|source| source.name != other.name) {
+                sources.push(other);
+            }
+        }
+        Ok((sources, lineage))
+    }
+
     pub(super) async fn source(&self, lineage: Uuid) -> Source {
         self.at(&self.location, lineage).await
     }

@@ -1,4 +1,4 @@
-//! `kubectl vr plan`, `recover` and `restore-points`: what there is to go back to, and the word that it takes.
+//! `kubectl vr plan`, `recover`, `roll-back` and `restore-points`: what there is to go back to, and the word that it takes.
 
 use std::fmt::Write as _;
 
@@ -6,7 +6,9 @@ use anyhow::{anyhow, bail};
 use clap::Args;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, ObjectMeta, PostParams};
-use vr_api::{LocalReference, RecoveryPlan, VRCheckpoint, VRCluster, VRRestore, VRRestoreSpec};
+use vr_api::{
+    LocalReference, RecoveryPlan, RestoreTarget, VRCheckpoint, VRCluster, VRRestore, VRRestoreSpec,
+};
 
 use super::{Ask, Place, Said, or_dash, refused};
 use crate::output::{table, trimmed};
@@ -33,6 +35,49 @@ pub(super) struct Recover {
     /// Do not ask
     #[arg(short, long)]
     yes: bool,
+}
+
+/// Rolls a cluster back to an earlier state: makes the VRRestore that orders it
+///
+/// Every write after that state is given up. The name of the cluster has to be typed, or --yes given. The target is looked
+/// for first; where nothing whole leads to it the cluster is not touched.
+#[derive(Debug, Args)]
+pub(super) struct RollBack {
+    /// The VRCluster
+    name: String,
+
+    #[command(flatten)]
+    target: Target,
+
+    /// Do not ask
+    #[arg(short, long)]
+    yes: bool,
+}
+
+#[derive(Debug, Args)]
+#[group(required = true, multiple = false)]
+struct Target {
+    /// The newest state of this time or before, for example 2026-11-23T07:00:00Z
+    #[arg(long, value_name = "TIME", value_parser = time)]
+    to_time: Option<String>,
+
+    /// The state through this op
+    #[arg(long, value_name = "OP", value_parser = clap::value_parser!(i64).range(1..))]
+    to_op: Option<i64>,
+
+    /// The last state at or below this revision
+    #[arg(long, value_name = "REVISION", value_parser = clap::value_parser!(i64).range(1..))]
+    to_revision: Option<i64>,
+
+    /// A VRCheckpoint in the same namespace
+    #[arg(long, value_name = "NAME")]
+    to_checkpoint: Option<String>,
+}
+
+fn time(typed: &str) -> Result<String, String> {
+    let refused =
+        || format!("{typed:?} is not a time: give a date, a time and a zone, as 2026-11-23T07:00:00Z");
+    typed.parse::<jiff::Timestamp>().map(|at| at.to_string()).map_err(|_| refused())
 }
 
 /// Shows the states that a restore could reach, as far as the resources say
@@ -108,15 +153,7 @@ impl Recover {
             bail!("the plan names nothing that can be restored; nothing was done:\n{}", show(place, plan));
         }
         if !self.yes {
-            let question = format!(
-                "{}\n\nType the name of the cluster to give up what is not in it: ",
-                show(place, plan)
-            );
-            match ask(&question)? {
-                Some(answer) if answer == self.name => {}
-                Some(_) => bail!("that is not the name of the cluster; nothing was done"),
-                None => bail!("there is nobody to ask; nothing was done. With --yes it is not asked"),
-            }
+            confirmed(&self.name, &format!("{}\n\n", show(place, plan)), ask)?;
         }
         let name = format!("{}-{}", self.name, plan.nonce.to_lowercase());
         let spec = VRRestoreSpec {
@@ -125,18 +162,63 @@ impl Recover {
             target: None,
             acknowledge_data_loss: self.name.clone(),
         };
-        let mut restore = VRRestore::new(&name, spec);
-        restore.metadata = ObjectMeta { namespace: Some(place.namespace.clone()), ..restore.metadata };
-        let api: Api<VRRestore> = Api::namespaced(place.client.clone(), &place.namespace);
-        let made = match api.create(&PostParams::default(), &restore).await {
-            Ok(_) => "made",
-            Err(kube::Error::Api(status)) if status.code == 409 => {
-                "there already: this plan was acknowledged before"
-            }
-            Err(error) => return Err(refused(error, &format!("VRRestore {name} cannot be made"))),
+        let there = "there already: this plan was acknowledged before";
+        make(place, &name, spec, there).await
+    }
+}
+
+/// Has the name of the cluster typed.
+fn confirmed(name: &str, before: &str, ask: Ask<'_>) -> anyhow::Result<()> {
+    match ask(&format!("{before}Type the name of the cluster to give up what is not in it: "))? {
+        Some(answer) if answer == name => Ok(()),
+        Some(_) => bail!("that is not the name of the cluster; nothing was done"),
+        None => bail!("there is nobody to ask; nothing was done. With --yes it is not asked"),
+    }
+}
+
+async fn make(place: &Place, name: &str, spec: VRRestoreSpec, there: &str) -> anyhow::Result<Said> {
+    let mut restore = VRRestore::new(name, spec);
+    restore.metadata = ObjectMeta { namespace: Some(place.namespace.clone()), ..restore.metadata };
+    let api: Api<VRRestore> = Api::namespaced(place.client.clone(), &place.namespace);
+    let made = match api.create(&PostParams::default(), &restore).await {
+        Ok(_) => "made",
+        Err(kube::Error::Api(status)) if status.code == 409 => there,
+        Err(error) => return Err(refused(error, &format!("VRRestore {name} cannot be made"))),
+    };
+    Ok(format!("VRRestore {name} is {made}. To watch: kubectl get vrr -n {} {name} -w", place.namespace)
+        .into())
+}
+
+impl RollBack {
+    pub(super) async fn run(&self, place: &Place, ask: Ask<'_>) -> anyhow::Result<Said> {
+        place.cluster(&self.name).await?;
+        let Target { to_time, to_op, to_revision, to_checkpoint } = &self.target;
+        let target = RestoreTarget {
+            before_time: to_time.clone(),
+            op_number: *to_op,
+            revision: *to_revision,
+            checkpoint_ref: to_checkpoint.clone().map(|name| LocalReference { name }),
         };
-        Ok(format!("VRRestore {name} is {made}. To watch: kubectl get vrr -n {} {name} -w", place.namespace)
-            .into())
+        let words = [
+            to_time.clone(),
+            to_op.map(|op| format!("op {op}")),
+            to_revision.map(|revision| format!("revision {revision}")),
+            to_checkpoint.clone().map(|name| format!("VRCheckpoint {name}")),
+        ];
+        let to = words.into_iter().flatten().collect::<String>();
+        if !self.yes {
+            let before =
+                format!("VRCluster {} goes back to {to}; every write after that is given up.\n", self.name);
+            confirmed(&self.name, &before, ask)?;
+        }
+        let name = format!("{}-back-{}", self.name, place.now.as_second());
+        let spec = VRRestoreSpec {
+            cluster_ref: LocalReference { name: self.name.clone() },
+            plan_nonce: None,
+            target: Some(target),
+            acknowledge_data_loss: self.name.clone(),
+        };
+        make(place, &name, spec, "there already: this was ordered a moment ago").await
     }
 }
 

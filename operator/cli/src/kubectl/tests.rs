@@ -264,6 +264,34 @@ async fn what_makes_no_sense_is_refused_and_changes_nothing() {
 }
 
 #[tokio::test]
+async fn a_roll_back_is_ordered_by_the_name_of_the_cluster() {
+    let fake = cluster(|_| {});
+    assert!(refuses(&fake, "roll-back prod --to-op 90").await.contains("there is nobody to ask"));
+    assert!(
+        refuses(&fake, "roll-back nobody --to-op 90 --yes").await.contains("there is no VRCluster nobody")
+    );
+    let mut asked = String::new();
+    let mut right = |question: &str| {
+        asked = question.to_owned();
+        Ok(Some("prod".to_owned()))
+    };
+    let line = "roll-back prod --to-time 2026-11-23T07:00:00Z";
+    let said = run(&fake, line, &mut right).await.expect("it is ordered");
+    assert!(
+        asked.starts_with("VRCluster prod goes back to 2026-11-23T07:00:00Z; every write after"),
+        "{asked}"
+    );
+    assert!(said.text.contains("To watch: kubectl get vrr -n shop prod-back-"), "{}", said.text);
+    let written = writes(&fake).join("\n");
+    assert!(written.contains(r#""beforeTime":"2026-11-23T07:00:00Z""#), "{written}");
+    assert!(written.contains(r#""acknowledgeDataLoss":"prod""#), "{written}");
+    for wrong in ["", "--to-op 0", "--to-op 1 --to-revision 1", "--to-time yesterday"] {
+        let words = ["kubectl-vr", "roll-back", "prod"].into_iter().chain(wrong.split_whitespace());
+        assert!(Cli::try_parse_from(words).is_err(), "{wrong}");
+    }
+}
+
+#[tokio::test]
 async fn promote_and_fence_change_the_spec() {
     let fake = cluster(|_| ());
     assert!(says(&fake, "promote prod prod-1").await.text.contains("is the primary"));

@@ -9,6 +9,8 @@ mod drill;
 mod pod;
 mod policies;
 mod quantity;
+mod reader;
+mod search;
 mod services;
 mod template;
 mod volume;
@@ -18,6 +20,7 @@ pub use drill::{CANARY, COPY, DRILL_LABEL, copy, copy_name, copy_network_policy}
 pub use pod::{CONTAINER, PROCESS_FINALIZER, pod};
 pub use policies::{disruption_budget, network_policy};
 pub use quantity::{NoQuantity, bytes};
+pub use search::{RESTORE_LABEL, SEARCH, held, search, search_name, search_network_policy};
 pub use services::{client_service, peer_service};
 pub use template::template;
 pub use volume::volume;

@@ -40,6 +40,7 @@ pub(super) fn decide(look: &Look<'_>) -> Option<Decision> {
     let plan = running.and(known).unwrap_or_else(|| RecoveryPlan {
         nonce: look.seen.fresh.nonce.clone(),
         reason: evidence.clone(),
+        ordered_by: None,
         candidates: found.iter().take(SHOWN).map(candidate).collect(),
         expected_data_loss_seconds: found
             .iter()
@@ -67,7 +68,7 @@ pub(super) fn decide(look: &Look<'_>) -> Option<Decision> {
     Some(decision.part_of("Recover", "Planned", None, Seconds(86_400)))
 }
 
-fn candidate(find: &Find) -> Candidate {
+pub(super) fn candidate(find: &Find) -> Candidate {
     Candidate {
         source: find.source.clone(),
         op: find.op.signed(),

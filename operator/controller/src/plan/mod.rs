@@ -143,6 +143,7 @@ fn decide(look: &Look<'_>) -> Decision {
         .or_else(|| rest::deleted(look))
         .or_else(|| bootstrap::decide(look))
         .or_else(|| recover::decide(look))
+        .or_else(|| recover::ordered(look))
         .or_else(|| rest::hibernated(look))
         .or_else(|| keep::decide(look))
         .or_else(|| loss::decide(look))

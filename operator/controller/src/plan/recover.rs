@@ -1,16 +1,16 @@
-//! A new generation follows one that has lost its memory.
+//! A new generation follows one that has lost its memory, or is to go back to an earlier state.
 //!
-//! It begins when somebody has acknowledged the plan by its nonce, or had said beforehand how much may be lost. First
-//! the fence: the generation in the status, then in HEAD of the object store, so that nothing of the old one is taken
+//! It begins when somebody has acknowledged the plan by its nonce, or had said beforehand how much may be lost, or has
+//! ordered a roll-back whose target is found and held. First the fence: the generation in the status, then in HEAD of the object store, so that nothing of the old one is taken
 //! for the present any more. Then what runs of the old one ends, and the new one forms on volumes whose contents
 //! stay, from the source that the plan names first. The plan is on record until it is done: whoever takes over
 //! restores the same.
 
-use super::Decision;
 use super::form::{self, Beginning, PATIENCE};
+use super::{Decision, loss};
 use crate::evidence::Look;
 use crate::ids::*;
-use crate::snapshot::{FRESH_STORE, Pod, Process, Store};
+use crate::snapshot::{FRESH, FRESH_STORE, Pod, Process, Store};
 use crate::step::Step;
 use vr_api::{Candidate, DataLoss, RecoveryPlan};
 
@@ -35,17 +35,46 @@ pub(super) fn begin(look: &Look<'_>, plan: &RecoveryPlan) -> Option<Decision> {
     if !named && !allowed {
         return None;
     }
+    let why =
+        if named { "the plan is acknowledged" } else { "the expected loss is within maxDataLossSeconds" };
+    Some(succeed(look, plan, best, why))
+}
+
+/// A roll-back that somebody has ordered, of a cluster that runs or of one that is lost. Who restores elsewhere at this
+/// moment is refused by the fence, and so is this one; it begins only where the object store says that nobody has.
+pub(super) fn ordered(look: &Look<'_>) -> Option<Decision> {
+    let order = look.seen.ordered.fresh(look.now, FRESH)?.as_ref()?;
+    let present = match look.store()? {
+        Store::Mine { lineage, generation } => {
+            look.lineage.as_ref() == Some(lineage) && *generation == Some(look.generation)
+        }
+        Store::Empty | Store::Unusable(_) => false,
+    };
+    // What it has begun is not begun again.
+    if !present || order.generation.0 != look.generation.0 + 1 {
+        return None;
+    }
+    let target = &order.target;
+    let plan = RecoveryPlan {
+        nonce: order.nonce.clone(),
+        reason: format!("VRRestore {} rolls back to op {}", order.restore, target.op),
+        ordered_by: Some(order.restore.clone()),
+        candidates: vec![loss::candidate(target)],
+        expected_data_loss_seconds: target.time.map(|time| look.now.since(time).0),
+    };
+    let best = best(&plan)?;
+    Some(succeed(look, &plan, best, "a roll-back is ordered"))
+}
+
+/// The next generation is on record, and what it begins from.
+fn succeed(look: &Look<'_>, plan: &RecoveryPlan, best: &Candidate, why: &str) -> Decision {
     let generation = Generation(look.generation.0 + 1);
-    let says = format!(
-        "{}: generation {generation} begins from {} at op {}",
-        if named { "the plan is acknowledged" } else { "the expected loss is within maxDataLossSeconds" },
-        best.source,
-        best.op
-    );
-    let succeeds = Some((generation, format!("{} at op {}", best.source, best.op)));
+    let from = format!("{} at op {}", best.source, best.op);
+    let says = format!("{why}: generation {generation} begins from {from}");
+    let succeeds = Some((generation, from));
     let decision =
         Decision { succeeds, recovery_plan: Some(plan.clone()), ..Decision::wait("Restoring", says) };
-    Some(decision.part_of("Recover", FENCING, None, PATIENCE))
+    decision.part_of("Recover", FENCING, None, PATIENCE)
 }
 
 /// What follows once that is on record.
@@ -111,11 +140,14 @@ fn end(look: &Look<'_>) -> Decision {
 /// The loss is said, and the plan is off the table. Nothing if there is a new loss: then the next plan follows.
 fn done(look: &Look<'_>, plan: &RecoveryPlan) -> Option<Decision> {
     look.committing()?;
+    let best = best(plan);
+    // The old generation served until its fence, which was after the plan.
+    let served = plan.ordered_by.as_ref().and(best).and_then(|best| Moment::parse(best.time.as_deref()?));
     let lost = DataLoss {
         generation: look.generation.signed() - 1,
-        kept_op: best(plan).map_or(0, |best| best.op),
+        kept_op: best.map_or(0, |best| best.op),
         operations: None,
-        seconds: plan.expected_data_loss_seconds,
+        seconds: served.map(|time| look.now.since(time).0).or(plan.expected_data_loss_seconds),
     };
     let says = format!("generation {} serves", look.generation);
     Some(Decision { lost: Some(lost), ..Decision::wait("Restored", says) })

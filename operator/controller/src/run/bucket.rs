@@ -6,7 +6,7 @@
 
 use crate::ids::*;
 use crate::objects::Restored;
-use crate::snapshot::{Find, Known, Store};
+use crate::snapshot::{Find, Known, Store, source};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::Api;
@@ -354,10 +354,7 @@ impl Bucket {
 fn find(candidate: &Candidate) -> Find {
     let seconds = candidate.time_micros / 1_000_000;
     Find {
-        source: format!(
-            "{}: checkpoint {} of generation {}",
-            candidate.source, candidate.checkpoint_op, candidate.generation
-        ),
+        source: source(&candidate.source, Op(candidate.checkpoint_op), Generation(candidate.generation)),
         op: Op(candidate.reachable_op),
         time: i64::try_from(seconds).ok().map(Moment),
         flaw: None,

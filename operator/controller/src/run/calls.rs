@@ -125,6 +125,17 @@ async fn every_call() -> BTreeSet<Call> {
     fake.put("vrcheckpoints", json!({"metadata": meta, "spec": spec}));
     let spec = json!({"clusterRef": {"name": "prod"}, "planNonce": "n"});
     fake.put("vrrestores", json!({"metadata": reference("back"), "spec": spec}));
+    // A roll-back whose target is to be looked for, and one whose target is found.
+    let mut begun = cluster("begun", "uid-begun", false);
+    begun["status"] = json!({"lineage": {"id": "l", "generation": 1}});
+    fake.put("vrclusters", begun);
+    let rolls =
+        json!({"clusterRef": {"name": "begun"}, "target": {"opNumber": 1}, "acknowledgeDataLoss": "begun"});
+    fake.put("vrrestores", json!({"metadata": reference("a-search"), "spec": rolls}));
+    let found =
+        json!({"op": 1, "revision": 1, "time": "2026-01-01T00:00:00Z", "checkpoint": 1, "generation": 1});
+    let status = json!({"phase": "Locating", "located": found});
+    fake.put("vrrestores", json!({"metadata": reference("found"), "spec": rolls, "status": status}));
     // A schedule by which a drill is due, and one that is more than it keeps.
     let made = Moment(world::now().0 - 120).text();
     let meta =
@@ -141,6 +152,9 @@ async fn every_call() -> BTreeSet<Call> {
     let enough = [
         ("update", "vrclusters/status"),
         ("patch", "vrrestores/status"),
+        ("update", "vrrestores/status"),
+        ("create", "vrcheckpoints"),
+        ("create", "pods"),
         ("patch", "vrcheckpoints"),
         ("delete", "vrcheckpoints"),
         ("update", "vrcheckpoints/status"),

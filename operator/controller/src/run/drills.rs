@@ -174,13 +174,14 @@ async fn look(client: &Client, drill: &VRDrill) -> anyhow::Result<Copy> {
         return Ok(Copy::Foreign(format!("NetworkPolicy {}", policy.name_any())));
     }
     Ok(match pods.items.first() {
-        Some(pod) => state(pod),
+        Some(pod) => state(pod, COPY, "spec.memoryLimit of the drill"),
         None if policy.is_some() => Copy::Closed,
         None => Copy::Absent,
     })
 }
 
-fn state(pod: &Pod) -> Copy {
+/// How a pod that reads the object store is; `memory` is what bounds its memory.
+pub(super) fn state(pod: &Pod, container: &str, memory: &str) -> Copy {
     if pod.metadata.deletion_timestamp.is_some() {
         return Copy::Going(format!("Pod {}", pod.name_any()));
     }
@@ -190,14 +191,14 @@ fn state(pod: &Pod) -> Copy {
         let all = parts.join(": ");
         all[..all.floor_char_boundary(TROUBLE)].to_owned()
     };
-    let container = status.container_statuses.iter().flatten().find(|status| status.name == COPY);
-    let state = container.and_then(|status| status.state.as_ref());
+    let found = status.container_statuses.iter().flatten().find(|status| status.name == container);
+    let state = found.and_then(|status| status.state.as_ref());
     if let Some(ended) = state.and_then(|state| state.terminated.as_ref()) {
         let mut how = format!("exit status {}", ended.exit_code);
         // Writing to a string cannot fail.
         let _ = ended.reason.iter().try_for_each(|reason| write!(how, ", {reason}"));
         if ended.reason.as_deref() == Some("OOMKilled") {
-            how.push_str("; it needs more memory: raise spec.memoryLimit of the drill");
+            let _ = write!(how, "; it needs more memory: raise {memory}");
         }
         let told = ended.message.clone().unwrap_or_default();
         if !told.is_empty() && serde_json::from_str::<Report>(&told).is_err() {

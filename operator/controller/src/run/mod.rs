@@ -6,8 +6,7 @@
 //! reported. So nothing is done by what may be old, and at rest the API server is not asked. Nothing is kept between
 //! rounds that another process would miss: only since when something is so, and what was last applied.
 //!
-//! Not here: any decision about a cluster. Rotation of the authority and roll-backs are not done by this version;
-//! resources that ask for them are told so.
+//! Not here: any decision about a cluster.
 
 mod act;
 mod bucket;
@@ -28,6 +27,7 @@ mod lease;
 mod requests;
 #[cfg(test)]
 mod rest;
+mod rollbacks;
 mod rounds;
 mod signing;
 mod subject;

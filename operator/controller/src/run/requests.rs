@@ -1,14 +1,15 @@
-//! The recoveries that people acknowledge; of what this version does not do it says so.
+//! The recoveries that people acknowledge. Roll-backs are in `rollbacks.rs`.
 
 use super::subject::means;
 use super::world::World;
-use crate::ids::Moment;
+use crate::ids::{Moment, Op};
+use crate::rollback;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams};
 use serde_json::json;
 use std::collections::BTreeSet;
-use vr_api::{Phase, VRCluster, VRRestore, VRRestoreStatus};
+use vr_api::{VRCluster, VRRestore, VRRestoreStatus};
 
 /// The nonces that are acknowledged for a cluster.
 pub(super) fn acknowledged(world: &World, cluster: &VRCluster) -> BTreeSet<String> {
@@ -20,12 +21,16 @@ pub(super) fn acknowledged(world: &World, cluster: &VRCluster) -> BTreeSet<Strin
 
 /// Whether [`answer`] would write something.
 pub(super) fn unanswered(world: &World) -> bool {
-    world.restores.iter().any(|restore| restore.status.as_ref() != Some(&restoring(world, restore)))
+    recoveries(world).any(|restore| restore.status.as_ref() != Some(&restoring(world, restore)))
+}
+
+fn recoveries(world: &World) -> impl Iterator<Item = &VRRestore> {
+    world.restores.iter().map(|restore| &**restore).filter(|restore| restore.spec.target.is_none())
 }
 
 /// Answers those that changed.
 pub(super) async fn answer(client: &Client, world: &World) {
-    for restore in &world.restores {
+    for restore in recoveries(world) {
         let status = restoring(world, restore);
         if restore.status.as_ref() != Some(&status) {
             let (name, namespace) = (restore.metadata.name.as_deref(), restore.metadata.namespace.as_deref());
@@ -46,8 +51,7 @@ where
 
 fn restoring(world: &World, restore: &VRRestore) -> VRRestoreStatus {
     let mut status = restore.status.clone().unwrap_or_default();
-    let finished = ["Succeeded", "Refused"];
-    if status.phase.as_deref().is_some_and(|phase| finished.contains(&phase)) {
+    if rollback::over(&status) {
         return status;
     }
     let cluster = world.clusters.iter().find(|c| means(&restore.metadata, &restore.spec.cluster_ref, c));
@@ -55,25 +59,21 @@ fn restoring(world: &World, restore: &VRRestore) -> VRRestoreStatus {
     let running = known.and_then(|s| s.operation.as_ref()).filter(|o| o.kind == "Recover");
     let named = known.and_then(|s| s.recovery_plan.as_ref()).map(|plan| &plan.nonce);
     let begun = status.generation.is_some();
-    let (phase, says) = if restore.spec.target.is_some() {
-        (
-            "Refused",
-            "spec.target: this version of the operator recovers lost clusters and rolls no healthy one back",
-        )
-    } else if cluster.is_none() {
-        ("Pending", "there is no such VRCluster")
+    let says = |phase: &'static str, text: &str| (phase, text.to_owned());
+    let (phase, says) = if cluster.is_none() {
+        says("Pending", "there is no such VRCluster")
     } else if named.is_some() && named == restore.spec.plan_nonce.as_ref() {
         match running.map(|o| o.step.as_str()) {
-            Some("Fencing") => ("Fencing", "everything older is shut out"),
-            Some("Ending") => ("Fencing", "what runs of the old generation ends"),
-            Some("Volumes") => ("Loading", "the volumes are made ready"),
-            Some("Confirming" | "Planned") | None => ("Pending", "the plan is acknowledged"),
-            Some(_) => ("Forming", "the replicas load the state and form"),
+            Some("Confirming" | "Planned") | None => says("Pending", "the plan is acknowledged"),
+            Some(step) => rollback::progress(step),
         }
     } else if begun {
-        ("Succeeded", "the cluster serves again")
+        let reaches = known.and_then(|s| s.tiers.iter().find(|t| t.name == "objectStore")?.op);
+        let reaches = reaches.and_then(|op| u64::try_from(op).ok()).map(Op);
+        let kept = known.and_then(|s| s.data_loss.as_ref()).map_or(0, |loss| loss.kept_op);
+        rollback::shipped(reaches, kept)
     } else {
-        ("Pending", "planNonce is not the nonce of the cluster's status.recoveryPlan now")
+        says("Pending", "planNonce is not the nonce of the cluster's status.recoveryPlan now")
     };
     if ["Fencing", "Loading", "Forming"].contains(&phase) {
         status.generation = known.and_then(|s| s.lineage.as_ref()).map(|lineage| lineage.generation);
@@ -82,12 +82,9 @@ fn restoring(world: &World, restore: &VRRestore) -> VRRestoreStatus {
         status.data_loss = known.and_then(|s| s.data_loss.clone());
         status.op = status.data_loss.as_ref().map(|loss| loss.kept_op);
     }
-    if status.phase.as_deref() != Some(phase) {
-        status.phase = Some(phase.to_owned());
-        status.phases.push(Phase { name: phase.to_owned(), began_at: world.at.text() });
-    }
+    rollback::enter(&mut status, phase, world.at);
     let done = phase == "Succeeded";
-    status.conditions = vec![condition("Ready", &status.conditions, done, phase, says, world.at)];
+    status.conditions = vec![condition("Ready", &status.conditions, done, phase, &says, world.at)];
     status
 }
 

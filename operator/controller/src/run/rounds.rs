@@ -14,6 +14,7 @@ use super::furnish::{self, Furnished, MANAGER, Renewals};
 use super::health::Health;
 use super::lease::Hold;
 use super::requests;
+use super::rollbacks;
 use super::subject::{Subject, means};
 use super::tell::Teller;
 use super::watched::Watched;
@@ -89,7 +90,7 @@ enum Prepared {
 
 /// Whether something beside clusters is to be seen to.
 fn due(world: &World) -> bool {
-    drills::due(world) || checkpoints::due(world)
+    drills::due(world) || checkpoints::due(world) || rollbacks::due(world)
 }
 
 /// What is known of the cluster that an object names.
@@ -180,7 +181,8 @@ impl Rounds {
                 let of = |object: &ObjectMeta, named: &_| subject(&listed, memories, object, named);
                 tokio::join!(
                     drills::see_to(&self.client, &listed, of),
-                    checkpoints::see_to(&self.client, hold, &listed, of)
+                    checkpoints::see_to(&self.client, hold, &listed, of),
+                    rollbacks::see_to(&self.client, &listed, &self.teller, of)
                 );
             }
             world = Some(listed);
@@ -445,6 +447,7 @@ impl Rounds {
             certificates: memory.certificates.clone(),
             drilled: Known::At(world.at, drills::ended(world, cluster)),
             acknowledged: Known::At(world.at, requests::acknowledged(world, cluster)),
+            ordered: Known::At(world.at, rollbacks::ordered(world, cluster)),
             fresh: Fresh {
                 lineage: Lineage(uuid::Uuid::new_v4().to_string()),
                 nonce: nonce[..12].to_owned(),

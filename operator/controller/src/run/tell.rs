@@ -2,11 +2,12 @@
 
 use crate::report;
 use crate::step::Step;
+use k8s_openapi::api::core::v1::ObjectReference;
 use kube::Client;
 use kube::Resource as _;
 use kube::api::{Api, PostParams};
 use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use vr_api::{VRCluster, VRClusterStatus};
+use vr_api::{VRCluster, VRClusterStatus, VRRestore};
 
 /// The longest action that the API server takes.
 const ACTION: usize = 128;
@@ -53,8 +54,18 @@ impl Teller {
         }
     }
 
-    /// Events are for people; one that cannot be written stops nothing.
+    /// A roll-back has come to another phase.
+    pub(super) async fn phase(&self, restore: &VRRestore, phase: &str, says: &str) {
+        let warns = matches!(phase, "Failed" | "Refused");
+        self.publish(restore.object_ref(&()), warns, phase, says).await;
+    }
+
     async fn event(&self, cluster: &VRCluster, warns: bool, reason: &str, note: &str) {
+        self.publish(cluster.object_ref(&()), warns, reason, note).await;
+    }
+
+    /// Events are for people; one that cannot be written stops nothing.
+    async fn publish(&self, object: ObjectReference, warns: bool, reason: &str, note: &str) {
         let type_ = if warns { EventType::Warning } else { EventType::Normal };
         let mut note = note.to_owned();
         if note.len() > 1000 {
@@ -63,7 +74,6 @@ impl Teller {
         // Events that agree in everything but the note are counted as one, and only the first note is kept.
         let action = note[..note.floor_char_boundary(ACTION)].to_owned();
         let event = Event { type_, reason: reason.to_owned(), note: Some(note), action, secondary: None };
-        let object = cluster.object_ref(&());
         if let Err(error) = self.recorder.publish(&event, &object).await {
             tracing::debug!(error = %error, "an event could not be written");
         }

@@ -76,3 +76,35 @@ fn an_operator_that_sees_nothing_does_nothing() {
     assert!(world.log.is_empty(), "{:?}", world.log);
     assert_eq!(world.voters(), voters);
 }
+
+/// A roll-back gives up what is newest: without a source of what it rests on it waits.
+#[test]
+fn without_a_source_nothing_is_rolled_back() {
+    for source in [Source::Pods, Source::Volumes, Source::Store] {
+        let mut world = World::new(wanted(3));
+        world.run(60);
+        world.blind.insert(source);
+        world.run(FRESH_STORE.0 + INTERVAL.0);
+        world.roll_back(7);
+        world.taken.clear();
+        world.run(900);
+        assert!(world.taken.is_empty(), "without {source:?}: {:?}", world.taken);
+        assert_eq!(world.status.lineage.as_ref().map(|l| l.generation), Some(1), "without {source:?}");
+        world.blind.clear();
+        world.run(120);
+        assert_eq!(world.status.lineage.as_ref().map(|l| l.generation), Some(2), "{source:?} is back");
+        assert!(world.serving(), "{}", world.log.join("\n"));
+    }
+}
+
+/// Whoever restored elsewhere was first: the object store says so, and nothing here is given up for it.
+#[test]
+fn what_was_restored_elsewhere_is_not_rolled_back() {
+    let mut world = World::new(wanted(3));
+    world.run(60);
+    world.restored_elsewhere();
+    world.roll_back(7);
+    world.taken.clear();
+    world.run(900);
+    assert!(world.taken.is_empty(), "{:?}", world.taken);
+}

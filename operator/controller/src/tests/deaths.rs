@@ -63,3 +63,34 @@ fn the_end_is_the_same_wherever_it_dies() {
         assert_eq!((&others, ready.as_str()), (&voters, "Healthy"), "it dies before write {write}");
     }
 }
+
+/// A roll-back of a cluster that runs.
+fn way_back(dies: Option<usize>) -> (String, usize) {
+    let mut world = World::new(wanted(3));
+    world.run(60);
+    let before = world.writes;
+    world.dies = dies;
+    world.roll_back(7);
+    world.run(300);
+    assert!(world.serving(), "dies before write {dies:?}: nobody serves\n{}", world.log.join("\n"));
+    let lineage = world.status.lineage.as_ref().expect("it has begun");
+    let kept = world.status.data_loss.as_ref().map(|lost| lost.kept_op);
+    let ready = world.status.conditions.iter().find(|c| c.type_ == "Ready").expect("it is always said");
+    let from = lineage.restored_from.clone().unwrap_or_default();
+    (
+        format!("generation {} from {from}, kept {kept:?}, {}", lineage.generation, ready.reason),
+        world.writes - before,
+    )
+}
+
+/// It is begun once, by whoever begins it, although it is seen for ever.
+#[test]
+fn a_roll_back_happens_once_wherever_it_dies() {
+    let (end, writes) = way_back(None);
+    let from = "object store: checkpoint 5 of generation 1 at op 7";
+    assert_eq!(end, format!("generation 2 from {from}, kept Some(7), Healthy"));
+    assert!(writes > 15, "{writes} writes");
+    for write in 1..=writes {
+        assert_eq!(way_back(Some(write)).0, end, "it dies before write {write}");
+    }
+}

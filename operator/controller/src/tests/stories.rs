@@ -101,6 +101,7 @@ fn tell(world: &mut World, line: &str) -> String {
                 let plan = world.status.recovery_plan.as_ref().expect("there is a plan");
                 world.acknowledged.insert(plan.nonce.clone());
             }
+            "roll-back" => world.roll_back(number(1)),
             "automatic" => world.wanted.automatic = Some(Seconds(number(1).cast_signed())),
             "blind" => {
                 let source = Source::ALL.into_iter().find(|s| format!("{s:?}").to_lowercase() == words[1]);

@@ -84,6 +84,8 @@ pub(super) struct World {
     /// What HEAD says.
     head: Option<Generation>,
     pub(super) acknowledged: BTreeSet<String>,
+    /// A roll-back whose target is found and held.
+    pub(super) ordered: Option<Rollback>,
     store: Option<Lineage>,
     stored_at: i64,
     /// Nothing is shipped to the object store.
@@ -163,6 +165,7 @@ impl World {
             agreed: Agreed::default(),
             head: None,
             acknowledged: BTreeSet::new(),
+            ordered: None,
             store: None,
             stored_at: 0,
             shipless: false,
@@ -246,6 +249,28 @@ impl World {
         if let Some((volume, _)) = self.volumes.get_mut(&slot) {
             volume.deleting = true;
         }
+    }
+
+    /// The lineage goes on in another place.
+    pub(super) fn restored_elsewhere(&mut self) {
+        self.head = Some(Generation(self.head.map_or(2, |head| head.0 + 1)));
+    }
+
+    /// Somebody orders a roll-back, and its target is found and held.
+    pub(super) fn roll_back(&mut self, op: u64) {
+        let generation = self.status.lineage.as_ref().map_or(0, |known| known.generation);
+        let generation = Generation(u64::try_from(generation).expect("it counts up") + 1);
+        self.ordered = Some(Rollback {
+            restore: "back".to_owned(),
+            nonce: format!("uid-of-back-{generation}"),
+            generation,
+            target: Find {
+                source: "object store: checkpoint 5 of generation 1".to_owned(),
+                op: Op(op),
+                time: Some(Moment(self.now - 60)),
+                flaw: None,
+            },
+        });
     }
 
     /// Somebody puts another replica's disk there.
@@ -486,6 +511,7 @@ impl World {
         let mut seen = self.seen.clone();
         if sees(Source::Pods) {
             seen.pods = Known::At(now, self.pods.iter().map(|(s, (p, ..))| (*s, p.clone())).collect());
+            seen.ordered = Known::At(now, self.ordered.clone());
         }
         if sees(Source::Volumes) {
             seen.volumes = Known::At(now, self.volumes.iter().map(|(s, (v, _))| (*s, v.clone())).collect());

@@ -7,12 +7,14 @@
 mod elsewhere;
 mod fence;
 mod inventory;
+mod located;
 mod log;
 mod target;
 
 pub use fence::fence;
 pub use inventory::inventory;
 pub(crate) use inventory::reach;
+pub use located::{Answer, Located};
 pub use target::{Target, TargetError};
 
 use crate::format::{Frame, LogEntry, Manifest, Pack, hex};

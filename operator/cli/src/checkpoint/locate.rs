@@ -1,0 +1,77 @@
+//! `vr checkpoint locate`: which op a target is, found by loading what leads there.
+
+use std::path::Path;
+
+use anyhow::{Context, bail};
+use vr_checkpoint::restore::{self, Answer, Located, Target, TargetError};
+use vr_replica::export::Contents;
+
+use super::{Location, Place};
+use crate::output::{self, Format};
+use crate::recovery_point::{self, Found, NotFound};
+
+pub(super) async fn run(
+    place: &Place,
+    also: &[Location],
+    target: &Target,
+    report: Option<&Path>,
+    format: Format,
+) -> anyhow::Result<()> {
+    let answer = locate(place, also, target).await?;
+    if let Some(file) = report {
+        let text = serde_json::to_vec(&answer)?;
+        std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
+    }
+    match answer {
+        Answer::Nowhere(why) => bail!("{why}"),
+        Answer::Located(found) if format == Format::Json => output::json(&found),
+        Answer::Located(found) => output::text(sentence(target, &found)),
+    }
+}
+
+fn sentence(target: &Target, found: &Located) -> String {
+    format!(
+        "{target} is op {} (revision {}, {}), by checkpoint {} of generation {} and {} log entries",
+        found.op,
+        found.revision,
+        output::time(found.time_micros),
+        found.checkpoint,
+        found.generation,
+        found.op - found.checkpoint
+    )
+}
+
+/// What cannot be read is an error: it says nothing about the target.
+async fn locate(place: &Place, also: &[Location], target: &Target) -> anyhow::Result<Answer> {
+    let (sources, lineage) = place.one_with(also).await?;
+    let inventory = restore::inventory(&sources, &lineage.to_string()).await;
+    let problems = inventory.findings.iter().filter_map(|finding| finding.problem.as_deref());
+    let problems: Vec<&str> = problems.collect();
+    let found = match recovery_point::find(&inventory, &sources, target).await {
+        Ok(found) => found,
+        Err(NotFound::Target(TargetError::Nothing)) if !problems.is_empty() => {
+            bail!("{}", problems.join("; "))
+        }
+        Err(NotFound::Target(error)) => return Ok(Answer::Nowhere(error.to_string())),
+        Err(NotFound::Damaged { passed_over, .. }) => {
+            let why = format!("nothing that leads to {target} can be loaded: {}", passed_over.join("; "));
+            return Ok(Answer::Nowhere(why));
+        }
+    };
+    problems
+        .iter()
+        .chain(&found.passed_over.iter().map(String::as_str).collect::<Vec<_>>())
+        .for_each(|why| eprintln!("warning: {why}"));
+    let Found { candidate, loaded, op, .. } = found;
+    let time_micros = loaded.entries.last().map_or(candidate.time_micros, |entry| entry.time_micros);
+    let contents = Contents::open(loaded)?;
+    Ok(Answer::Located(Located {
+        lineage: lineage.to_string(),
+        generation: candidate.generation,
+        checkpoint: candidate.checkpoint_op,
+        root: candidate.root,
+        op,
+        time_micros,
+        revision: contents.revision(),
+    }))
+}

@@ -1,0 +1,221 @@
+//! A pod that reads the object store, once and to an end, and a policy that lets it do nothing else.
+//!
+//! Both belong to the resource that asked for them and go with it. Neither has the label of a cluster: a reader is no
+//! replica of it.
+
+use super::pod::{given_tolerations, pull_secrets, restricted, restricted_container};
+use super::*;
+use k8s_openapi::api::core::v1::*;
+use k8s_openapi::api::networking::v1::{
+    IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
+};
+use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use vr_api::LocalReference;
+
+/// Where the pods of EKS get their identity.
+const POD_IDENTITY: &str = "169.254.170.23/32";
+/// Where a reader tells what it found: the kubelet takes it into the pod's status.
+pub(super) const TOLD: &str = "/dev/termination-log";
+
+/// A reader.
+pub(super) struct Reader<'a> {
+    /// Name, labels and owner.
+    pub(super) metadata: ObjectMeta,
+    pub(super) container: &'static str,
+    pub(super) command: Vec<String>,
+    /// As whom it reads.
+    pub(super) account: Option<&'a String>,
+    pub(super) keys: Option<&'a LocalReference>,
+    pub(super) memory: Quantity,
+    pub(super) deadline: i32,
+    /// A directory of its own.
+    pub(super) work: &'static str,
+}
+
+/// Name, labels and owner of what is made for a resource beside a cluster.
+pub(super) fn owned_by(
+    (kind, owner): (&str, &ObjectMeta),
+    name: String,
+    label: (&str, String),
+    part: &str,
+) -> ObjectMeta {
+    ObjectMeta {
+        name: Some(name),
+        namespace: owner.namespace.clone(),
+        labels: Some(BTreeMap::from([
+            (label.0.to_owned(), label.1),
+            ("app.kubernetes.io/name".to_owned(), part.to_owned()),
+            ("app.kubernetes.io/managed-by".to_owned(), "vr-operator".to_owned()),
+        ])),
+        owner_references: Some(vec![OwnerReference {
+            api_version: format!("{GROUP}/{VERSION}"),
+            kind: kind.to_owned(),
+            name: owner.name.clone().unwrap_or_default(),
+            uid: owner.uid.clone().unwrap_or_default(),
+            controller: Some(true),
+            block_owner_deletion: None,
+        }]),
+        ..ObjectMeta::default()
+    }
+}
+
+/// The place of a cluster in the object store, as the tool takes it, and how it gets there.
+pub(super) fn place(cluster: &VRCluster, lineage: &str) -> Vec<String> {
+    let store = &cluster.spec.storage.object_store;
+    let prefix = store.prefix.as_deref().unwrap_or_default().trim_matches('/');
+    let place = format!("s3://{}/{prefix}", store.bucket);
+    let mut words = vec![place.trim_end_matches('/').to_owned(), "--lineage".to_owned(), lineage.to_owned()];
+    let given = [("--s3-endpoint", &store.endpoint), ("--s3-region", &store.region)];
+    for (name, value) in given {
+        words.extend(value.iter().flat_map(|value| [name.to_owned(), value.clone()]));
+    }
+    words
+}
+
+impl Reader<'_> {
+    /// The pod, with what a cluster says of nodes, images and taints.
+    pub(super) fn pod(self, cluster: &VRCluster) -> Pod {
+        let given = cluster.spec.pod_template.as_ref();
+        let variable = |name: &str| EnvVar {
+            name: name.to_owned(),
+            value: Some(self.work.to_owned()),
+            ..EnvVar::default()
+        };
+        let container = Container {
+            name: self.container.to_owned(),
+            image: Some(cluster.spec.image.clone()),
+            command: Some(self.command),
+            env: Some(vec![variable("HOME"), variable("TMPDIR")]),
+            env_from: self.keys.map(|secret| {
+                vec![EnvFromSource {
+                    secret_ref: Some(SecretEnvSource { name: secret.name.clone(), optional: None }),
+                    ..EnvFromSource::default()
+                }]
+            }),
+            resources: Some(ResourceRequirements {
+                requests: Some(BTreeMap::from([
+                    ("cpu".to_owned(), Quantity("100m".to_owned())),
+                    ("memory".to_owned(), self.memory.clone()),
+                ])),
+                limits: Some(BTreeMap::from([("memory".to_owned(), self.memory)])),
+                ..ResourceRequirements::default()
+            }),
+            security_context: Some(restricted_container()),
+            volume_mounts: Some(vec![VolumeMount {
+                name: "work".to_owned(),
+                mount_path: self.work.to_owned(),
+                ..VolumeMount::default()
+            }]),
+            // Where the answer is; what has ended without one is explained by its log.
+            termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
+            ..Container::default()
+        };
+        let spec = PodSpec {
+            service_account_name: self.account.cloned(),
+            automount_service_account_token: Some(false),
+            enable_service_links: Some(false),
+            restart_policy: Some("Never".to_owned()),
+            active_deadline_seconds: Some(self.deadline.into()),
+            termination_grace_period_seconds: Some(5),
+            security_context: Some(restricted()),
+            affinity: Some(away_from(cluster)),
+            node_selector: given.map(|g| g.node_selector.clone()).filter(|selector| !selector.is_empty()),
+            tolerations: Some(given_tolerations(cluster).collect()),
+            image_pull_secrets: pull_secrets(cluster),
+            containers: vec![container],
+            volumes: Some(vec![Volume {
+                name: "work".to_owned(),
+                empty_dir: Some(EmptyDirVolumeSource::default()),
+                ..Volume::default()
+            }]),
+            ..PodSpec::default()
+        };
+        Pod { metadata: self.metadata, spec: Some(spec), status: None }
+    }
+}
+
+/// Where the cluster's replicas are not, if there is such a place.
+fn away_from(cluster: &VRCluster) -> Affinity {
+    let replicas = PodAffinityTerm {
+        label_selector: Some(LabelSelector {
+            match_labels: Some(Naming::of(cluster).selector()),
+            match_expressions: None,
+        }),
+        topology_key: "kubernetes.io/hostname".to_owned(),
+        ..PodAffinityTerm::default()
+    };
+    Affinity {
+        pod_anti_affinity: Some(PodAntiAffinity {
+            preferred_during_scheduling_ignored_during_execution: Some(vec![WeightedPodAffinityTerm {
+                pod_affinity_term: replicas,
+                weight: 100,
+            }]),
+            ..PodAntiAffinity::default()
+        }),
+        ..Affinity::default()
+    }
+}
+
+/// Nobody reaches the reader of this label, and it reaches names and the port of the object store, nothing else.
+pub(super) fn closed(metadata: ObjectMeta, label: (&str, String), cluster: &VRCluster) -> NetworkPolicy {
+    let port = |protocol: &str, port: i32| NetworkPolicyPort {
+        protocol: Some(protocol.to_owned()),
+        port: Some(IntOrString::Int(port)),
+        end_port: None,
+    };
+    let to = |ports: Vec<NetworkPolicyPort>| NetworkPolicyEgressRule { ports: Some(ports), to: None };
+    let identity = NetworkPolicyEgressRule {
+        ports: Some(vec![port("TCP", 80)]),
+        to: Some(vec![NetworkPolicyPeer {
+            ip_block: Some(IPBlock { cidr: POD_IDENTITY.to_owned(), except: None }),
+            ..NetworkPolicyPeer::default()
+        }]),
+    };
+    let endpoint = cluster.spec.storage.object_store.endpoint.as_deref();
+    NetworkPolicy {
+        metadata,
+        spec: Some(NetworkPolicySpec {
+            pod_selector: Some(LabelSelector {
+                match_labels: Some(BTreeMap::from([(label.0.to_owned(), label.1)])),
+                match_expressions: None,
+            }),
+            policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
+            ingress: None,
+            egress: Some(vec![
+                to(vec![port("UDP", 53), port("TCP", 53)]),
+                to(vec![port("TCP", port_of(endpoint))]),
+                identity,
+            ]),
+        }),
+    }
+}
+
+/// The port of an S3 server; of AWS if there is no endpoint.
+fn port_of(endpoint: Option<&str>) -> i32 {
+    let Some(endpoint) = endpoint else { return 443 };
+    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("https", endpoint));
+    let host = rest.split('/').next().unwrap_or(rest);
+    let given = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
+    given.unwrap_or(if scheme == "http" { 80 } else { 443 })
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_port_of_an_endpoint() {
+        for (endpoint, port) in [
+            (None, 443),
+            (Some("https://s3.example.com"), 443),
+            (Some("http://minio.shop.svc"), 80),
+            (Some("http://10.0.0.1:9000/"), 9000),
+            (Some("https://[fd00::1]:9000"), 9000),
+            (Some("https://[fd00::1]"), 443),
+        ] {
+            assert_eq!(port_of(endpoint), port, "{endpoint:?}");
+        }
+    }
+}
