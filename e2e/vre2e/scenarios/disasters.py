@@ -1,12 +1,13 @@
 """What happens on the worst day."""
 
 import json
+import shutil
 import subprocess
 import time
 from datetime import datetime, timezone
 
 from ..box import until
-from ..scene import seconds
+from ..scene import BUCKET, Scene, seconds
 
 
 def everything_gone(scene):
@@ -203,6 +204,111 @@ def roll_back(scene):
     scene.revisions_once()
 
 
+def killed(scene, pods):
+    """SIGKILL to the processes of some pods: nobody saves anything before."""
+    for pod in pods:
+        scene.kill(pod)
+
+
+def without_store(scene):
+    """Takes the object store away while clients write: what it holds is old then."""
+    until(60, "a checkpoint is in the object store", lambda: stored(scene))
+    time.sleep(3)
+    scene.box.stop("s3")
+    since = time.time()
+    time.sleep(8)
+    return since
+
+
+def recovered(scene, source, since, limit):
+    """Acknowledges the plan, which is to name such a source first; how little of what was written since then is lost."""
+    plan = until(180, "there is a plan", lambda: scene.status().get("recoveryPlan"), 0.3)
+    best = plan["candidates"][0]
+    assert best["source"].startswith(source), json.dumps(plan, indent=1)
+    old = next(c for c in plan["candidates"] if c["source"].startswith("object store"))
+    assert old["op"] < best["op"], json.dumps(plan, indent=1)
+    scene.rest()
+    acknowledge(scene, plan)
+    scene.figures["phases"] = took(ends(scene, "back", "Succeeded"))
+    until(60, "a write is acknowledged", scene.put_one, 0.5)
+    scene.until_ready(120)
+    assert scene.status()["dataLoss"]["keptOp"] >= best["op"], (scene.status()["dataLoss"], best)
+    late = [line for line in scene.journal() if line["sent"] > since]
+    lost = scene.lost()
+    scene.figures["written while the object store was away"] = len(late)
+    scene.figures["of these lost"] = len(lost)
+    assert len(late) > 100 and len(lost) <= limit * len(late), f"{len(lost)} of {len(late)} are lost"
+    scene.revisions_once()
+
+
+def survivors_memory(scene):
+    """Two of three lose memory and disks; what the third has in memory is newer than what the object store holds."""
+    scene.begin()
+    scene.load()
+    since = without_store(scene)
+    leader = scene.primary()
+    survivor = next(pod for pod in sorted(scene.pods()) if pod != leader)
+    others = [pod for pod in scene.pods() if pod != survivor]
+    for pod in others:
+        scene.kubectl("delete", "pvc", pod, "--wait=false")
+    killed(scene, others)
+    for pod in others:
+        scene.kubectl("delete", "pod", pod, "--wait=false", "--grace-period=1")
+    scene.ground.store()
+    recovered(scene, f"memory of replica {int(survivor.rsplit('-', 1)[1]) + 1}", since, 0.05)
+
+
+def volumes_left(scene):
+    """All pods with their memory and NVMe are gone, their volumes stay and lead further than the object store."""
+    scene.begin()
+    scene.load()
+    since = without_store(scene)
+    killed(scene, scene.pods())
+    scene.kubectl("delete", "pod", "--all", "--wait=false", "--grace-period=1")
+    scene.ground.store()
+    recovered(scene, "volume of replica", since, 0.5)
+
+
+def another_region(scene):
+    """The bucket was copied to another region: a cluster in another namespace begins from the copy alone."""
+    scene.begin()
+    scene.load()
+    until(60, "a checkpoint is in the object store", lambda: stored(scene))
+    time.sleep(3)
+    scene.rest()
+    told = scene.journal()
+    # What was acknowledged is shipped within seconds; then the copy is made, of the bucket and of nothing else.
+    op = max(r.get("commit", 0) for r in scene.status()["replicaStatuses"])
+    until(60, "the object store holds it", lambda: next(
+        t["op"] for t in scene.status()["tiers"] if t["name"] == "objectStore") >= op, 0.5)
+    scene.box.stop("s3")
+    kept = scene.box.run / "s3"
+    shutil.copytree(kept / BUCKET, kept / "another-region")
+    scene.ground.store()
+    there = Scene(scene.ground, "another-region-there")
+    try:
+        spec = there.cluster(prefix=scene.space)["spec"]["storage"]
+        spec["objectStore"]["bucket"] = "another-region"
+        there.box.apply(there.cluster(storage=spec))
+        plan = until(120, "there is a plan", lambda: there.status().get("recoveryPlan"), 0.3)
+        began = time.monotonic()
+        acknowledge(there, plan)
+        until(120, "a write is acknowledged", there.put_one, 0.5)
+        scene.figures["acknowledged to first served write"] = time.monotonic() - began
+        there.until_ready(120)
+        known = there.stored()
+        lost = [line for line in told if known.get(line["key"]) != line["revision"]]
+        assert not lost, f"{len(lost)} of {len(told)} acknowledged writes are not in the copy"
+        here, copy = scene.status()["lineage"], there.status()["lineage"]
+        assert (copy["id"], copy["generation"], here["generation"]) == (here["id"], 2, 1), (here, copy)
+    finally:
+        there.end()
+    # Where it came from nobody has noticed anything.
+    scene.load()
+    time.sleep(2)
+    scene.nothing_lost()
+
+
 def acknowledge(scene, plan):
     scene.box.apply({"apiVersion": "vr-operator.io/v1alpha1", "kind": "VRRestore",
                      "metadata": {"name": "back", "namespace": scene.space},
@@ -235,4 +341,5 @@ def covered(scene, moment):
     scene.revisions_once()
 
 
-ALL = [total_loss, total_loss_automatic, all_pods_deleted, made_again, roll_back]
+ALL = [total_loss, total_loss_automatic, all_pods_deleted, made_again, roll_back, survivors_memory, volumes_left,
+       another_region]

@@ -42,6 +42,13 @@ pub enum Step {
         /// The new one.
         generation: Generation,
     },
+    /// Has what a replica has by itself, in memory or on its disks, brought to the object store.
+    Save {
+        /// Its slot.
+        slot: Slot,
+        /// Who.
+        replica: ReplicaId,
+    },
     /// Writes onto a volume of an older generation whose it is in the new one; its contents stay.
     AssignVolume {
         /// Its slot.
@@ -125,6 +132,7 @@ impl Step {
             Step::Claim(_)
             | Step::LetGo
             | Step::Fence { .. }
+            | Step::Save { .. }
             | Step::AssignVolume { .. }
             | Step::MakeVolume { .. }
             | Step::MakePod { .. }
@@ -144,6 +152,7 @@ impl Step {
                 matches!(change, Change::Remove(_) | Change::Promote(_, Some(_)))
             }
             Step::Claim(_)
+            | Step::Save { .. }
             | Step::AssignVolume { .. }
             | Step::MakeVolume { .. }
             | Step::MakePod { .. }
@@ -158,6 +167,9 @@ impl fmt::Display for Step {
         match self {
             Step::Claim(lineage) => write!(f, "claim the prefix for lineage {lineage}"),
             Step::Fence { generation, .. } => write!(f, "fence: generation {generation} begins"),
+            Step::Save { replica, .. } => {
+                write!(f, "bring what replica {replica} has to the object store")
+            }
             Step::AssignVolume { slot, replica, generation, .. } => {
                 write!(f, "assign volume {slot} to replica {replica} of generation {generation}")
             }

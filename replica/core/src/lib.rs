@@ -166,8 +166,8 @@ pub use import::{Import, ImportError, import_from};
 pub use message::{Entry, Envelope, Header, Kind, Message};
 pub use proposal::{Proposal, Refusal};
 pub use replica::{
-    Apart, Begun, Boot, BootError, Counters, Effect, Effects, Fate, Frozen, HandOffRefusal, Input, Leaving,
-    Now, Options, PeerStanding, Replica, Start, Status, VoteRecord,
+    Apart, Begun, Boot, BootError, Counters, Effect, Effects, Executed, Fate, Frozen, HandOffRefusal, Input,
+    Leaving, Now, Options, PeerStanding, Replica, Start, Status, VoteRecord,
 };
 pub use sequence::Sequence;
 pub use sessions::WINDOW;

@@ -21,12 +21,13 @@ use vr_checkpoint::chain::{self, Chain, TierOptions};
 use vr_checkpoint::format::{Head, Parent};
 use vr_checkpoint::restore::{self, Loaded, Source, TierKind};
 use vr_checkpoint::store::{DirStore, ObjectStore, S3Location, S3Store};
-use vr_checkpoint::writer::{Beginning, Identity};
+use vr_checkpoint::writer::{Beginning, Cut, Identity};
 use vr_core::{
     Ballot, Boot, Configuration, CoreState, Digest, Entry, Epoch, Generation, Incarnation, Op, ReplicaId,
     Start, StateMachine, View, VoteRecord,
 };
 use vr_store::{Revision, Store};
+use vr_tree::Snapshot;
 
 /// A replica ready to be made.
 pub struct Booted {
@@ -281,6 +282,36 @@ async fn base(config: &Config) -> Store {
         }
     }
     Store::new(state_options(config))
+}
+
+/// The newest state of this generation that the own disks lead to, executed to its end: what a replica without memory can
+/// still give.
+///
+/// # Errors
+/// What is there and cannot be loaded, or executed.
+pub(crate) async fn held(config: &Config) -> anyhow::Result<Option<(Cut, Snapshot)>> {
+    let sources = own_disks(config);
+    let inventory = restore::inventory(&sources, &config.lineage.to_string()).await;
+    let mut problem = None;
+    for candidate in inventory.candidates.iter().filter(|c| c.generation == config.generation.0) {
+        let loaded = match restore::load(candidate, &sources, None).await {
+            Ok(loaded) => loaded,
+            Err(error) => {
+                tracing::warn!(%error, "a local checkpoint is of no use");
+                problem = problem.or(Some(error));
+                continue;
+            }
+        };
+        let mut state = Store::from_snapshot(loaded.snapshot, state_options(config))?;
+        let entries: Vec<Entry> =
+            loaded.entries.iter().map(|e| Entry::decode(&e.bytes)).collect::<Result<_, _>>()?;
+        let core = state.core_state();
+        let end = vr_core::replay(&mut state, &core, entries)?;
+        let header = CutHeader { op: end.op, ballot: end.ballot, time: end.time, digest: end.digest };
+        let snapshot = state.cut(end.op, &end.core.encode());
+        return Ok(Some((node::cut(&end.core.configuration, &state, header), snapshot)));
+    }
+    problem.map_or(Ok(None), |error| Err(error.into()))
 }
 
 /// The recovery point that this generation begins from, replayed to its end.

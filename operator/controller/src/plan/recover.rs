@@ -15,6 +15,7 @@ use crate::step::Step;
 use vr_api::{Candidate, DataLoss, RecoveryPlan};
 
 const FENCING: &str = "Fencing";
+const SAVING: &str = "Saving";
 
 /// The best of what can be used.
 fn best(plan: &RecoveryPlan) -> Option<&Candidate> {
@@ -37,7 +38,33 @@ pub(super) fn begin(look: &Look<'_>, plan: &RecoveryPlan) -> Option<Decision> {
     }
     let why =
         if named { "the plan is acknowledged" } else { "the expected loss is within maxDataLossSeconds" };
-    Some(succeed(look, plan, best, why))
+    if loss::holder(look, best).is_none() {
+        return Some(succeed(look, plan, best, why));
+    }
+    let says = format!("{why}: {} at op {} is brought to the object store", best.source, best.op);
+    let decision = Decision { recovery_plan: Some(plan.clone()), ..Decision::wait("Restoring", says) };
+    Some(decision.part_of("Recover", SAVING, None, PATIENCE))
+}
+
+/// What is left in the memory or on the disks of one replica is brought to the object store, from where all load it.
+/// Nothing is taken away for that. Nothing is decided if nobody has it any more, or somebody leads again: the plan is of
+/// the past then.
+fn save(look: &Look<'_>, plan: &RecoveryPlan) -> Option<Decision> {
+    let best = best(plan)?;
+    if look.committing().is_some() {
+        return None;
+    }
+    let mut stored = look.seen.inventory.fresh(look.now, FRESH_STORE).into_iter().flatten();
+    if let Some(found) = stored.find(|f| f.flaw.is_none()).filter(|f| f.op.signed() >= best.op) {
+        let mut plan = plan.clone();
+        let saved = loss::candidate(found);
+        plan.candidates.insert(0, saved.clone());
+        plan.candidates.truncate(loss::SHOWN);
+        return Some(succeed(look, &plan, &saved, "what was left is in the object store"));
+    }
+    let (slot, replica) = loss::holder(look, best)?;
+    let step = Step::Save { slot, replica };
+    Some(Decision::act("Restoring", step).part_of("Recover", SAVING, None, PATIENCE))
 }
 
 /// A roll-back that somebody has ordered, of a cluster that runs or of one that is lost. Who restores elsewhere at this
@@ -83,6 +110,12 @@ pub(super) fn decide(look: &Look<'_>) -> Option<Decision> {
     let plan = look.before.recovery_plan.as_ref()?;
     let decision = match operation.step.as_str() {
         "Confirming" | "Planned" => return None,
+        SAVING => {
+            // Nothing is fenced yet: a person may choose otherwise.
+            let decision = ordered(look).or_else(|| save(look, plan))?;
+            let recovery_plan = decision.recovery_plan.clone().or_else(|| Some(plan.clone()));
+            return Some(Decision { recovery_plan, ..decision });
+        }
         FENCING => fence(look),
         "Ending" => end(look),
         _ => match form::decide(look, Beginning::OfGeneration) {

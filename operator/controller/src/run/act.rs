@@ -46,6 +46,7 @@ pub(super) async fn carry_out(means: &Means<'_>, step: &Step) -> anyhow::Result<
             let from = means.latch(lineage, *generation).await?;
             means.bucket()?.fence(lineage, *generation, &from).await
         }
+        Step::Save { slot, replica: _ } => means.slots.save(*slot, means.hold.token).await,
         Step::AssignVolume { slot, uid, replica, generation } => {
             let labels =
                 json!({REPLICA_LABEL: replica.to_string(), GENERATION_LABEL: generation.to_string()});

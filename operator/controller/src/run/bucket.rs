@@ -139,9 +139,15 @@ impl Bucket {
             },
         };
         let mine = cluster.metadata.uid.as_deref().unwrap_or_default();
+        // What another cluster has claimed in another place is there as a copy.
+        let here = |other: &VRCluster| {
+            let (a, b) = (&cluster.spec.storage.object_store, &other.spec.storage.object_store);
+            (&a.bucket, &a.prefix, &a.endpoint) == (&b.bucket, &b.prefix, &b.endpoint)
+        };
+        let claims = |other: &VRCluster, claim: &Claim| other.metadata.uid.as_deref() == Some(&claim.uid);
         if let Some(claim) = &claim
             && claim.uid != mine
-            && others.iter().any(|other| other.metadata.uid.as_deref() == Some(&claim.uid))
+            && others.iter().any(|other| claims(other, claim) && here(other))
         {
             return Ok(Store::Unusable(format!(
                 "{} belongs to VRCluster {}/{}: choose another prefix",
@@ -218,7 +224,7 @@ impl Bucket {
         Ok(tokio::time::timeout(SEARCHES, search).await?)
     }
 
-    /// What there is to restore from, best first. The volumes of the slots are not searched by this version.
+    /// What there is to restore from, best first.
     pub(super) async fn finds(&self, lineage: &Lineage, now: Moment) -> Known<Vec<Find>> {
         // That nothing is there is an answer.
         let within = self.of_lineage(lineage).await;

@@ -73,7 +73,11 @@ fn asks(step: &Step) -> bool {
         | Step::DeleteVolume { .. }
         | Step::LetGo => true,
         // The beginning of a generation is kept first: see `latch` below.
-        Step::Claim(_) | Step::Fence { .. } | Step::Reconfigure { .. } | Step::HandOff { .. } => false,
+        Step::Claim(_)
+        | Step::Fence { .. }
+        | Step::Save { .. }
+        | Step::Reconfigure { .. }
+        | Step::HandOff { .. } => false,
     }
 }
 

@@ -81,11 +81,12 @@ impl Port {
         changed(tokio::time::timeout(CHANGES, client.reconfigure(request)).await)
     }
 
-    /// Has a checkpoint taken in the object store. That it is there by the time of the answer is not waited for.
-    async fn cut(&self, token: u64) -> anyhow::Result<()> {
+    /// Has a checkpoint taken in the object store, where nobody leads of what this replica has by itself. That it is there
+    /// by the time of the answer is not waited for.
+    async fn cut(&self, token: u64, leaderless: bool) -> anyhow::Result<()> {
         let fence = Some(pb::Fence { token, r#override: false });
         let timeout_ms = u32::try_from(CHANGES.as_millis()).unwrap_or_default() - 1_000;
-        let request = pb::CutRequest { fence, tiers: vec!["objectStore".to_owned()], timeout_ms };
+        let request = pb::CutRequest { fence, tiers: vec!["objectStore".to_owned()], timeout_ms, leaderless };
         let mut client = ControlClient::new(self.channel.clone());
         match tokio::time::timeout(CHANGES, client.cut(request)).await {
             // It goes on; the next look tells how far it is.
@@ -189,7 +190,15 @@ impl Slots {
         let slot = self.contacts.iter().find(|(_, contact)| shipper.is_some() && ships(contact));
         let port = slot.and_then(|(slot, _)| self.ports.get(slot));
         port.ok_or_else(|| anyhow::anyhow!("no replica is known to ship to the object store"))?
-            .cut(token)
+            .cut(token, false)
+            .await
+    }
+
+    /// Has what a slot's replica has by itself brought to the object store.
+    pub(super) async fn save(&self, slot: Slot, token: u64) -> anyhow::Result<()> {
+        let port = self.ports.get(&slot);
+        port.ok_or_else(|| anyhow::anyhow!("the replica of slot {slot} is not reached"))?
+            .cut(token, true)
             .await
     }
 

@@ -398,9 +398,10 @@ impl Rounds {
                 let found = bucket.oldest(&Lineage(lineage.id.clone()), now).await;
                 memory.oldest = found;
             }
-            let confirming = running.is_some_and(|o| o.kind == "Recover" && o.step == "Confirming");
-            let searched = matches!(&memory.finds, Known::At(at, _) if now.since(*at) < SEARCH);
-            if let Some(lineage) = before.lineage.as_ref().filter(|_| confirming && !searched) {
+            let recovers = |step: &str| running.is_some_and(|o| o.kind == "Recover" && o.step == step);
+            let (confirming, saving) = (recovers("Confirming"), recovers("Saving"));
+            let searched = matches!(&memory.finds, Known::At(at, _) if now.since(*at) < SEARCH) && !saving;
+            if let Some(lineage) = before.lineage.as_ref().filter(|_| (confirming || saving) && !searched) {
                 memory.finds = bucket.finds(&Lineage(lineage.id.clone()), now).await;
             }
         }

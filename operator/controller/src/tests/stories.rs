@@ -101,6 +101,16 @@ fn tell(world: &mut World, line: &str) -> String {
                 let plan = world.status.recovery_plan.as_ref().expect("there is a plan");
                 world.acknowledged.insert(plan.nonce.clone());
             }
+            "on-volume" => drop(world.on_volume.insert(slot(world), number(2))),
+            "nothing-is-saved" => world.saves = false,
+            "plan" => {
+                let plan = world.status.recovery_plan.as_ref().expect("there is a plan");
+                for candidate in &plan.candidates {
+                    let remark = candidate.remark.as_ref().map_or(String::new(), |r| format!(" ({r})"));
+                    world.log.push(format!("{} at op {}{remark}", candidate.source, candidate.op));
+                }
+                seconds = 0;
+            }
             "roll-back" => world.roll_back(number(1)),
             "automatic" => world.wanted.automatic = Some(Seconds(number(1).cast_signed())),
             "blind" => {
@@ -124,7 +134,15 @@ fn tell(world: &mut World, line: &str) -> String {
     let voters: Vec<String> =
         world.status.replica_statuses.iter().filter(|r| r.voter).map(|r| r.id.to_string()).collect();
     let primary = world.status.primary.as_ref().map_or_else(|| "nobody".to_owned(), |p| p.id.to_string());
-    let mut out = world.log.join("\n");
+    // What is done again and again is told once.
+    let done = |line: &str| line.split_once(' ').map_or(String::new(), |(_, step)| step.to_owned());
+    let mut told: Vec<String> = Vec::new();
+    for line in &world.log {
+        if told.last().is_none_or(|last| done(last) != done(line)) {
+            told.push(line.clone());
+        }
+    }
+    let mut out = told.join("\n");
     if !out.is_empty() {
         out.push('\n');
     }

@@ -84,6 +84,10 @@ pub(super) struct World {
     /// What HEAD says.
     head: Option<Generation>,
     pub(super) acknowledged: BTreeSet<String>,
+    /// What the volume of each slot leads to.
+    pub(super) on_volume: BTreeMap<Slot, u64>,
+    /// What replicas are asked to bring to the object store gets there.
+    pub(super) saves: bool,
     /// A roll-back whose target is found and held.
     pub(super) ordered: Option<Rollback>,
     store: Option<Lineage>,
@@ -165,6 +169,8 @@ impl World {
             agreed: Agreed::default(),
             head: None,
             acknowledged: BTreeSet::new(),
+            on_volume: BTreeMap::new(),
+            saves: true,
             ordered: None,
             store: None,
             stored_at: 0,
@@ -587,7 +593,18 @@ impl World {
             commit: Op(agreed.commit),
             stored: Op(agreed.commit),
             stored_at: Some(Moment(self.stored_at)),
-            tiers: Vec::new(),
+            tiers: self
+                .on_volume
+                .get(&process.slot)
+                .map(|op| Tier {
+                    name: "volume".to_owned(),
+                    reaches: Op(*op),
+                    lag: Seconds(0),
+                    holds: true,
+                    error: None,
+                })
+                .into_iter()
+                .collect(),
             shipper: agreed.primary,
             configuration: if begins { Configuration::default() } else { self.configuration() },
             highest_id: ReplicaId(agreed.highest),
@@ -675,6 +692,27 @@ impl World {
             Step::Fence { generation, .. } => {
                 if self.head.is_none_or(|head| head < generation) {
                     self.head = Some(generation);
+                }
+            }
+            Step::Save { slot, replica } => {
+                let present = |p: &&Proc| p.slot == slot && p.id == replica && self.reached(&p.node);
+                let has = self.procs.iter().find(present).map(|p| match p.memory {
+                    true => self.agreed.commit,
+                    false => self.on_volume.get(&slot).copied().unwrap_or_default(),
+                });
+                if let Some(op) = has.filter(|_| self.saves) {
+                    self.found.insert(
+                        0,
+                        Find {
+                            source: format!(
+                                "object store: checkpoint {op} of generation {}",
+                                self.generation
+                            ),
+                            op: Op(op),
+                            time: Some(Moment(self.now)),
+                            flaw: None,
+                        },
+                    );
                 }
             }
             Step::AssignVolume { slot, uid, replica, generation } => {

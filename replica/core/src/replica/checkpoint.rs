@@ -197,22 +197,42 @@ pub struct Leaving<T> {
     pub last_normal: Ballot,
 }
 
+/// What a replica has executed.
+pub struct Executed<T> {
+    /// Everything through here.
+    pub op: Op,
+    /// Ballot of that entry.
+    pub ballot: Ballot,
+    /// Its time, microseconds since the Unix epoch.
+    pub time: u64,
+    /// Digest of the log through it.
+    pub digest: Digest,
+    /// The state there, the protocol's part included.
+    pub snapshot: T,
+}
+
 impl<S: StateMachine> Replica<S> {
     /// What to keep at a clean stop; `None` from a replica that has not got its memory back (R5). Must be the last
     /// thing asked of it: whatever it is told afterwards would not be kept.
     pub fn leave(&mut self) -> Option<Leaving<S::Snapshot>> {
+        let Executed { op, ballot, time, digest, snapshot } = self.executed()?;
+        let mut tail = Vec::new();
+        let mut next = op.next();
+        while let Some(entry) = self.log.entry(next) {
+            tail.push(entry.clone());
+            next = next.next();
+        }
+        Some(Leaving { op, ballot, time, digest, snapshot, tail, last_normal: self.last_normal })
+    }
+
+    /// What it has executed, which is what it knows to be committed; `None` from a replica that has not got its memory back.
+    /// Nothing follows from it here: the next cut is made as if this one had not been.
+    pub fn executed(&mut self) -> Option<Executed<S::Snapshot>> {
         if self.amnesiac {
             return None;
         }
         let core = self.executor.core.clone();
         let snapshot = self.state.cut(core.op, &core.encode());
-        let mut tail = Vec::new();
-        let mut next = core.op.next();
-        while let Some(entry) = self.log.entry(next) {
-            tail.push(entry.clone());
-            next = next.next();
-        }
-        let (op, ballot, time, digest) = (core.op, core.ballot, core.time, core.digest);
-        Some(Leaving { op, ballot, time, digest, snapshot, tail, last_normal: self.last_normal })
+        Some(Executed { op: core.op, ballot: core.ballot, time: core.time, digest: core.digest, snapshot })
     }
 }

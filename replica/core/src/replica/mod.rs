@@ -25,7 +25,7 @@ mod timers;
 mod transfer;
 mod view_change;
 
-pub use checkpoint::Leaving;
+pub use checkpoint::{Executed, Leaving};
 pub use freeze::{Apart, Frozen};
 pub use interface::*;
 

@@ -10,6 +10,7 @@ mod edit;
 mod fence;
 mod refusal;
 mod report;
+mod rescue;
 
 pub(crate) use fence::Fence;
 
@@ -27,6 +28,7 @@ use vr_proto::control::refusal::Reason;
 pub(crate) use change::hand_off;
 pub(crate) use edit::{NotEdited, edit};
 pub(crate) use refusal::Refused;
+pub(crate) use rescue::Rescue;
 
 /// How long a peer may take to say how it is.
 const STATUS_PATIENCE: Duration = Duration::from_millis(1500);
@@ -117,9 +119,13 @@ async fn cut(request: pb::CutRequest) -> Result<pb::CutResponse, Refused> {
         refuse(Reason::Invalid, problem, "name tiers that this replica has; `vr status -o wide` shows them")
     })?;
     fence::pass(request.fence).await?;
-    node::read_index().await.map_err(|_| refusal::no_primary())?;
-    // Everything that was acknowledged before the call is executed here now.
-    let op = node::with(|node| node.executed());
+    let op = if request.leaderless {
+        rescue::hand_in().await?
+    } else {
+        node::read_index().await.map_err(|_| refusal::no_primary())?;
+        // Everything that was acknowledged before the call is executed here now.
+        node::with(|node| node.executed())
+    };
     let patience = match request.timeout_ms {
         0 => CUT_PATIENCE,
         millis => Duration::from_millis(millis.into()),

@@ -24,7 +24,7 @@ pub use links::{Dial, Links};
 pub use tiers::{CutHeader, Tiering, cut, tier_name};
 
 use crate::config::Config;
-use crate::control::Fence;
+use crate::control::{Fence, Rescue};
 use crate::etcd::{Ids, Watches};
 use crate::metrics::Counters;
 use crate::status::RestoredFrom;
@@ -41,12 +41,15 @@ use std::path::PathBuf;
 use std::rc::Rc;
 use std::time::{Instant, SystemTime};
 use tokio::sync::Notify;
+use vr_checkpoint::restore::TierKind;
+use vr_checkpoint::writer::Cut;
 use vr_core::{
     Ballot, Begun, Configuration, Effect, Effects, Incarnation, Input, Now, Op, Replica, ReplicaId, Status,
     VoteRecord,
 };
 use vr_recorder::{Recorder, Tape};
 use vr_store::{Command, Event, LeaseChange, Store};
+use vr_tree::Snapshot;
 
 thread_local! {
     static NODE: RefCell<Option<Node>> = const { RefCell::new(None) };
@@ -153,6 +156,9 @@ pub struct Node {
     /// When each peer last confirmed that it follows this replica.
     followed: BTreeMap<ReplicaId, Instant>,
     started: Instant,
+    /// What this replica has by itself, where somebody has asked for it.
+    rescue: Rescue,
+    handed: Option<(Cut, Snapshot)>,
 }
 
 /// What a [`Node`] is made of.
@@ -229,6 +235,8 @@ impl Node {
             primary_heard: started,
             followed: BTreeMap::new(),
             started,
+            rescue: Rescue::default(),
+            handed: None,
         };
         node.connect();
         node.carry_out();
@@ -512,7 +520,12 @@ impl Node {
             self.stop(Halt::Fenced(reason));
             return;
         }
-        self.tiering.ship(self.replica.shipper() == Some(self.config.id));
+        let rescues = matches!(self.rescue, Rescue::Handed(_)) && self.leaderless();
+        if !rescues && self.rescue != Rescue::Loading {
+            // Somebody leads again, and the lineage goes on beyond what was handed in.
+            (self.rescue, self.handed) = (Rescue::None, None);
+        }
+        self.tiering.ship(rescues || self.replica.shipper() == Some(self.config.id));
         let reservation = self.tiering.reservation(self.replica.state());
         if self.replica.is_primary() && self.replica.status() == Status::Normal {
             if self.tiering.wants_cut() {
@@ -527,6 +540,41 @@ impl Node {
         if self.leaderless() {
             self.watches.primary_is_missing();
         }
+    }
+
+    /// What is known of what this replica has by itself.
+    pub(crate) fn rescue(&self) -> Rescue {
+        self.rescue
+    }
+
+    pub(crate) fn set_rescue(&mut self, rescue: Rescue) {
+        self.rescue = rescue;
+    }
+
+    /// What it has in memory, as far as it knows that to be committed; nothing if it has lost its memory.
+    pub(crate) fn memory(&mut self) -> Option<(Cut, Snapshot)> {
+        let found = self.replica.executed()?;
+        let header = CutHeader { op: found.op, ballot: found.ballot, time: found.time, digest: found.digest };
+        Some((cut(self.members(), self.replica.state(), header), found.snapshot))
+    }
+
+    /// Hands in what this replica has by itself, for all its tiers; the op that it goes to.
+    pub(crate) fn hand_in(&mut self, (cut, snapshot): (Cut, Snapshot)) -> Op {
+        let op = Op(cut.op);
+        tracing::warn!(%op, "nobody leads: what this replica has is brought to its tiers");
+        self.rescue = Rescue::Handed(op);
+        self.handed = Some((cut, snapshot));
+        self.hand_in_again();
+        op
+    }
+
+    /// The same once more: a tier lets go of a cut that it could not write.
+    pub(crate) fn hand_in_again(&mut self) {
+        let Some((cut, snapshot)) = self.handed.clone() else { return };
+        // A tier lets go of what it does not write, or is not asked for now.
+        self.tiering.ship(true);
+        self.tiering.checkpoint_now(&[TierKind::ObjectStore], Op(cut.op));
+        self.tiering.hand_in(cut, snapshot);
     }
 
     /// Takes the node apart for a clean stop.
