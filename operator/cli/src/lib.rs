@@ -12,6 +12,7 @@ pub mod checkpoint;
 pub mod client;
 pub mod cluster;
 pub mod control;
+pub mod cost;
 pub mod dev;
 pub mod drill;
 pub mod endpoint;
@@ -43,6 +44,7 @@ enum Command {
     Dev(dev::Dev),
     Drill(drill::Drill),
     Checkpoint(checkpoint::Checkpoint),
+    Cost(cost::Cost),
     Status(cluster::status::Status),
     View(cluster::view::View),
     Member(cluster::member::Member),
@@ -75,6 +77,7 @@ pub fn main() -> ExitCode {
         Command::Dev(dev) => dev.run().map(|()| ExitCode::SUCCESS),
         Command::Drill(drill) => drill.run(),
         Command::Checkpoint(checkpoint) => checkpoint.run().map(|()| ExitCode::SUCCESS),
+        Command::Cost(cost) => cost.run().map(|()| ExitCode::SUCCESS),
         Command::Status(status) => status.run().map(|()| ExitCode::SUCCESS),
         Command::View(view) => view.run().map(|()| ExitCode::SUCCESS),
         Command::Member(member) => member.run().map(|()| ExitCode::SUCCESS),
