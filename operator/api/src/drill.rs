@@ -32,6 +32,10 @@ use serde::{Deserialize, Serialize};
     validation = Rule::new("self.spec == oldSelf.spec").message("spec: a VRDrill is run once, as it was made; make another one")
 )]
 #[serde(rename_all = "camelCase")]
+#[x_kube(validation = Rule::new("self.scenario == 'RestoreFromObjectStore' || (has(self.allowLiveImpact) && self.allowLiveImpact)")
+    .message("allowLiveImpact: this scenario harms the running cluster; set it to accept that"))]
+#[x_kube(validation = Rule::new("self.scenario != 'LoseAllMemory' || (has(self.allowDataLoss) && self.allowDataLoss)")
+    .message("allowDataLoss: LoseAllMemory loses acknowledged writes that no tier holds yet; set it to accept that"))]
 pub struct VRDrillSpec {
     /// Of which cluster.
     pub cluster_ref: LocalReference,
@@ -48,6 +52,21 @@ pub struct VRDrillSpec {
     /// Memory of the copy; what a replica of the cluster has if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub memory_limit: Option<MemorySize>,
+    /// Somebody has agreed to what the scenario does to the cluster: for as long as it takes it survives less, or does not
+    /// serve at all.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_live_impact: bool,
+    /// Somebody has agreed to the loss of acknowledged writes, which LoseAllMemory costs.
+    #[serde(default, skip_serializing_if = "std::ops::Not::not")]
+    pub allow_data_loss: bool,
+}
+
+impl DrillScenario {
+    /// Whether the cluster itself is harmed.
+    #[must_use]
+    pub fn is_live(self) -> bool {
+        self != DrillScenario::RestoreFromObjectStore
+    }
 }
 
 /// What is rehearsed.
@@ -56,6 +75,15 @@ pub enum DrillScenario {
     /// Nothing is left but the object store: a copy is restored from it, beside the cluster and without touching it.
     #[default]
     RestoreFromObjectStore,
+    /// The process of the primary ends like in a crash.
+    LosePrimary,
+    /// The process of a replica that does not lead ends like in a crash, and its pod and local disk are gone.
+    LoseReplica,
+    /// The same for all replicas of the zone of the primary.
+    LoseZone,
+    /// The processes of all replicas end like in a crash. The cluster has lost its state and recovers as it does after a
+    /// real loss.
+    LoseAllMemory,
 }
 
 /// As whom a drill reads the object store: somebody who may not write is what a drill should be.
@@ -96,19 +124,26 @@ pub struct VRDrillStatus {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub finished_at: Option<String>,
-    /// What is restored.
+    /// The database that is drilled.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub source: Option<DrillSource>,
+    /// What was lost on purpose.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub impact: Option<DrillImpact>,
+    /// Writes that the probe of a live drill had acknowledged.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub acknowledged_writes: Option<i64>,
     /// The op that the copy reached.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub op: Option<i64>,
-    /// From the beginning of the restore to the first write that the copy acknowledged.
+    /// From the beginning of the restore to the first write that the copy acknowledged; of a live drill, the longest time
+    /// without an acknowledged write.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rto_milliseconds: Option<i64>,
-    /// The writes of so much time would have been lost.
+    /// The writes of so much time would have been lost; in a live drill, were lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rpo_milliseconds: Option<i64>,
-    /// So many operations would have been lost.
+    /// So many operations would have been lost; in a live drill, were lost.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub rpo_operations: Option<i64>,
     /// Digest of the state by its manifest.
@@ -138,7 +173,7 @@ pub struct VRDrillStatus {
     pub conditions: Vec<Condition>,
 }
 
-/// What is restored, as the cluster was when the drill began.
+/// The database, as it was when the drill began.
 #[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DrillSource {
@@ -156,6 +191,43 @@ pub struct DrillSource {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(extend("format" = "date-time"))]
     pub time: Option<String>,
+}
+
+/// What a live drill takes away, on record before it is done.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DrillImpact {
+    /// Whom it concerns.
+    #[schemars(length(max = 16))]
+    pub replicas: Vec<DrillTarget>,
+    /// The zone that they stand in, if a zone is lost.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub zone: Option<String>,
+    /// Voters that might be lost when it was decided.
+    pub fault_tolerance: i32,
+    /// When it was done.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub at: Option<String>,
+    /// When the cluster was whole again.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(extend("format" = "date-time"))]
+    pub whole_at: Option<String>,
+}
+
+/// One replica that a live drill ends.
+#[derive(Clone, Debug, Default, PartialEq, Deserialize, Serialize, KubeSchema)]
+#[serde(rename_all = "camelCase")]
+pub struct DrillTarget {
+    /// Its id.
+    pub id: i64,
+    /// Which start of its process.
+    pub incarnation: i64,
+    /// Its pod.
+    pub pod_name: String,
+    /// The UID of the pod, where that goes, too.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub pod_uid: Option<String>,
 }
 
 /// One thing that was to be proven.

@@ -177,6 +177,22 @@ fn what_makes_no_sense_is_refused() {
             vec![("/spec/reader/serviceAccountName", json!("reader"))],
             "exactly one of the two",
         ),
+        (
+            "vrdrill.yaml",
+            vec![("/spec/scenario", json!("LosePrimary"))],
+            "allowLiveImpact: this scenario harms",
+        ),
+        (
+            "vrdrill.yaml",
+            vec![("/spec/scenario", json!("LoseZone")), ("/spec/allowLiveImpact", json!(false))],
+            "allowLiveImpact: this scenario harms",
+        ),
+        (
+            "vrdrill.yaml",
+            vec![("/spec/scenario", json!("LoseAllMemory")), ("/spec/allowLiveImpact", json!(true))],
+            "allowDataLoss: LoseAllMemory loses",
+        ),
+        ("vrdrillschedule.yaml", vec![("/spec/drill/scenario", json!("LoseReplica"))], "allowLiveImpact"),
         ("vrdrill.yaml", vec![("/spec/deadlineSeconds", json!(59))], "less than the minimum"),
         ("vrdrill.yaml", vec![("/spec/memoryLimit", json!("much"))], "does not match"),
         ("vrdrill.yaml", vec![("/metadata/name", json!("x".repeat(57)))], "at most 56 characters"),

@@ -15,6 +15,9 @@ use vr_replica::tls::Connector;
 /// Answers may be as large as a page of the largest values.
 const MAX_ANSWER: usize = usize::MAX;
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(1);
+/// While something is asked, a server that vanished without a farewell is noticed within these two.
+const KEEPALIVE: Duration = Duration::from_secs(1);
+const KEEPALIVE_TIMEOUT: Duration = Duration::from_secs(3);
 
 /// Connections to all endpoints, opened when they are first used and again when they broke.
 #[derive(Clone)]
@@ -32,6 +35,8 @@ impl Client {
                 .expect("an endpoint is a valid URI")
                 .connect_timeout(CONNECT_TIMEOUT)
                 .timeout(timeout)
+                .http2_keep_alive_interval(KEEPALIVE)
+                .keep_alive_timeout(KEEPALIVE_TIMEOUT)
                 .initial_stream_window_size(4 << 20)
                 .initial_connection_window_size(16 << 20)
                 .connect_with_connector_lazy(connector.clone())

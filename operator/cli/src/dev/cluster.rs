@@ -107,6 +107,8 @@ pub enum ClusterError {
 pub const FENCED: i32 = 3;
 /// What exit status tells that a replica is no member any more.
 pub const RETIRED: i32 = 4;
+/// Exit status of a replica that was asked to end like a crash.
+pub const CRASHED: i32 = 137;
 
 impl Cluster {
     /// A cluster that runs nothing yet; its description is written to its directory.

@@ -22,7 +22,7 @@ use clap::{Args, Subcommand};
 use serde::Serialize;
 use uuid::Uuid;
 
-use self::cluster::{Cluster, ClusterError, FENCED, RETIRED};
+use self::cluster::{CRASHED, Cluster, ClusterError, FENCED, RETIRED};
 use self::layout::{Cadences, Description, Layout, Ports};
 use self::object_store::ObjectStoreArgs;
 use self::process::Ended;
@@ -353,15 +353,15 @@ impl Dev {
                         eprintln!("replica {id} is no member any more and has ended; its files stay");
                     }
                     _ if self.no_restart => eprintln!("replica {id} {how}; --no-restart leaves it dead"),
-                    Ended::Exit(_) => {
+                    Ended::Exit(code) if code != CRASHED => {
                         eprintln!("replica {id} {how} and is left dead; the end of its log:\n{log}")
                     }
-                    Ended::Signal(_) if often => {
+                    _ if often => {
                         eprintln!(
                             "replica {id} {how}, for the {CRASHES}th time within {CRASH_WINDOW:?}; left dead"
                         );
                     }
-                    Ended::Signal(_) => {
+                    _ => {
                         cluster.start_replica(id)?;
                         let pid = cluster.pid(id).map(|pid| pid.to_string()).unwrap_or_default();
                         eprintln!("replica {id} {how}; started again as process {pid}");

@@ -48,7 +48,7 @@ const FETCHES: usize = 8;
 const READS: usize = 4;
 const AGAIN: Duration = Duration::from_millis(500);
 /// A pod's termination message holds 4,096 bytes.
-const BRIEF: usize = 4_000;
+pub(super) const BRIEF: usize = 4_000;
 /// The first write of the copy.
 const FIRST: &str = "drill/first-write";
 

@@ -20,17 +20,15 @@ use super::proof::{Shown, View};
 use super::record::{Effect, Record, ValueHash};
 use crate::client::Client;
 
-/// Everything that a drill writes begins with this.
+/// Everything that a drill on one machine writes begins with this.
 pub const PREFIX: &str = "drill/";
-/// The end of the range of [`PREFIX`].
-const PREFIX_END: &str = "drill0";
 /// A value that only this run can know.
 pub const CANARY: &str = "drill/canary";
 /// Transactions of the input in flight.
 const LOADERS: usize = 32;
 /// Between two heartbeats of one writer.
 const BEAT: Duration = Duration::from_millis(5);
-/// A heartbeat ends the one that came so many before it.
+/// What [`Writers::keeps`] is on one machine.
 const HEARTBEATS_KEPT: u64 = 200;
 /// After a failed write.
 const PAUSE_AFTER_ERROR: Duration = Duration::from_millis(20);
@@ -41,6 +39,9 @@ const PAGE: i64 = 64;
 #[derive(Clone)]
 pub struct Writers {
     client: Client,
+    prefix: Rc<str>,
+    /// A heartbeat ends the one that came so many before it.
+    keeps: u64,
     record: Rc<RefCell<Record>>,
     stop: Rc<Cell<bool>>,
     stretch: Rc<Cell<Stretch>>,
@@ -64,7 +65,20 @@ impl Writers {
     /// Writers that use `client`.
     #[must_use]
     pub fn new(client: Client) -> Writers {
-        Writers { client, record: Rc::default(), stop: Rc::default(), stretch: Rc::default() }
+        Writers {
+            client,
+            prefix: PREFIX.into(),
+            keeps: HEARTBEATS_KEPT,
+            record: Rc::default(),
+            stop: Rc::default(),
+            stretch: Rc::default(),
+        }
+    }
+
+    /// Writers in a cluster of others, whose keys all begin with `prefix`; every heartbeat stays.
+    #[must_use]
+    pub fn below(client: Client, prefix: &str) -> Writers {
+        Writers { prefix: prefix.into(), keeps: u64::MAX, ..Writers::new(client) }
     }
 
     /// What has been written so far.
@@ -114,14 +128,14 @@ impl Writers {
     /// One numbered heartbeat after another until [`Writers::stop`]; `name` tells writers apart.
     pub async fn heartbeats(&self, name: &str, endpoint: usize) {
         let client = self.client.beginning_at(endpoint);
-        let key = |number: u64| Bytes::from(format!("drill/heartbeat/{name}/{number:08}"));
+        let key = |number: u64| Bytes::from(format!("{}heartbeat/{name}/{number:08}", self.prefix));
         for number in 0.. {
             if self.stop.get() {
                 return;
             }
             let mut writes = vec![(key(number), Some(Bytes::from(format!("{name} {number}"))))];
-            if number >= HEARTBEATS_KEPT {
-                writes.push((key(number - HEARTBEATS_KEPT), None));
+            if number >= self.keeps {
+                writes.push((key(number - self.keeps), None));
             }
             let pause = match self.write(&client, writes).await {
                 Ok(_) => BEAT,
@@ -257,20 +271,34 @@ fn surely_not_executed(status: &Status) -> bool {
     )
 }
 
-/// Everything below `drill/` as the service shows it now, linearizably and at one revision; and the canary's value.
+/// The end of the range of all keys that begin with `prefix`, which does not end with the highest byte.
+#[must_use]
+pub fn end_of(prefix: &str) -> Bytes {
+    let mut end = prefix.as_bytes().to_vec();
+    if let Some(last) = end.last_mut() {
+        *last += 1;
+    }
+    end.into()
+}
+
+/// Everything below `prefix` as the service shows it now, linearizably and at one revision; and the canary's value.
 ///
 /// # Errors
 /// The server's answer, or the end of `patience` while no server answers.
-pub async fn read_all(client: &Client, patience: Duration) -> Result<(View, Option<Bytes>), Status> {
+pub async fn read_all(
+    client: &Client,
+    prefix: &str,
+    patience: Duration,
+) -> Result<(View, Option<Bytes>), Status> {
     let deadline = Instant::now() + patience;
     let mut view = View::new();
     let mut canary = None;
     let mut revision = 0;
-    let mut from = Bytes::from_static(PREFIX.as_bytes());
+    let mut from = Bytes::copy_from_slice(prefix.as_bytes());
     loop {
         let request = RangeRequest {
             key: from.clone(),
-            range_end: Bytes::from_static(PREFIX_END.as_bytes()),
+            range_end: end_of(prefix),
             limit: PAGE,
             revision,
             ..RangeRequest::default()

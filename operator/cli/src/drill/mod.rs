@@ -7,6 +7,7 @@ pub mod course;
 pub mod evidence;
 pub mod input;
 pub mod load;
+pub mod probe;
 pub mod progress;
 pub mod promise;
 pub mod proof;
@@ -105,6 +106,7 @@ pub struct Drill {
 #[derive(Debug, Subcommand)]
 enum Action {
     Restore(copy::Restore),
+    Probe(probe::Probe),
     Evidence(evidence::Evidence),
 }
 
@@ -116,6 +118,7 @@ impl Drill {
     pub fn run(self) -> anyhow::Result<ExitCode> {
         match self.action {
             Some(Action::Restore(restore)) => return restore.run(),
+            Some(Action::Probe(probe)) => return probe.run(),
             Some(Action::Evidence(evidence)) => return evidence.run(),
             None => {}
         }

@@ -4,7 +4,7 @@
 //! an error that does not say that it was not carried out). Values are kept as hashes.
 
 use std::collections::{HashMap, HashSet};
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 use bytes::Bytes;
 
@@ -115,6 +115,25 @@ impl Record {
         until
     }
 
+    /// What it would be if nothing had been written up to a revision. Writes of unknown outcome stay.
+    #[must_use]
+    pub fn since(&self, revision: i64) -> Record {
+        let mut since = self.clone();
+        for history in since.keys.values_mut() {
+            history.acknowledged.retain(|write| write.revision > revision);
+        }
+        since
+    }
+
+    /// The longest time in which nothing was acknowledged, between the first answer and the last, and when it began.
+    #[must_use]
+    pub fn longest_pause(&self) -> Option<(Instant, Duration)> {
+        let mut times: Vec<Instant> =
+            self.keys.values().flat_map(|history| &history.acknowledged).map(|write| write.at).collect();
+        times.sort_unstable();
+        times.windows(2).map(|pair| (pair[0], pair[1] - pair[0])).max_by_key(|(_, pause)| *pause)
+    }
+
     /// Notes that a write may or may not have been carried out.
     pub fn unknown(&mut self, key: Bytes, effect: Effect) {
         self.keys.entry(key).or_default().unknown.push(effect);
@@ -160,6 +179,20 @@ mod tests {
         assert_eq!(history.newest_at(100).map(|w| w.revision), Some(9));
         assert!(history.newest_at(2).is_none());
         assert_eq!((record.acknowledged(), record.highest_revision()), (3, 9));
+    }
+
+    #[test]
+    fn the_longest_pause_is_found_whatever_the_order() {
+        let mut record = Record::default();
+        assert!(record.longest_pause().is_none());
+        let start = Instant::now();
+        for seconds in [0, 9, 1, 2] {
+            let at = start + Duration::from_secs(seconds);
+            record.acknowledge(format!("k{seconds}").into(), None, 1 + seconds as i64, at);
+        }
+        assert_eq!(record.longest_pause(), Some((start + Duration::from_secs(2), Duration::from_secs(7))));
+        assert_eq!(record.since(3).history(b"k1").map(|history| history.acknowledged().len()), Some(0));
+        assert_eq!(record.since(3).history(b"k9").map(|history| history.acknowledged().len()), Some(1));
     }
 
     #[test]

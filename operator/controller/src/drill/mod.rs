@@ -4,17 +4,21 @@
 //! there in a pod of its own (`vr drill restore`), which tells what it found. The drill holds that against what it
 //! knows of the cluster, takes everything away again, makes sure that it is gone, and has the record signed and kept.
 //!
+//! A live drill ([`live`]) has a probe in the place of the copy, and the cluster itself is what comes back.
+//!
 //! Promises: each step may be done again by another operator; the result is Passed only if the copy said so, held the
 //! canary, came from this lineage and generation, and nothing was left behind. Nothing is awaited without an end.
 
+mod live;
 #[cfg(test)]
 mod tests;
 mod told;
 
+pub(crate) use live::Replica;
 pub(crate) use told::report;
 
 use crate::ids::*;
-use vr_api::{DrillSource, VRDrillSpec, VRDrillStatus};
+use vr_api::{DrillScenario, DrillSource, VRDrillSpec, VRDrillStatus};
 use vr_evidence::report::Report;
 
 /// How long the object store may take to hold the canary; then the copy must show whether it does.
@@ -46,9 +50,20 @@ pub(crate) struct Cluster {
     /// The newest op that a restore from the object store would reach.
     pub(crate) reaches: Option<Op>,
     pub(crate) paused: bool,
+    /// Ready, with all that is wanted.
+    pub(crate) whole: bool,
+    pub(crate) primary: Option<i64>,
+    pub(crate) voters: Vec<Replica>,
+    /// Voters and zones that may be lost now.
+    pub(crate) tolerance: i32,
+    pub(crate) zone_tolerance: i32,
+    /// It recovers from a total loss without a person.
+    pub(crate) recovers_alone: bool,
+    /// The probe of this drill has written something.
+    pub(crate) probed: bool,
 }
 
-/// The pod of the copy.
+/// The pod of the copy, or of the probe.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) enum Copy {
     /// Nothing of this drill is there.
@@ -72,8 +87,12 @@ pub(crate) enum Copy {
 pub(crate) enum Act {
     /// Write the canary into the cluster, and note by which op it is committed.
     WriteCanary,
-    /// Make the pod of the copy, and what closes the network around it.
+    /// Make the pod of the copy or of the probe, and what closes the network around it.
     MakeCopy,
+    /// Take away what `status.impact` names, and note when.
+    Harm,
+    /// Let the probe know that it has seen enough.
+    EndProbe,
     /// Delete all that was made for the drill.
     TidyUp,
     /// Keep the record of the drill in the object store.
@@ -91,7 +110,9 @@ pub(crate) fn decide(seen: &Seen<'_>, now: Moment) -> (VRDrillStatus, Option<Act
             pending(seen, &mut status, late, now);
             None
         }
+        Some("Preparing") if seen.spec.scenario.is_live() => live::preparing(seen, &mut status, late),
         Some("Preparing") => preparing(seen, &mut status, late, began, now),
+        Some("Restoring") if seen.spec.scenario.is_live() => live::restoring(seen, &mut status, late, now),
         Some("Restoring") => restoring(seen, &mut status, late),
         Some("Checking") => {
             judge(seen, &mut status);
@@ -109,6 +130,12 @@ fn enter(status: &mut VRDrillStatus, phase: &str, says: impl Into<String>) {
     if status.result.is_none() {
         status.reason = Some(says.into());
     }
+}
+
+/// Why the cluster cannot be drilled so now, though it serves.
+fn unfit(spec: &VRDrillSpec, cluster: &Cluster) -> Option<String> {
+    let serves = cluster.lineage.is_some() && cluster.commit.is_some();
+    if serves && spec.scenario.is_live() { live::unfit(spec, cluster) } else { None }
 }
 
 /// A result; one that is on record already is not made better.
@@ -130,6 +157,7 @@ fn pending(seen: &Seen<'_>, status: &mut VRDrillStatus, late: bool, now: Moment)
         (Some(other), _) => format!("VRDrill {other} of the same cluster is not over"),
         (None, None) => format!("there is no VRCluster {name} in this namespace"),
         (None, Some(cluster)) if cluster.paused => format!("spec.paused of VRCluster {name} is set"),
+        (None, Some(cluster)) if let Some(why) = unfit(seen.spec, cluster) => why,
         (None, Some(Cluster { lineage: Some((lineage, generation)), commit: Some(_), .. })) => {
             status.started_at = Some(now.text());
             status.source = Some(DrillSource {
@@ -137,7 +165,9 @@ fn pending(seen: &Seen<'_>, status: &mut VRDrillStatus, late: bool, now: Moment)
                 generation: generation.signed(),
                 ..DrillSource::default()
             });
-            return enter(status, "Preparing", "a canary is written into the cluster");
+            let live = seen.spec.scenario.is_live();
+            let next = if live { "a probe is to write" } else { "a canary is written into the cluster" };
+            return enter(status, "Preparing", next);
         }
         (None, Some(_)) => {
             format!("VRCluster {name} does not serve; `kubectl vr status {name}` tells what is awaited")
@@ -235,10 +265,18 @@ fn judge(seen: &Seen<'_>, status: &mut VRDrillStatus) {
         let why = format!("{}: {}", failed.name, failed.detail);
         return concluded(status, "Failed", why);
     }
-    for needed in ["canary", "rootIsManifests", "sourceIsTheCluster"] {
+    let scenario = seen.spec.scenario;
+    let needed =
+        if scenario.is_live() { live::PROOFS } else { ["canary", "rootIsManifests", "sourceIsTheCluster"] };
+    let who = if scenario.is_live() { "drill" } else { "copy" };
+    for needed in needed {
         if !status.checks.iter().any(|check| check.name == needed) {
-            return concluded(status, "Failed", format!("the copy has not proven {needed}"));
+            return concluded(status, "Failed", format!("the {who} has not proven {needed}"));
         }
+    }
+    if scenario == DrillScenario::LoseAllMemory {
+        // It is another generation that came back.
+        return;
     }
     let source = status.source.clone().unwrap_or_default();
     if seen.cluster.as_ref().is_some_and(|cluster| another_generation(cluster, &source)) {
@@ -274,9 +312,9 @@ fn cleaning_up(seen: &Seen<'_>, status: &mut VRDrillStatus, now: Moment, deadlin
             if over {
                 let what = match left {
                     Some(Copy::Going(what)) => what.clone(),
-                    Some(Copy::Closed) => "the NetworkPolicy of the copy".to_owned(),
-                    Some(_) => "the pod of the copy".to_owned(),
-                    None => "the pod of the copy (the API server cannot be asked)".to_owned(),
+                    Some(Copy::Closed) => "the NetworkPolicy of the drill's pod".to_owned(),
+                    Some(_) => "the pod of the drill".to_owned(),
+                    None => "the pod of the drill (the API server cannot be asked)".to_owned(),
                 };
                 status.result = None;
                 concluded(status, "Failed", format!("{what} is still there: delete it"));

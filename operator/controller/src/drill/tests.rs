@@ -3,6 +3,8 @@
 use super::*;
 use vr_api::LocalReference;
 
+mod live;
+
 const BEGAN: Moment = Moment(1_800_000_000);
 
 fn spec() -> VRDrillSpec {
@@ -12,6 +14,8 @@ fn spec() -> VRDrillSpec {
         reader: None,
         deadline_seconds: Some(600),
         memory_limit: None,
+        allow_live_impact: false,
+        allow_data_loss: false,
     }
 }
 
@@ -21,6 +25,7 @@ fn well() -> Cluster {
         commit: Some(Op(100)),
         reaches: Some(Op(100)),
         paused: false,
+        ..Cluster::default()
     }
 }
 
@@ -45,6 +50,7 @@ fn passed() -> serde_json::Value {
 
 /// Goes from decision to decision, as operators do who each have only the record; ends with what was done.
 struct Story {
+    spec: VRDrillSpec,
     status: VRDrillStatus,
     cluster: Option<Cluster>,
     behind: Option<String>,
@@ -55,6 +61,7 @@ struct Story {
 impl Story {
     fn new() -> Story {
         Story {
+            spec: spec(),
             status: VRDrillStatus::default(),
             cluster: Some(well()),
             behind: None,
@@ -72,9 +79,8 @@ impl Story {
     }
 
     fn step(&mut self) -> Option<Act> {
-        let spec = spec();
         let seen = Seen {
-            spec: &spec,
+            spec: &self.spec,
             before: &self.status,
             made: BEGAN,
             cluster: self.cluster.clone(),

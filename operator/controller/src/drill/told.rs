@@ -1,15 +1,20 @@
 //! What a copy has told, into the status of the drill; and the status, with what the operator has found besides, into the
 //! report that is kept. Pure.
 
-use vr_api::{Candidate, DrillCheck, DrillPhase, VRDrillStatus};
+use crate::ids::Moment;
+use vr_api::{Candidate, DrillCheck, DrillImpact, DrillPhase, DrillScenario, VRDrillStatus};
 use vr_evidence::report::{self, Outcome, Report, RestoredFrom};
 
-/// What the copy told.
+/// What the copy or the probe told.
 pub(super) fn reported(status: &mut VRDrillStatus, report: Report) {
     let millis = |seconds: f64| (seconds * 1000.0).round() as i64;
     status.rto_milliseconds = report.rto_seconds.map(millis);
-    status.rpo_milliseconds = report.restored_from.as_ref().map(|_| millis(report.rpo_seconds));
-    status.rpo_operations = report.rpo_ops.and_then(|ops| i64::try_from(ops).ok());
+    let live = status.impact.is_some();
+    let restored = report.restored_from.is_some();
+    status.rpo_milliseconds = (live || restored).then(|| millis(report.rpo_seconds));
+    let lost = if live { Some(report.lost_ops) } else { report.rpo_ops };
+    status.rpo_operations = lost.and_then(|ops| i64::try_from(ops).ok());
+    status.acknowledged_writes = if live { i64::try_from(report.acknowledged_ops).ok() } else { None };
     status.expected_root = report.expected_root;
     status.op = report.restored_from.as_ref().map(|from| i64::try_from(from.op).unwrap_or(i64::MAX));
     status.found_root = report.restored_from.as_ref().map(|from| from.root.clone());
@@ -47,12 +52,23 @@ pub(super) fn reported(status: &mut VRDrillStatus, report: Report) {
     status.reason = report.reason;
 }
 
+/// What the probe cannot know.
+pub(super) fn of_impact(status: &mut VRDrillStatus, impact: &DrillImpact) {
+    let moment = |text: &Option<String>| text.as_deref().and_then(Moment::parse);
+    let names: Vec<_> = impact.replicas.iter().map(|target| target.pod_name.as_str()).collect();
+    let (passed, detail) = match (moment(&impact.at), moment(&impact.whole_at)) {
+        (Some(at), Some(whole)) => (true, format!("{} back after {}", names.join(", "), whole.since(at))),
+        _ => (false, "the probe ended before the cluster was whole again".to_owned()),
+    };
+    status.checks.push(DrillCheck { name: "wholeAgain".to_owned(), passed, detail });
+}
+
 /// The report with what the operator has found besides: what is kept.
-pub(crate) fn report(status: &VRDrillStatus) -> Report {
+pub(crate) fn report(scenario: DrillScenario, status: &VRDrillStatus) -> Report {
     let seconds = |millis: i64| millis as f64 / 1000.0;
     let whole = |number: i64| u64::try_from(number).unwrap_or_default();
     let source = status.source.clone().unwrap_or_default();
-    let mut report = Report::of("RestoreFromObjectStore");
+    let mut report = Report::of(&format!("{scenario:?}"));
     report.result = match status.result.as_deref() {
         Some("Passed") => Outcome::Passed,
         Some("Failed") => Outcome::Failed,
@@ -62,6 +78,10 @@ pub(crate) fn report(status: &VRDrillStatus) -> Report {
     report.rto_seconds = status.rto_milliseconds.map(seconds);
     report.rpo_seconds = status.rpo_milliseconds.map_or(0.0, seconds);
     report.rpo_ops = status.rpo_operations.map(whole);
+    report.acknowledged_ops = status.acknowledged_writes.map_or(0, whole);
+    if scenario.is_live() {
+        report.lost_ops = report.rpo_ops.take().unwrap_or_default();
+    }
     report.expected_root = status.expected_root.clone();
     report.restored_from = status.found_root.clone().map(|root| RestoredFrom {
         tier: "objectStore".to_owned(),

@@ -1,6 +1,6 @@
 //! The configuration file of one replica.
 
-use super::{ADMIN_PORT, CLIENT_PORT, CONTROL_PORT, Naming, NoQuantity, PEER_PORT, bytes};
+use super::{ADMIN_PORT, CLIENT_PORT, CONTROL_PORT, Naming, NoQuantity, PEER_PORT, bytes, speaks_plainly};
 use crate::ids::*;
 use crate::snapshot::Member;
 use crate::step::Start;
@@ -48,7 +48,7 @@ pub fn configuration(
 ) -> Result<String, NoQuantity> {
     let spec = &cluster.spec;
     let naming = Naming::of(cluster);
-    let plain = spec.unsafe_flags.as_ref().is_some_and(|flags| flags.plaintext);
+    let plain = speaks_plainly(cluster);
     let told = |m: &Member| {
         json!({
             "id": m.id.0,

@@ -6,17 +6,17 @@
 
 mod configuration;
 mod drill;
+mod errand;
 mod pod;
 mod policies;
 mod quantity;
-mod reader;
 mod search;
 mod services;
 mod template;
 mod volume;
 
 pub use configuration::{Restored, configuration};
-pub use drill::{CANARY, COPY, DRILL_LABEL, copy, copy_name, copy_network_policy};
+pub use drill::{CANARY, DRILL, DRILL_LABEL, copy_name, copy_network_policy, drill_pod, probe_prefix};
 pub use pod::{CONTAINER, PROCESS_FINALIZER, pod};
 pub use policies::{disruption_budget, network_policy};
 pub use quantity::{NoQuantity, bytes};
@@ -59,6 +59,12 @@ pub const CONFIGURATION_ANNOTATION: &str = "vr-operator.io/replica.yaml";
 /// A cluster and where it is.
 pub struct Naming<'a> {
     cluster: &'a VRCluster,
+}
+
+/// Whether clients and peers speak without TLS.
+#[must_use]
+pub fn speaks_plainly(cluster: &VRCluster) -> bool {
+    cluster.spec.unsafe_flags.as_ref().is_some_and(|flags| flags.plaintext)
 }
 
 impl<'a> Naming<'a> {
@@ -115,7 +121,7 @@ impl<'a> Naming<'a> {
     /// What clients are told.
     #[must_use]
     pub fn client_url(&self, slot: Slot) -> String {
-        let plain = self.cluster.spec.unsafe_flags.as_ref().is_some_and(|flags| flags.plaintext);
+        let plain = speaks_plainly(self.cluster);
         format!("{}://{}:{CLIENT_PORT}", if plain { "http" } else { "https" }, self.host(slot))
     }
 

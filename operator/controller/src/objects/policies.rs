@@ -44,8 +44,13 @@ pub fn network_policy(cluster: &VRCluster) -> Option<NetworkPolicy> {
         )]))),
         ip_block: None,
     };
-    let rule = |port: u16, from: Option<NetworkPolicyPeer>| NetworkPolicyIngressRule {
-        from: from.map(|from| vec![from]),
+    // Where only some pods are clients, the probe of a live drill is one, too.
+    let mut from_clients = vec![here(clients.clone())];
+    if !clients.is_empty() {
+        from_clients.push(here(super::drill::of_drills()));
+    }
+    let rule = |port: u16, from: Vec<NetworkPolicyPeer>| NetworkPolicyIngressRule {
+        from: Some(from).filter(|from| !from.is_empty()),
         ports: Some(vec![NetworkPolicyPort {
             port: Some(IntOrString::Int(port.into())),
             ..NetworkPolicyPort::default()
@@ -55,10 +60,10 @@ pub fn network_policy(cluster: &VRCluster) -> Option<NetworkPolicy> {
         pod_selector: Some(pods(naming.selector())),
         policy_types: Some(vec!["Ingress".to_owned()]),
         ingress: Some(vec![
-            rule(CLIENT_PORT, Some(here(clients))),
-            rule(PEER_PORT, Some(here(naming.selector()))),
-            rule(CONTROL_PORT, Some(operator)),
-            rule(ADMIN_PORT, None),
+            rule(CLIENT_PORT, from_clients),
+            rule(PEER_PORT, vec![here(naming.selector())]),
+            rule(CONTROL_PORT, vec![operator]),
+            rule(ADMIN_PORT, Vec::new()),
         ]),
         egress: None,
     };

@@ -3,7 +3,7 @@
 //!
 //! All of it belongs to the VRRestore and goes with it: what was found stays held as long as the VRRestore is there.
 
-use super::reader::{self, Reader, TOLD, owned_by};
+use super::errand::{self, Errand, TOLD, Way, owned_by};
 use super::*;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -43,7 +43,7 @@ pub fn search(
 ) -> Pod {
     let store = &cluster.spec.storage.object_store;
     let mut command: Vec<String> = ["vr", "checkpoint", "locate"].map(str::to_owned).to_vec();
-    command.extend(reader::place(cluster, &lineage.0));
+    command.extend(errand::place(cluster, &lineage.0));
     let targets = [
         ("--to-time", target.before_time.clone()),
         ("--to-op", target.op_number.map(|op| op.to_string())),
@@ -54,7 +54,7 @@ pub fn search(
     for (flag, value) in targets {
         command.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
     }
-    let reader = Reader {
+    let errand = Errand {
         metadata: metadata(restore),
         container: SEARCH,
         command,
@@ -64,14 +64,15 @@ pub fn search(
         memory: Quantity(cluster.spec.memory.limit.text()),
         deadline: DEADLINE,
         work: WORK,
+        given: Vec::new(),
     };
-    reader.pod(cluster)
+    errand.pod(cluster)
 }
 
 /// Nobody reaches the pod, and it reaches names and the port of the object store, nothing else.
 #[must_use]
 pub fn search_network_policy(restore: &VRRestore, cluster: &VRCluster) -> NetworkPolicy {
-    reader::closed(metadata(restore), label(restore), cluster)
+    errand::closed(metadata(restore), label(restore), Way::ObjectStore, cluster)
 }
 
 /// The VRCheckpoint that holds the checkpoint of an op.

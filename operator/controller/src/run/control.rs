@@ -97,6 +97,19 @@ impl Port {
         }
     }
 
+    /// Ends the process like a crash. Who ends so does not answer; who has started anew since is left alone.
+    async fn crash(&self, replica: u64, incarnation: u64, token: u64) -> anyhow::Result<()> {
+        let fence = Some(pb::Fence { token, r#override: false });
+        let request = pb::StopRequest { fence, replica, crash: true, incarnation };
+        let mut client = ControlClient::new(self.channel.clone());
+        let outcome = tokio::time::timeout(CHANGES, client.stop(request)).await;
+        let refused = outcome.ok().and_then(Result::err).and_then(|status| refusal(&status));
+        match refused.filter(|refusal| refusal.reason() != pb::refusal::Reason::Stale) {
+            Some(refusal) => anyhow::bail!("{}; {}", refusal.message, refusal.remedy),
+            None => Ok(()),
+        }
+    }
+
     /// Moves the primary.
     pub(super) async fn hand_off(&self, request: pb::HandOffRequest) -> anyhow::Result<()> {
         let mut client = ControlClient::new(self.channel.clone());
@@ -181,6 +194,18 @@ impl Slots {
             contact.and_then(|c| c.said.as_ref()).is_some_and(|said| said.state == State::Normal)
         };
         self.ports.iter().find(|(slot, _)| serves(slot)).and_then(|(_, of)| of.beside(port, plain))
+    }
+
+    /// Ends these starts of replicas like a crash, all at once.
+    pub(super) async fn crash(&self, starts: &[(u64, u64)], token: u64) -> anyhow::Result<()> {
+        let crashes = starts.iter().map(|&(replica, incarnation)| async move {
+            let is = |contact: &Contact| contact.said.as_ref().is_some_and(|said| said.replica.0 == replica);
+            let slot = self.contacts.iter().find(|(_, contact)| is(contact));
+            let port = slot.and_then(|(slot, _)| self.ports.get(slot));
+            let port = port.ok_or_else(|| anyhow::anyhow!("replica {replica} cannot be asked to end"))?;
+            port.crash(replica, incarnation, token).await
+        });
+        futures_util::future::try_join_all(crashes).await.map(drop)
     }
 
     /// Has the replica that ships take a checkpoint.

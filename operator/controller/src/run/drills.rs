@@ -5,12 +5,14 @@
 //! anew. Everything that is made belongs to the drill, and whatever is deleted is named by its UID.
 
 use super::act::exactly;
+use super::canary::Keys;
+use super::lease::Hold;
+use super::signing;
 use super::subject::{Subject, means};
 use super::world::{self, World, made_at, uid};
-use super::{canary, signing};
-use crate::drill::{self, Act, Cluster, Copy, Seen};
+use crate::drill::{self, Act, Cluster, Copy, Replica, Seen};
 use crate::ids::*;
-use crate::objects::{self, CANARY, COPY, DRILL_LABEL};
+use crate::objects::{self, CANARY, DRILL, DRILL_LABEL};
 use crate::schedule::{self, Due, Made};
 use crate::snapshot::State;
 use futures_util::future::join_all;
@@ -20,9 +22,10 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference}
 use kube::api::{Api, ListParams, PostParams};
 use kube::{Client, Resource as _, ResourceExt as _};
 use std::fmt::Write as _;
+use std::sync::Arc;
 use vr_api::{
-    DrillSource, DrillSummary, Evidence, LocalReference, VRCluster, VRDrill, VRDrillSchedule,
-    VRDrillScheduleStatus, VRDrillStatus,
+    DrillSource, DrillSummary, DrillTarget, Evidence, LocalReference, OnTotalLoss, VRCluster, VRDrill,
+    VRDrillSchedule, VRDrillScheduleStatus, VRDrillStatus,
 };
 use vr_evidence::chain;
 use vr_evidence::report::Report;
@@ -45,9 +48,11 @@ fn over(drill: &VRDrill) -> bool {
         || drill.status.as_ref().is_some_and(|status| status.phase.as_deref() == Some("Finished"))
 }
 
-/// The drills of a cluster that have ended.
+/// The drills of the object store of a cluster that have ended. What live drills find says nothing about that.
 pub(super) fn ended(world: &World, cluster: &VRCluster) -> Vec<DrillSummary> {
-    let of_cluster = world.drills.iter().filter(|d| means(&d.metadata, &d.spec.cluster_ref, cluster));
+    let of_store = |drill: &&Arc<VRDrill>| {
+        !drill.spec.scenario.is_live() && means(&drill.metadata, &drill.spec.cluster_ref, cluster)
+    };
     let summary = |drill: &VRDrill| {
         let status = drill.status.as_ref()?;
         Some(DrillSummary {
@@ -58,12 +63,13 @@ pub(super) fn ended(world: &World, cluster: &VRCluster) -> Vec<DrillSummary> {
             last_passed_at: None,
         })
     };
-    of_cluster.filter_map(|drill| summary(drill)).collect()
+    world.drills.iter().filter(of_store).filter_map(|drill| summary(drill)).collect()
 }
 
 /// Sees to all drills and schedules, one act for each.
 pub(super) async fn see_to<'a>(
     client: &Client,
+    hold: Hold,
     world: &World,
     of: impl Fn(&ObjectMeta, &LocalReference) -> Option<Subject<'a>>,
 ) {
@@ -77,7 +83,7 @@ pub(super) async fn see_to<'a>(
     let drills = world.drills.iter().filter(|drill| !over(drill)).map(|drill| {
         let about = of(&drill.metadata, &drill.spec.cluster_ref);
         async move {
-            if let Err(error) = go_on(client, world, drill, about).await {
+            if let Err(error) = go_on(client, hold, world, drill, about).await {
                 let (drill, error) = (drill.name_any(), format!("{error:#}"));
                 tracing::info!(drill, error, "it is decided anew");
             }
@@ -88,6 +94,7 @@ pub(super) async fn see_to<'a>(
 
 async fn go_on(
     client: &Client,
+    hold: Hold,
     world: &World,
     drill: &VRDrill,
     about: Option<Subject<'_>>,
@@ -97,13 +104,16 @@ async fn go_on(
         spec: &drill.spec,
         before: &before,
         made: made_at(&drill.metadata),
-        cluster: about.as_ref().map(of_cluster),
+        cluster: match &about {
+            Some(about) => Some(of_cluster(world, drill, about).await),
+            None => None,
+        },
         behind: behind(world, drill),
         copy: look(client, drill).await.ok(),
     };
     let (mut status, act) = drill::decide(&seen, world::now());
     if let Some(act) = act {
-        match carry_out(client, drill, about.as_ref(), &act, &mut status).await {
+        match carry_out(client, hold, drill, about.as_ref(), &act, &mut status).await {
             Ok(()) => tracing::info!(drill = drill.name_any(), ?act, "done"),
             Err(error) if status.result.is_none() => status.reason = Some(format!("{error:#}")),
             Err(error) => {
@@ -128,15 +138,54 @@ async fn go_on(
     Ok(())
 }
 
-fn of_cluster(about: &Subject<'_>) -> Cluster {
+async fn of_cluster(world: &World, drill: &VRDrill, about: &Subject<'_>) -> Cluster {
     let said = || about.slots.said();
     let tiers = said().flat_map(|said| &said.tiers);
+    let status = about.cluster.status.clone().unwrap_or_default();
+    let recovery = about.cluster.spec.recovery.as_ref();
+    let uid_of = |name: &str| {
+        let namespace = &about.cluster.metadata.namespace;
+        let pod =
+            world.pods.iter().find(|pod| pod.metadata.namespace == *namespace && pod.name_any() == name)?;
+        pod.metadata.uid.clone().filter(|_| pod.metadata.deletion_timestamp.is_none())
+    };
+    let voters = status.replica_statuses.iter().filter(|replica| replica.voter).map(|replica| Replica {
+        id: replica.id,
+        incarnation: replica.incarnation.unwrap_or_default(),
+        zone: replica.zone.clone().unwrap_or_default(),
+        pod_name: replica.slot.clone(),
+        pod_uid: uid_of(&replica.slot),
+    });
     Cluster {
         lineage: about.lineage(),
         commit: said().filter(|said| said.state == State::Normal).map(|said| said.commit).max(),
         reaches: tiers.filter(|t| t.name == "objectStore" && t.holds).map(|tier| tier.reaches).max(),
         paused: about.cluster.spec.paused,
+        whole: status.conditions.iter().any(|c| c.type_ == "Ready" && c.status == "True"),
+        primary: status.primary.as_ref().map(|primary| primary.id),
+        voters: voters.collect(),
+        tolerance: status.fault_tolerance.unwrap_or(-1),
+        zone_tolerance: status.zone_fault_tolerance.unwrap_or(-1),
+        recovers_alone: recovery.is_some_and(|recovery| recovery.on_total_loss == OnTotalLoss::Automatic),
+        probed: probed(drill, about).await,
     }
+}
+
+/// Whether the probe has begun; asked only while that matters. What cannot be asked now is asked again.
+async fn probed(drill: &VRDrill, about: &Subject<'_>) -> bool {
+    let phase = drill.status.as_ref().and_then(|status| status.phase.as_deref());
+    if !drill.spec.scenario.is_live() || phase != Some("Preparing") {
+        return false;
+    }
+    let begun = format!("{}begun", objects::probe_prefix(drill));
+    match keys(about) {
+        Ok(mut keys) => keys.holds(&begun).await.unwrap_or(false),
+        Err(_) => false,
+    }
+}
+
+fn keys<'a>(about: &Subject<'a>) -> anyhow::Result<Keys<'a>> {
+    Keys::of(about.slots, objects::speaks_plainly(about.cluster))
 }
 
 /// The oldest drill of the same cluster that is not over, if that is another one.
@@ -174,7 +223,7 @@ async fn look(client: &Client, drill: &VRDrill) -> anyhow::Result<Copy> {
         return Ok(Copy::Foreign(format!("NetworkPolicy {}", policy.name_any())));
     }
     Ok(match pods.items.first() {
-        Some(pod) => state(pod, COPY, "spec.memoryLimit of the drill"),
+        Some(pod) => state(pod, DRILL, "spec.memoryLimit of the drill"),
         None if policy.is_some() => Copy::Closed,
         None => Copy::Absent,
     })
@@ -224,6 +273,7 @@ pub(super) fn state(pod: &Pod, container: &str, memory: &str) -> Copy {
 
 async fn carry_out(
     client: &Client,
+    hold: Hold,
     drill: &VRDrill,
     about: Option<&Subject<'_>>,
     act: &Act,
@@ -235,10 +285,8 @@ async fn carry_out(
     let about = about.ok_or_else(|| anyhow::anyhow!("the VRCluster is gone"));
     match act {
         Act::WriteCanary => {
-            let about = about?;
-            let plain = about.cluster.spec.unsafe_flags.as_ref().is_some_and(|flags| flags.plaintext);
             let uid = drill.metadata.uid.clone().unwrap_or_default();
-            let op = canary::write(about.slots, plain, (CANARY, &uid)).await?;
+            let op = keys(about?)?.write(CANARY, &uid).await?;
             let source = status.source.clone().unwrap_or_default();
             status.source = Some(DrillSource { canary_op: Some(op.signed()), ..source });
         }
@@ -253,7 +301,32 @@ async fn carry_out(
                 Err(kube::Error::Api(status)) if status.code == 409 => {}
                 Err(error) => return Err(error.into()),
             }
-            pods.create(&PostParams::default(), &objects::copy(drill, cluster)).await?;
+            pods.create(&PostParams::default(), &objects::drill_pod(drill, cluster)).await?;
+        }
+        Act::Harm => {
+            let mut impact = status.impact.clone().unwrap_or_default();
+            let start = |target: &DrillTarget| {
+                Some((u64::try_from(target.id).ok()?, u64::try_from(target.incarnation).ok()?))
+            };
+            let starts: Vec<_> = impact.replicas.iter().filter_map(start).collect();
+            anyhow::ensure!(hold.lasts(), "the lease ran out: whoever holds it goes on");
+            about?.slots.crash(&starts, hold.token).await?;
+            for target in &impact.replicas {
+                let Some(uid) = &target.pod_uid else { continue };
+                let how = exactly(&Uid(uid.clone())).grace_period(1);
+                match pods.delete(&target.pod_name, &how).await {
+                    Ok(_) => {}
+                    // It is gone, or another one is there.
+                    Err(kube::Error::Api(status)) if [404, 409].contains(&status.code) => {}
+                    Err(error) => return Err(error.into()),
+                }
+            }
+            impact.at.get_or_insert_with(|| world::now().text());
+            status.impact = Some(impact);
+        }
+        Act::EndProbe => {
+            let end = format!("{}end", objects::probe_prefix(drill));
+            keys(about?)?.put(&end, "1").await?;
         }
         Act::TidyUp => {
             let labelled = labelled(drill);
@@ -265,6 +338,11 @@ async fn carry_out(
             if let Some(policy) = policy.filter(|policy| mine(&policy.metadata, drill))
                 && pods.list(&labelled).await?.items.is_empty()
             {
+                if drill.spec.scenario.is_live()
+                    && let Ok(about) = &about
+                {
+                    keys(about)?.sweep(&objects::probe_prefix(drill)).await?;
+                }
                 policies.delete(&policy.name_any(), &exactly(&uid(&policy.metadata))).await?;
             }
         }
@@ -290,7 +368,7 @@ fn record(drill: &VRDrill, cluster: &VRCluster, status: &VRDrillStatus) -> chain
         lineage: status.source.as_ref().map(|source| source.lineage.clone()).unwrap_or_default(),
         scenario: format!("{:?}", drill.spec.scenario),
         finished_at: world::now().text(),
-        report: drill::report(status),
+        report: drill::report(drill.spec.scenario, status),
     }
 }
 

@@ -180,7 +180,7 @@ impl Rounds {
                 requests::answer(&self.client, &listed).await;
                 let of = |object: &ObjectMeta, named: &_| subject(&listed, memories, object, named);
                 tokio::join!(
-                    drills::see_to(&self.client, &listed, of),
+                    drills::see_to(&self.client, hold, &listed, of),
                     checkpoints::see_to(&self.client, hold, &listed, of),
                     rollbacks::see_to(&self.client, &listed, &self.teller, of)
                 );

@@ -5,7 +5,7 @@ use crate::objects::*;
 use crate::*;
 use serde_json::Value;
 use std::path::Path;
-use vr_api::{DrillSource, VRCluster, VRDrill, VRDrillStatus};
+use vr_api::{DrillScenario, DrillSource, VRCluster, VRDrill, VRDrillStatus};
 
 fn example(name: &str) -> VRCluster {
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("../api/examples").join(name);
@@ -37,7 +37,19 @@ fn drill() -> VRDrill {
 }
 
 fn copy_of(cluster: &VRCluster) -> Value {
-    serde_json::to_value(copy(&drill(), cluster)).expect("plain data is always JSON")
+    serde_json::to_value(drill_pod(&drill(), cluster)).expect("plain data is always JSON")
+}
+
+/// A drill that harms the cluster.
+fn live() -> VRDrill {
+    let mut drill = drill();
+    drill.metadata.name = Some("live".to_owned());
+    drill.spec.scenario = DrillScenario::LoseAllMemory;
+    drill
+}
+
+fn probe_of(cluster: &VRCluster) -> Value {
+    serde_json::to_value(drill_pod(&live(), cluster)).expect("plain data is always JSON")
 }
 
 fn members() -> Vec<Member> {
@@ -71,6 +83,8 @@ fn all(cluster: &VRCluster) -> String {
     objects.push(pod_of(cluster));
     objects.push(copy_of(cluster));
     objects.push(json(serde_json::to_value(copy_network_policy(&drill(), cluster))));
+    objects.push(probe_of(cluster));
+    objects.push(json(serde_json::to_value(copy_network_policy(&live(), cluster))));
     objects.iter_mut().for_each(Value::sort_all_objects);
     let yaml = |object: &Value| serde_yaml::to_string(object).expect("JSON is always YAML");
     objects.iter().map(yaml).collect::<Vec<_>>().join("---\n")
@@ -96,7 +110,7 @@ fn the_files_are_what_is_made() {
 #[test]
 fn pods_may_do_little() {
     let cluster = example("vrcluster-minimal.yaml");
-    for pod in [pod_of(&cluster), copy_of(&cluster)] {
+    for pod in [pod_of(&cluster), copy_of(&cluster), probe_of(&cluster)] {
         let container = &pod["spec"]["containers"][0];
         for (value, expected) in [
             (&pod["spec"]["securityContext"]["runAsNonRoot"], "true"),
@@ -117,11 +131,29 @@ fn pods_may_do_little() {
 #[test]
 fn a_copy_is_no_replica() {
     let cluster = example("vrcluster-complete.yaml");
-    let labels = copy_of(&cluster)["metadata"]["labels"].clone();
-    assert_eq!(labels[CLUSTER_LABEL], Value::Null);
-    let service = serde_json::to_value(client_service(&cluster)).expect("plain data is always JSON");
-    let selector = service["spec"]["selector"].as_object().expect("a service selects").clone();
-    assert!(selector.iter().any(|(label, value)| labels[label] != *value), "{selector:?} selects {labels}");
+    for pod in [copy_of(&cluster), probe_of(&cluster)] {
+        let labels = pod["metadata"]["labels"].clone();
+        assert_eq!(labels[CLUSTER_LABEL], Value::Null);
+        let service = serde_json::to_value(client_service(&cluster)).expect("plain data is always JSON");
+        let selector = service["spec"]["selector"].as_object().expect("a service selects").clone();
+        assert!(
+            selector.iter().any(|(label, value)| labels[label] != *value),
+            "{selector:?} selects {labels}"
+        );
+    }
+}
+
+/// It is a client: no keys of the object store, and of the authority the certificate only.
+#[test]
+fn a_probe_gets_no_secrets() {
+    let pod = probe_of(&example("vrcluster-complete.yaml"));
+    assert_eq!(pod["spec"]["containers"][0]["envFrom"], Value::Null);
+    assert_eq!(pod["spec"]["serviceAccountName"], Value::Null);
+    let volumes = pod["spec"]["volumes"].as_array().expect("a list");
+    let secrets: Vec<_> = volumes.iter().filter(|volume| !volume["secret"].is_null()).collect();
+    assert_eq!(secrets.len(), 1);
+    assert_eq!(secrets[0]["secret"]["items"][0]["key"], "ca.crt");
+    assert_eq!(secrets[0]["secret"]["items"].as_array().map(Vec::len), Some(1));
 }
 
 #[test]

@@ -34,6 +34,8 @@ pub(crate) use rescue::Rescue;
 const STATUS_PATIENCE: Duration = Duration::from_millis(1500);
 /// How long tiers may take, unless the caller says otherwise.
 const CUT_PATIENCE: Duration = Duration::from_secs(30);
+/// The exit status of what SIGKILL ends, which no process can send to itself in a container.
+const CRASHED: i32 = 137;
 /// Between two looks at something that is awaited.
 const LOOK: Duration = Duration::from_millis(10);
 
@@ -150,7 +152,7 @@ async fn cut(request: pb::CutRequest) -> Result<pb::CutResponse, Refused> {
 }
 
 async fn stop(request: pb::StopRequest) -> Result<pb::StopResponse, Refused> {
-    let me = node::with(|node| node.config.id);
+    let (me, incarnation) = node::with(|node| (node.config.id, node.incarnation));
     if ReplicaId(request.replica) != me {
         return Err(refuse(
             Reason::UnknownReplica,
@@ -158,7 +160,21 @@ async fn stop(request: pb::StopRequest) -> Result<pb::StopResponse, Refused> {
             "ask the control port of the replica that is meant",
         ));
     }
+    if request.incarnation != 0 && request.incarnation != incarnation.0 {
+        return Err(refuse(
+            Reason::Stale,
+            format!(
+                "replica {me} has started anew since: this is start {incarnation}, not {}",
+                request.incarnation
+            ),
+            "look at `vr status` before repeating it",
+        ));
+    }
     fence::pass(request.fence).await?;
+    if request.crash {
+        tracing::warn!("asked over the control port to end like a crash");
+        std::process::exit(CRASHED);
+    }
     tracing::info!("asked over the control port to stop");
     node::with(|node| node.stop_bell().notify_one());
     Ok(pb::StopResponse {})

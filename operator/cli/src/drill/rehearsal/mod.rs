@@ -381,7 +381,7 @@ impl<'a> Rehearsal<'a> {
     }
 
     async fn read_and_compare(&mut self, promised: Option<Instant>) -> Step<Findings> {
-        let read = load::read_all(&self.client, PATIENCE).await;
+        let read = load::read_all(&self.client, load::PREFIX, PATIENCE).await;
         let (view, canary) = read.map_err(|status| {
             Stop::Failed(
                 "acknowledgedWritesPresent",

@@ -1,7 +1,6 @@
-//! A pod that reads the object store, once and to an end, and a policy that lets it do nothing else.
+//! A pod that does one thing, once and to an end, and a policy that lets it do nothing else.
 //!
-//! Both belong to the resource that asked for them and go with it. Neither has the label of a cluster: a reader is no
-//! replica of it.
+//! Both belong to the resource that asked for them and go with it. Neither has the label of a cluster: it is no replica.
 
 use super::pod::{given_tolerations, pull_secrets, restricted, restricted_container};
 use super::*;
@@ -14,24 +13,37 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
 use vr_api::LocalReference;
 
+/// Label: what kind of thing it is.
+pub(super) const NAME_LABEL: &str = "app.kubernetes.io/name";
 /// Where the pods of EKS get their identity.
 const POD_IDENTITY: &str = "169.254.170.23/32";
-/// Where a reader tells what it found: the kubelet takes it into the pod's status.
+/// Where it tells what it found: the kubelet takes it into the pod's status.
 pub(super) const TOLD: &str = "/dev/termination-log";
 
-/// A reader.
-pub(super) struct Reader<'a> {
+/// Such a pod.
+pub(super) struct Errand<'a> {
     /// Name, labels and owner.
     pub(super) metadata: ObjectMeta,
     pub(super) container: &'static str,
     pub(super) command: Vec<String>,
-    /// As whom it reads.
+    /// As whom it goes to the object store.
     pub(super) account: Option<&'a String>,
     pub(super) keys: Option<&'a LocalReference>,
     pub(super) memory: Quantity,
     pub(super) deadline: i32,
     /// A directory of its own.
     pub(super) work: &'static str,
+    /// What else it gets to read.
+    pub(super) given: Vec<(Volume, VolumeMount)>,
+}
+
+/// Where it may go, beside names.
+#[derive(Clone, Copy)]
+pub(super) enum Way {
+    /// To the object store.
+    ObjectStore,
+    /// To the clients' port of the replicas.
+    Replicas,
 }
 
 /// Name, labels and owner of what is made for a resource beside a cluster.
@@ -46,7 +58,7 @@ pub(super) fn owned_by(
         namespace: owner.namespace.clone(),
         labels: Some(BTreeMap::from([
             (label.0.to_owned(), label.1),
-            ("app.kubernetes.io/name".to_owned(), part.to_owned()),
+            (NAME_LABEL.to_owned(), part.to_owned()),
             ("app.kubernetes.io/managed-by".to_owned(), "vr-operator".to_owned()),
         ])),
         owner_references: Some(vec![OwnerReference {
@@ -74,7 +86,7 @@ pub(super) fn place(cluster: &VRCluster, lineage: &str) -> Vec<String> {
     words
 }
 
-impl Reader<'_> {
+impl Errand<'_> {
     /// The pod, with what a cluster says of nodes, images and taints.
     pub(super) fn pod(self, cluster: &VRCluster) -> Pod {
         let given = cluster.spec.pod_template.as_ref();
@@ -83,6 +95,9 @@ impl Reader<'_> {
             value: Some(self.work.to_owned()),
             ..EnvVar::default()
         };
+        let empty_dir = Some(EmptyDirVolumeSource::default());
+        let work = mounted(Volume { name: "work".to_owned(), empty_dir, ..Volume::default() }, self.work);
+        let (volumes, mounts) = [vec![work], self.given].concat().into_iter().unzip();
         let container = Container {
             name: self.container.to_owned(),
             image: Some(cluster.spec.image.clone()),
@@ -103,11 +118,7 @@ impl Reader<'_> {
                 ..ResourceRequirements::default()
             }),
             security_context: Some(restricted_container()),
-            volume_mounts: Some(vec![VolumeMount {
-                name: "work".to_owned(),
-                mount_path: self.work.to_owned(),
-                ..VolumeMount::default()
-            }]),
+            volume_mounts: Some(mounts),
             // Where the answer is; what has ended without one is explained by its log.
             termination_message_policy: Some("FallbackToLogsOnError".to_owned()),
             ..Container::default()
@@ -125,24 +136,28 @@ impl Reader<'_> {
             tolerations: Some(given_tolerations(cluster).collect()),
             image_pull_secrets: pull_secrets(cluster),
             containers: vec![container],
-            volumes: Some(vec![Volume {
-                name: "work".to_owned(),
-                empty_dir: Some(EmptyDirVolumeSource::default()),
-                ..Volume::default()
-            }]),
+            volumes: Some(volumes),
             ..PodSpec::default()
         };
         Pod { metadata: self.metadata, spec: Some(spec), status: None }
     }
 }
 
+/// A volume, and where it is seen.
+pub(super) fn mounted(volume: Volume, path: &str) -> (Volume, VolumeMount) {
+    let mount =
+        VolumeMount { name: volume.name.clone(), mount_path: path.to_owned(), ..VolumeMount::default() };
+    (volume, mount)
+}
+
+fn replicas(cluster: &VRCluster) -> LabelSelector {
+    LabelSelector { match_labels: Some(Naming::of(cluster).selector()), match_expressions: None }
+}
+
 /// Where the cluster's replicas are not, if there is such a place.
 fn away_from(cluster: &VRCluster) -> Affinity {
     let replicas = PodAffinityTerm {
-        label_selector: Some(LabelSelector {
-            match_labels: Some(Naming::of(cluster).selector()),
-            match_expressions: None,
-        }),
+        label_selector: Some(replicas(cluster)),
         topology_key: "kubernetes.io/hostname".to_owned(),
         ..PodAffinityTerm::default()
     };
@@ -158,22 +173,37 @@ fn away_from(cluster: &VRCluster) -> Affinity {
     }
 }
 
-/// Nobody reaches the reader of this label, and it reaches names and the port of the object store, nothing else.
-pub(super) fn closed(metadata: ObjectMeta, label: (&str, String), cluster: &VRCluster) -> NetworkPolicy {
+/// Nobody reaches the pod of this label, and it reaches names and what it is for, nothing else.
+pub(super) fn closed(
+    metadata: ObjectMeta,
+    label: (&str, String),
+    way: Way,
+    cluster: &VRCluster,
+) -> NetworkPolicy {
     let port = |protocol: &str, port: i32| NetworkPolicyPort {
         protocol: Some(protocol.to_owned()),
         port: Some(IntOrString::Int(port)),
         end_port: None,
     };
-    let to = |ports: Vec<NetworkPolicyPort>| NetworkPolicyEgressRule { ports: Some(ports), to: None };
-    let identity = NetworkPolicyEgressRule {
-        ports: Some(vec![port("TCP", 80)]),
-        to: Some(vec![NetworkPolicyPeer {
-            ip_block: Some(IPBlock { cidr: POD_IDENTITY.to_owned(), except: None }),
-            ..NetworkPolicyPeer::default()
-        }]),
+    let anywhere = |ports: Vec<NetworkPolicyPort>| NetworkPolicyEgressRule { ports: Some(ports), to: None };
+    let to = |number: i32, peer: NetworkPolicyPeer| NetworkPolicyEgressRule {
+        ports: Some(vec![port("TCP", number)]),
+        to: Some(vec![peer]),
     };
-    let endpoint = cluster.spec.storage.object_store.endpoint.as_deref();
+    let mut egress = vec![anywhere(vec![port("UDP", 53), port("TCP", 53)])];
+    match way {
+        Way::ObjectStore => {
+            let endpoint = cluster.spec.storage.object_store.endpoint.as_deref();
+            let ip_block = Some(IPBlock { cidr: POD_IDENTITY.to_owned(), except: None });
+            egress.push(anywhere(vec![port("TCP", port_of(endpoint))]));
+            egress.push(to(80, NetworkPolicyPeer { ip_block, ..NetworkPolicyPeer::default() }));
+        }
+        Way::Replicas => {
+            let pod_selector = Some(replicas(cluster));
+            let peer = NetworkPolicyPeer { pod_selector, ..NetworkPolicyPeer::default() };
+            egress.push(to(CLIENT_PORT.into(), peer));
+        }
+    }
     NetworkPolicy {
         metadata,
         spec: Some(NetworkPolicySpec {
@@ -183,11 +213,7 @@ pub(super) fn closed(metadata: ObjectMeta, label: (&str, String), cluster: &VRCl
             }),
             policy_types: Some(vec!["Ingress".to_owned(), "Egress".to_owned()]),
             ingress: None,
-            egress: Some(vec![
-                to(vec![port("UDP", 53), port("TCP", 53)]),
-                to(vec![port("TCP", port_of(endpoint))]),
-                identity,
-            ]),
+            egress: Some(egress),
         }),
     }
 }
