@@ -75,7 +75,7 @@ metadata:
   labels:
     pod-security.kubernetes.io/enforce: restricted
 EOF
-    "$helm" template vr-operator charts/vr-operator --namespace vr-system --set image.repository=vr |
+    "$helm" template vr-operator charts/vr-operator --namespace vr-system --set image.repository=vr --skip-tests |
         sed -e '/^ *helm.sh\/chart: /d' -e 's|^\( *app.kubernetes.io/managed-by:\) Helm$|\1 kubectl|'
 }
 

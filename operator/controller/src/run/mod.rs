@@ -14,6 +14,7 @@ mod bucket;
 mod calls;
 mod canary;
 mod certificates;
+mod check;
 mod checkpoints;
 mod control;
 mod drills;
@@ -54,6 +55,7 @@ struct Cli {
 #[derive(Debug, Subcommand)]
 enum Command {
     Run(Run),
+    Check(check::Check),
 }
 
 /// Looks after VRClusters until SIGTERM
@@ -97,18 +99,17 @@ enum LogFormat {
 /// Reads the command line and carries it out.
 #[must_use]
 pub fn main() -> ExitCode {
-    let Command::Run(run) = Cli::parse().command;
-    let filter = EnvFilter::try_from_env("VR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
-    let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
-    match run.log_format {
-        LogFormat::Plain => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
-        LogFormat::Json => log.json().flatten_event(true).init(),
-    }
+    let command = Cli::parse().command;
     // A second one could only be set by this very function.
     let _ = rustls::crypto::ring::default_provider().install_default();
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
-    let outcome =
-        runtime.map_err(anyhow::Error::from).and_then(|runtime| runtime.block_on(run.until_stopped()));
+    let outcome = runtime.map_err(anyhow::Error::from).and_then(|runtime| match command {
+        Command::Run(run) => {
+            run.log();
+            runtime.block_on(run.until_stopped())
+        }
+        Command::Check(check) => runtime.block_on(check.run()),
+    });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
@@ -118,14 +119,25 @@ pub fn main() -> ExitCode {
     }
 }
 
+/// Why there is no client.
+const NO_WAY: &str =
+    "there is no way to an API server: run it in a pod with a service account, or set KUBECONFIG";
+
 impl Run {
+    fn log(&self) {
+        let filter = EnvFilter::try_from_env("VR_LOG").unwrap_or_else(|_| EnvFilter::new("info"));
+        let log = tracing_subscriber::fmt().with_env_filter(filter).with_writer(std::io::stderr);
+        match self.log_format {
+            LogFormat::Plain => log.with_ansi(std::io::IsTerminal::is_terminal(&std::io::stderr())).init(),
+            LogFormat::Json => log.json().flatten_event(true).init(),
+        }
+    }
+
     async fn until_stopped(self) -> anyhow::Result<()> {
         use anyhow::Context as _;
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
-        let config = kube::Config::infer().await.context(
-            "there is no way to an API server: run it in a pod with a service account, or set KUBECONFIG",
-        )?;
+        let config = kube::Config::infer().await.context(NO_WAY)?;
         let lease_namespace = self.lease_namespace.unwrap_or_else(|| config.default_namespace.clone());
         let client =
             kube::Client::try_from(config).context("the configuration of the API server cannot be used")?;
