@@ -81,8 +81,7 @@ EOF
 
 charts=(charts/*/)
 spec() {
-    "$python" $here/spec.py "$1" crds/vrclusters.yaml charts/vr-cluster replica/server/src/metrics.rs \
-        operator/controller/src/run/health.rs
+    "$python" $here/spec.py "$1" crds/vrclusters.yaml charts/vr-cluster docs/reference/metrics.md
 }
 if [[ ${1:-check} == write ]]; then
     spec write

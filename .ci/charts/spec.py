@@ -1,6 +1,8 @@
 """Makes the schema of vr-cluster's values of the definition of a VRCluster, and holds the chart to the definition's rules.
 
-    spec.py check|write CRD CHART METRICS-SOURCE...
+    spec.py check|write CRD CHART METRICS
+
+METRICS is the page of all metrics; alerts may name no others.
 """
 import json
 import pathlib
@@ -38,7 +40,7 @@ def messages(schema):
             yield from messages(value)
 
 
-mode, crd, chart, *sources = sys.argv[1:]
+mode, crd, chart, metrics = sys.argv[1:]
 chart = pathlib.Path(chart)
 whole = yaml.safe_load(pathlib.Path(crd).read_text())["spec"]["versions"][0]["schema"]["openAPIV3Schema"]
 schema = json.loads((chart / "values.schema.head.json").read_text())
@@ -55,8 +57,10 @@ missing = [message for message in messages(whole) if f'"{message}"' not in refus
 if missing:
     sys.exit("\n".join([f"{chart}/templates/_refuse.tpl lacks rules of {crd}:", *missing]))
 
-known = set(re.findall(r'"(vr_\w+)"', "".join(pathlib.Path(source).read_text() for source in sources)))
-for alert in yaml.safe_load((chart / "files/alerts.yaml").read_text()):
-    for metric in re.findall(r"\bvr_\w+", alert["expr"]):
+known = set(re.findall(r"^\| `(vr_\w+)`", pathlib.Path(metrics).read_text(), re.M))
+alerts = yaml.safe_load((chart / "files/alerts.yaml").read_text())
+named = [("alerts", alert["alert"], alert["expr"]) for alert in alerts]
+for file, what, expression in named:
+    for metric in re.findall(r"\bvr_\w+", expression):
         if metric not in known:
-            sys.exit(f"{chart}/files/alerts.yaml: {alert['alert']}: nobody has a metric {metric}")
+            sys.exit(f"{chart}/files/{file}.yaml: {what}: nobody has a metric {metric}")

@@ -58,6 +58,12 @@ enum Command {
 /// The replica itself, for `vr dev` and `vr drill`; people run `vr-replica`.
 const REPLICA: &str = "replica";
 
+/// The command line, without what only the processes of `vr dev` are started by.
+#[must_use]
+pub fn command() -> clap::Command {
+    Cli::command()
+}
+
 /// Reads the command line, carries it out, and says how that went.
 #[must_use]
 pub fn main() -> ExitCode {

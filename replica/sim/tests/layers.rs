@@ -22,6 +22,7 @@ const LAYERS: &[(&str, &str, &[&str])] = &[
     ),
     ("vr-operator", "operator/controller", &["vr-api", "vr-checkpoint", "vr-evidence", "vr-proto"]),
     ("vr-evidence", "operator/evidence", &["vr-checkpoint"]),
+    ("vr-reference", "operator/reference", &["vr", "vr-api", "vr-operator", "vr-replica"]),
     (
         "vr-fuzz",
         "replica/fuzz",

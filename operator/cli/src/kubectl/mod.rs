@@ -91,6 +91,12 @@ impl From<String> for Said {
 /// Asks a person; `None` where there is nobody to answer.
 type Ask<'a> = &'a mut dyn FnMut(&str) -> anyhow::Result<Option<String>>;
 
+/// The command line.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
+}
+
 /// Reads the command line, carries it out, and says how that went.
 #[must_use]
 pub fn main() -> ExitCode {

@@ -233,6 +233,14 @@ impl Slots {
         heard.filter_map(|contact| contact.said.as_ref())
     }
 
+    /// Whatever was committed by then is in the object store, as whoever ships there says.
+    pub(super) fn stored(&self) -> Option<Moment> {
+        let shipper = self.said().find_map(|said| said.shipper);
+        let ships = self.said().find(|said| Some(said.replica) == shipper)?;
+        let tier = ships.tiers.iter().find(|tier| tier.name == "objectStore" && tier.holds)?;
+        Some(ships.at + Seconds(-tier.lag.0))
+    }
+
     /// The newest op that is committed now, as all are asked.
     pub(super) async fn commit(&self) -> Option<Op> {
         let answers = futures_util::future::join_all(self.ports.values().map(Port::status)).await;

@@ -25,6 +25,7 @@ mod fleet;
 mod furnish;
 mod health;
 mod lease;
+pub mod metrics;
 mod requests;
 #[cfg(test)]
 mod rest;
@@ -94,6 +95,12 @@ struct Run {
 enum LogFormat {
     Plain,
     Json,
+}
+
+/// The command line.
+#[must_use]
+pub fn command() -> clap::Command {
+    <Cli as clap::CommandFactory>::command()
 }
 
 /// Reads the command line and carries it out.

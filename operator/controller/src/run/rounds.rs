@@ -13,6 +13,7 @@ use super::drills;
 use super::furnish::{self, Furnished, MANAGER, Renewals};
 use super::health::Health;
 use super::lease::Hold;
+use super::metrics;
 use super::requests;
 use super::rollbacks;
 use super::subject::{Subject, means};
@@ -194,15 +195,16 @@ impl Rounds {
         let busy = done.values().any(|outcome| outcome.busy) || world.as_ref().is_some_and(due);
         let failures = done.values().map(|outcome| u64::from(outcome.failed)).sum();
         let steps = done.values().map(|outcome| u64::from(outcome.acted)).sum();
-        let mut told = BTreeMap::new();
-        for cluster in world.iter().flat_map(|world| &world.clusters) {
-            if let Some(outcome) = done.remove(&uid(cluster)) {
-                let naming = Naming::of(cluster);
-                told.insert((naming.namespace().to_owned(), naming.name().to_owned()), outcome.status);
-            }
-        }
-        self.health.clusters(told);
-        self.health.round(began.elapsed(), failures, steps);
+        let told = world.iter().flat_map(|world| &world.clusters).filter_map(|cluster| {
+            let outcome = done.remove(&uid(cluster))?;
+            let stored = memories.get(&uid(cluster)).and_then(|memory| memory.slots.stored());
+            Some((named(cluster), outcome.status, stored))
+        });
+        self.health.note(|known| {
+            known.clusters(told);
+            known.drills(world.iter().flat_map(|world| &world.drills).map(|drill| &**drill));
+            known.round(began.elapsed(), failures, steps);
+        });
         busy
     }
 
@@ -283,6 +285,11 @@ impl Rounds {
             }
             self.teller.step(cluster, step, done.as_ref().err()).await;
             outcome.acted = done.is_ok();
+            if outcome.acted && matches!(step, crate::step::Step::HandOff { .. }) {
+                let updates = status.operation.as_ref().is_some_and(|o| o.kind == "Update");
+                let why = if updates { metrics::UPDATE } else { metrics::PLACEMENT };
+                self.health.note(|known| known.hands_over(named(cluster), why));
+            }
             // Whether anything is left to be told of is known by the next round.
             if outcome.acted && matches!(step, crate::step::Step::LetGo) {
                 return Outcome { status, busy: true, ..outcome };
@@ -455,6 +462,11 @@ impl Rounds {
             },
         })
     }
+}
+
+fn named(cluster: &VRCluster) -> metrics::Name {
+    let naming = Naming::of(cluster);
+    (naming.namespace().to_owned(), naming.name().to_owned())
 }
 
 fn uid(cluster: &VRCluster) -> String {

@@ -148,12 +148,14 @@ pub const FIELDS: &[Field] = &[
 ];
 
 /// The flag of a field: `tiers.nvme.path` is `tiers-nvme-path`.
-pub(super) fn flag_of(path: &str) -> String {
+#[must_use]
+pub fn flag_of(path: &str) -> String {
     words(path).join("-")
 }
 
 /// The environment variable of a field: `tiers.nvme.path` is `VR_TIERS_NVME_PATH`.
-pub(super) fn env_of(path: &str) -> String {
+#[must_use]
+pub fn env_of(path: &str) -> String {
     format!("VR_{}", words(path).join("_").to_ascii_uppercase())
 }
 

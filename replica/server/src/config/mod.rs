@@ -10,7 +10,7 @@ mod tiers;
 mod tls;
 mod units;
 
-pub use fields::{FIELDS, Field, arguments, load};
+pub use fields::{FIELDS, Field, arguments, env_of, flag_of, load};
 pub use raw::{Raw, RawMember, RawRestore};
 pub use tiers::{RawObjectStore, RawTier, RawTiers};
 pub use tls::{Demand, Identity, PeerTls, PortTls, RawPeerTls, RawPortTls, RawTls, Tls};
