@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
-# Holds the alerts of charts/vr-cluster to their word with promtool: each fires for what it is made for, alone, and none in
-# a healthy run. promtool comes from the Debian package `prometheus`, which is unpacked into the user's cache and not
+# Holds the alerts and the dashboard of charts/vr-cluster to their word with promtool: each alert fires for what it is made
+# for, alone, and none in a healthy run; every expression can be read. promtool comes from the Debian package `prometheus`, which is unpacked into the user's cache and not
 # installed; VR_PROMTOOL names another one. Where there is neither, this says so and is skipped.
 set -euo pipefail
 cd "$(dirname "$0")/.."
@@ -32,5 +32,5 @@ export HELM_CACHE_HOME=$work/helm HELM_CONFIG_HOME=$work/helm HELM_DATA_HOME=$wo
 "$helm" template prod charts/vr-cluster --namespace shop --values charts/vr-cluster/ci/aws.yaml \
     --api-versions monitoring.coreos.com/v1 >"$work/rendered.yaml"
 "$python" .ci/charts/alerts.py "$work/rendered.yaml" .ci/charts/alerts-test.yaml docs/runbooks.md "$work"
-"$promtool" check rules "$work/rules.yaml"
+"$promtool" check rules "$work/rules.yaml" "$work/panels.yaml"
 "$promtool" test rules "$work/tests.yaml"

@@ -2,7 +2,7 @@
 
     spec.py check|write CRD CHART METRICS
 
-METRICS is the page of all metrics; alerts may name no others.
+METRICS is the page of all metrics; alerts and the dashboard may name no others.
 """
 import json
 import pathlib
@@ -59,7 +59,9 @@ if missing:
 
 known = set(re.findall(r"^\| `(vr_\w+)`", pathlib.Path(metrics).read_text(), re.M))
 alerts = yaml.safe_load((chart / "files/alerts.yaml").read_text())
+rows = yaml.safe_load((chart / "files/dashboard.yaml").read_text())
 named = [("alerts", alert["alert"], alert["expr"]) for alert in alerts]
+named += [("dashboard", panel["title"], panel["expr"]) for row in rows for panel in row["panels"]]
 for file, what, expression in named:
     for metric in re.findall(r"\bvr_\w+", expression):
         if metric not in known:
