@@ -1,4 +1,5 @@
-//! The commands of `docs/disaster-recovery.md` that a machine can run, as they stand there: only the ports are others.
+//! The commands of `docs/` and the README that a machine can run, as they stand there: only the ports are others. Every other
+//! block of commands says why it is not run.
 
 use std::io::Read;
 use std::os::unix::process::CommandExt;
@@ -10,18 +11,23 @@ use rustix::process::{Pid, Signal, kill_process_group};
 use vr::dev::ports;
 
 const GUIDE: &str = include_str!("../../../docs/disaster-recovery.md");
+const LAPTOP: &str = include_str!("../../../docs/start-laptop.md");
+const SIZING: &str = include_str!("../../../docs/sizing.md");
 const PATIENCE: Duration = Duration::from_secs(180);
 
+/// Before a block that a test here runs.
+const WALKED: &str = "<!-- walked -->";
+
 /// What follows the mark, up to the end of the block.
-fn walked() -> &'static str {
-    let (_, block) = GUIDE.split_once("<!-- walked -->\n```sh\n").expect("the guide has a walk");
+fn walked(page: &'static str) -> &'static str {
+    let (_, block) = page.split_once("<!-- walked -->\n```sh\n").expect("the page has a walk");
     block.split_once("\n```").expect("the block ends").0
 }
 
 /// With other ports in the place of those that are written.
-fn with_free_ports(walk: &str) -> String {
+fn with_free_ports(walk: &str, ranges: &[(u16, usize)]) -> String {
     let mut walk = walk.to_owned();
-    for (written, count) in [(29_000, 1), (29_100, 12), (29_200, 12)] {
+    for &(written, count) in ranges {
         let first = (0..500)
             .map(|_| 10_000 + (uuid::Uuid::new_v4().as_u128() % 20_000) as u16)
             .find(|first| ports::free(count, Some(*first)).is_ok())
@@ -33,11 +39,11 @@ fn with_free_ports(walk: &str) -> String {
     walk.replace('@', "")
 }
 
-#[test]
-fn what_the_guide_says_brings_a_cluster_back_from_its_bucket() {
+/// Runs what a page says; what was printed.
+fn walk(page: &'static str, ranges: &[(u16, usize)]) -> String {
     let dir = tempfile::tempdir().expect("a directory");
     // In a file: what stands in the command line of a shell, `pgrep` would find.
-    std::fs::write(dir.path().join("walk.sh"), with_free_ports(walked())).expect("written");
+    std::fs::write(dir.path().join("walk.sh"), with_free_ports(walked(page), ranges)).expect("written");
     let program = Path::new(env!("CARGO_BIN_EXE_vr")).parent().expect("it is in a folder");
     let path = std::env::var("PATH").unwrap_or_default();
     let (mut said, whole) = std::io::pipe().expect("a pipe");
@@ -70,7 +76,58 @@ fn what_the_guide_says_brings_a_cluster_back_from_its_bucket() {
     let _ = kill_process_group(group, Signal::KILL);
     let text = reader.join().expect("it only reads").expect("text");
     assert!(status.is_some_and(|status| status.success()), "{status:?}:\n{text}");
+    text
+}
+
+#[test]
+fn what_the_guide_says_brings_a_cluster_back_from_its_bucket() {
+    let text = walk(GUIDE, &[(29_000, 1), (29_100, 12), (29_200, 12)]);
     for expected in ["whole", "generation 2 begins from generation 1"] {
         assert!(text.contains(expected), "{expected:?} is not said:\n{text}");
     }
+}
+
+#[test]
+fn five_minutes_on_a_laptop() {
+    let text = walk(LAPTOP, &[(23_790, 12)]);
+    for expected in ["acknowledgedWritesPresent  passed", "lose-all-memory-and-disks", "leavesNothing"] {
+        assert!(text.contains(expected), "{expected:?} is not said:\n{text}");
+    }
+}
+
+#[test]
+fn what_the_page_of_sizes_computes() {
+    let text = walk(SIZING, &[]);
+    for row in SIZING.lines().filter(|line| line.starts_with("| VR") || line.starts_with("| Raft")) {
+        let dollars = row.rsplit('|').nth(1).expect("a row ends with a bar");
+        for sum in dollars.split('/').map(|sum| sum.trim().replace(',', "")) {
+            assert!(text.contains(&sum), "{row}: {sum} is not computed:\n{text}");
+        }
+    }
+}
+
+/// Nobody is to find out at three in the morning that a command of a page never worked.
+#[test]
+fn each_block_of_commands_is_run_or_says_why_not() {
+    let root = Path::new(env!("CARGO_MANIFEST_DIR")).join("../..");
+    let mut pages: Vec<_> = std::fs::read_dir(root.join("docs"))
+        .expect("there are pages")
+        .map(|entry| entry.expect("readable").path())
+        .filter(|path| path.extension().is_some_and(|extension| extension == "md"))
+        .collect();
+    pages.push(root.join("README.md"));
+    let mut unsaid = Vec::new();
+    for page in pages {
+        let text = std::fs::read_to_string(&page).expect("text");
+        let mut before = "";
+        for line in text.lines() {
+            let said = ["<!-- not run: ", "<!-- run elsewhere: ", "<!-- transcript: "];
+            let runs = before == WALKED || said.iter().any(|mark| before.starts_with(mark));
+            if (line == "```sh" || line == "```console") && !runs {
+                unsaid.push(format!("{}: before {line}: {before}", page.display()));
+            }
+            before = line;
+        }
+    }
+    assert!(unsaid.is_empty(), "not run, and without a reason:\n{}", unsaid.join("\n"));
 }
