@@ -1,9 +1,10 @@
 """Every scenario by name, in the order in which they are run."""
 
-from . import daily, disasters, drills, installed, machines, mistakes, operators, rules
+from . import daily, disasters, drills, installed, machines, mistakes, operators, rules, watched
 
 ALL = {function.__name__.replace("_", "-"): function
-       for module in (daily, disasters, drills, operators, mistakes, machines, rules, installed) for function in module.ALL}
+       for module in (daily, disasters, drills, operators, mistakes, machines, rules, watched, installed)
+       for function in module.ALL}
 
 
 def clear(ground, name):

@@ -202,4 +202,100 @@ def twenty_drills(scene):
     scene.figures["twenty drills, the longest"] = max(took(status) for status in ends)
 
 
-ALL = (named_checkpoints, drills, drill_of_200_mb, twenty_drills)
+def keys_left(scene):
+    """Keys of probes that are still in the cluster."""
+    script = "import sys; from vre2e.load import Client; print(len(Client(*sys.argv[1:4]).keys('vr-operator.io/drill/')))"
+    done = subprocess.run(scene.box.inside(sys.executable, "-c", script, *scene.reach()), cwd=TREE / "e2e",
+                          capture_output=True, text=True, timeout=30)
+    if done.returncode != 0:
+        raise OSError(done.stderr.strip()[-300:])
+    return int(done.stdout)
+
+
+def live(scene, name, scenario, **more):
+    """One drill that harms the cluster, and passes; its status."""
+    drill(scene, name, scenario=scenario, allowLiveImpact=True, deadlineSeconds=300, **more)
+    status = ended(scene, name, limit=330)
+    assert status["result"] == "Passed", json.dumps(status, indent=1)
+    checks = {check["name"]: check["passed"] for check in status["checks"]}
+    wanted = {"acknowledgedWritesPresent", "nothingInvented", "noRevisionTwice", "leavesNothing", "wholeAgain"}
+    assert wanted <= set(checks) and all(checks.values()), checks
+    assert status["acknowledgedWrites"] > 0 and status["evidence"]["digest"], status
+    assert left(scene) == [] and until(20, "the cluster reads", lambda: keys_left(scene) == 0)
+    scene.figures[f"{scenario}: longest time without a write, ms"] = status["rtoMilliseconds"]
+    scene.figures[f"{scenario}: whole again after, s"] = seconds(status["impact"]["wholeAt"]) - seconds(
+        status["impact"]["at"])
+    return status
+
+
+def lose_primary(scene):
+    """A drill ends the primary like a crash; it is refused without the word, and without tolerance it harms nobody."""
+    scene.begin()
+    scene.load()
+    try:
+        drill(scene, "no-word", scenario="LosePrimary")
+    except ValueError as error:
+        assert "allowLiveImpact" in str(error), error
+    else:
+        raise AssertionError("a drill that harms was accepted without allowLiveImpact")
+    before, leads = scene.uids(), scene.primary()
+    restarts = scene.restarts(leads)
+    status = live(scene, "primary", "LosePrimary")
+    assert [target["podName"] for target in status["impact"]["replicas"]] == [leads], status["impact"]
+    assert scene.uids() == before and scene.restarts(leads) == restarts + 1, "it was not the primary, or not once"
+    assert status["rpoOperations"] == 0, status
+    page = scene.ground.page("metrics")
+    assert f'vr_drill_passed{{namespace="{scene.space}",name="{scene.name}",scenario="LosePrimary"}} 1' in page, page
+    assert f'vr_primary_moves_total{{namespace="{scene.space}",name="{scene.name}",reason="Failover"}} 0' not in page
+
+    # With a replica missing, the next loss would be an outage: nothing is harmed.
+    node = scene.node_of(next(name for name in scene.pods() if name != scene.primary()))
+    scene.box.cable(node, False)
+    try:
+        until(60, "the cluster tolerates nothing", lambda: scene.status().get("faultTolerance") == 0)
+        drill(scene, "not-now", scenario="LosePrimary", allowLiveImpact=True, deadlineSeconds=60)
+        status = ended(scene, "not-now", limit=120)
+        assert status["result"] == "Errored" and "impact" not in status, status
+        assert scene.name in status["reason"], status
+    finally:
+        scene.box.cable(node, True)
+    scene.until_ready()
+    scene.nothing_lost()
+    shown = vr(scene, "drill", "evidence", "ls")
+    assert "LosePrimary" in shown.stdout, shown.stdout + shown.stderr
+
+
+def lose_replica_and_zone(scene):
+    """Drills take a replica with its pod, and all of a zone: clients go on, and nothing is lost."""
+    scene.begin()
+    scene.load()
+    leads, before = scene.primary(), scene.uids()
+    status = live(scene, "replica", "LoseReplica")
+    (target,) = status["impact"]["replicas"]
+    assert target["podName"] != leads and scene.uids()[target["podName"]] != before[target["podName"]]
+    leads, before = scene.primary(), scene.uids()
+    status = live(scene, "zone", "LoseZone")
+    zone = status["impact"]["zone"]
+    assert [target["podName"] for target in status["impact"]["replicas"]] == [leads], (zone, status["impact"])
+    assert scene.uids()[leads] != before[leads]
+    scene.nothing_lost()
+
+
+def lose_all_memory(scene):
+    """A drill takes everybody's memory: the operator recovers by itself, and what is lost is counted and bounded."""
+    scene.begin(recovery={"onTotalLoss": "Automatic", "maxDataLossSeconds": 600, "confirmationSeconds": 5},
+                objectives={"rpoSeconds": 60})
+    scene.load()
+    until(60, "a checkpoint is in the object store", lambda: scene.condition("Recoverable").get("status") == "True")
+    time.sleep(5)
+    moment = time.time()
+    status = live(scene, "everybody", "LoseAllMemory", allowDataLoss=True)
+    scene.rest()
+    assert scene.status()["lineage"]["generation"] == 2, scene.status()["lineage"]
+    lost = [line for line in scene.lost() if line["at"] < moment + 60]
+    scene.figures["lost of the probe's writes"] = f"{status['rpoOperations']} of {status['acknowledgedWrites']}"
+    scene.figures["lost of the writers'"] = f"{len(lost)} of {len(scene.journal())}"
+    scene.revisions_once()
+
+
+ALL = (named_checkpoints, drills, drill_of_200_mb, twenty_drills, lose_primary, lose_replica_and_zone, lose_all_memory)
