@@ -40,15 +40,18 @@ fn checkpoints_are_measured_beside_what_the_machine_can_do() {
     for field in ["cutPauseMs", "memoryRatio", "bytesRatio", "fullRatio", "restoreRatio", "restoreS3Ratio"] {
         assert!(report[field].as_f64().is_some_and(|value| value > 0.0), "{field}: {report}");
     }
-    // What does not compress arrives as large as it is; what has not changed stays.
+    // What does not compress arrives nearly as large as it is; what has not changed stays.
     let bytes = |name: &str| {
         let steps = report["steps"].as_array().expect("a list").iter();
         steps.filter(|step| step["name"] == name).find_map(|step| step["bytes"].as_u64()).expect(name)
     };
     let state = report["stateBytes"].as_u64().expect("a number");
     for full in ["full to the directory", "full to embedded S3", "restore from the directory"] {
-        assert!((state..state * 13 / 10).contains(&bytes(full)), "{full}: {report}");
+        assert!((state * 9 / 10..state * 13 / 10).contains(&bytes(full)), "{full}: {report}");
     }
     assert!(bytes("incremental to the directory") < state / 2, "{report}");
+    // A hundredth of the keys, drawn at random, touches a sixth of the pages, and more must not be shipped.
+    let share = report["incrementalShare"].as_f64().expect("a number");
+    assert!(share < 0.2, "{report}");
     assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0, "nothing is left");
 }

@@ -18,8 +18,9 @@ use bytes::BytesMut;
 pub(crate) const HEADER: usize = 46;
 /// Level 1 is four times faster than level 3 and no larger on pages.
 const ZSTD_LEVEL: i32 = 1;
-/// A page that shrinks by less than a twentieth is stored as it is.
-const WORTH: usize = 20;
+/// A page that shrinks by less than a fortieth is stored as it is. Where values do not compress at all, what keys and
+/// lengths repeat is just below a twentieth of a page.
+const WORTH: usize = 40;
 
 /// What a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
