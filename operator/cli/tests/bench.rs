@@ -55,3 +55,33 @@ fn checkpoints_are_measured_beside_what_the_machine_can_do() {
     assert!(share < 0.2, "{report}");
     assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0, "nothing is left");
 }
+
+/// The formula is that of docs/architecture.md; what is counted must not be a fifth away from it.
+#[test]
+fn an_hour_of_the_object_store_is_what_the_formula_says() {
+    // Checkpoints as often as an operator makes them, so that they count for something.
+    let output = run(&mut vr([
+        "bench",
+        "object-store",
+        "--keys",
+        "20000",
+        "--log-interval",
+        "2s",
+        "--shipments",
+        "4",
+        "--checkpoint-interval",
+        "5m",
+        "--replicas",
+        "1",
+        "-o",
+        "json",
+    ]));
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stderr));
+    let report: serde_json::Value =
+        serde_json::from_slice(&output.stdout).expect("one JSON object on stdout");
+    for what in ["writes", "lists", "reads", "bytes"] {
+        let of = |which: &str| report[which][what].as_f64().expect("a number");
+        let ratio = of("hour") / of("formula");
+        assert!((0.8..=1.2).contains(&ratio), "{what}: {ratio}: {report}");
+    }
+}

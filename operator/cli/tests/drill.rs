@@ -60,6 +60,21 @@ fn where_the_disks_stay_the_freshest_tier_wins_and_every_replica_has_loaded_it()
 }
 
 #[test]
+fn a_kill_at_full_load_costs_no_more_than_was_said_just_before() {
+    let output = run(&mut vr(["drill", "recovery-point", "--kills", "1", "--writers", "16", "-o", "json"]));
+    assert_eq!(output.status.code(), Some(0), "{}", String::from_utf8_lossy(&output.stdout));
+    let report: Value = serde_json::from_slice(&output.stdout).expect("one JSON object on stdout");
+    let kill = &report["kills"][0];
+    assert!(kill["acknowledged"].as_u64() > Some(100), "{report}");
+    for (tier, limit) in [("disks", 2.0), ("objectStore", 15.0)] {
+        let [lost, reported] =
+            ["seconds", "reportedSeconds"].map(|of| kill[tier][of].as_f64().expect("a number"));
+        assert!(lost <= reported && lost <= limit, "{tier}: {report}");
+        assert_eq!(report[tier]["lost"]["most"].as_f64(), Some(lost));
+    }
+}
+
+#[test]
 fn a_drill_fails_when_what_the_restore_needs_is_gone() {
     let (status, report) = drill(&["--sabotage", "missing-pack"]);
     assert_eq!((status, &report["result"]), (Some(1), &Value::from("Failed")));

@@ -27,7 +27,7 @@ use crate::output::{self, Format};
 use crate::s3_server::{ACCESS_KEY, SECRET_KEY};
 use crate::units::{self, show_bytes};
 
-const LINEAGE: Lineage = Lineage([1; 16]);
+pub(super) const LINEAGE: Lineage = Lineage([1; 16]);
 const BUCKET: &str = "bench";
 /// Piece by piece, as packs are.
 const PIECE: usize = 16 << 20;
@@ -147,17 +147,7 @@ impl CheckpointBench {
         let disk_write_per_second = write_limit(&file, written.shipped_bytes)?;
         let disk_read_per_second = read_limit(&file)?;
 
-        let server = Server::start(
-            &dir.path().join("s3"),
-            "127.0.0.1:0".parse().expect("an address"),
-            Options {
-                access_key: ACCESS_KEY.to_owned(),
-                secret_key: SECRET_KEY.to_owned(),
-                buckets: vec![BUCKET.to_owned()],
-                faults: Faults::default(),
-            },
-        )
-        .await?;
+        let server = server(&dir.path().join("s3")).await?;
         let s3: Arc<dyn ObjectStore> = Arc::new(S3Store::open(&place(&server)).await?);
         let (_, shipped) = ship(&s3, 1, &snapshot).await?;
         steps.push(Step { name: "full to embedded S3", ..shipped });
@@ -175,7 +165,7 @@ impl CheckpointBench {
         steps.push(Step { name: "restore from the directory", ..from_disk });
         steps.push(Step { name: "restore from embedded S3", ..from_s3 });
 
-        let (cut_pause, changed_bytes) = self.change(&mut tree);
+        let (cut_pause, changed_bytes) = change(&mut tree, self.keys, self.changed, self.size);
         let (incremental, step) = ship(&disk, 2, &tree.snapshot()).await?;
         steps.push(Step { name: "incremental to the directory", ..step });
         server.stop().await;
@@ -205,36 +195,52 @@ impl CheckpointBench {
     }
 
     fn tree(&self) -> Tree {
-        let mut tree = Tree::new();
-        let mut value = vec![0; self.size];
-        for number in 0..self.keys {
-            noise(number, 0, &mut value);
-            tree.put(&key(number), &value, 1);
-        }
-        tree
+        tree(self.keys, self.size)
     }
+}
 
-    /// Changes keys at random, with a snapshot after each hundredth part; the longest that one of these took, and the
-    /// bytes that changed.
-    fn change(&self, tree: &mut Tree) -> (Duration, u64) {
-        let changes = (self.keys * self.changed / 1_000).max(1);
-        let (mut pause, mut bytes) = (Duration::ZERO, 0);
-        let mut value = vec![0; self.size];
-        for change in 0..changes {
-            let number = hash(change, 1) % self.keys;
-            noise(number, change + 1, &mut value);
-            let key = key(number);
-            tree.put(&key, &value, 2);
-            bytes += (key.len() + value.len()) as u64;
-            if change.is_multiple_of((changes / 100).max(1)) {
-                let began = Instant::now();
-                let snapshot = tree.snapshot();
-                pause = pause.max(began.elapsed());
-                drop(snapshot);
-            }
-        }
-        (pause, bytes)
+/// A state of so many keys with values of this length.
+pub(super) fn tree(keys: u64, size: usize) -> Tree {
+    let mut tree = Tree::new();
+    let mut value = vec![0; size];
+    for number in 0..keys {
+        noise(number, 0, &mut value);
+        tree.put(&key(number), &value, 1);
     }
+    tree
+}
+
+/// Changes so many of a thousand keys at random, with a snapshot after each hundredth part; the longest that one of these
+/// took, and the bytes that changed.
+pub(super) fn change(tree: &mut Tree, keys: u64, per_mille: u64, size: usize) -> (Duration, u64) {
+    let changes = (keys * per_mille / 1_000).max(1);
+    let (mut pause, mut bytes) = (Duration::ZERO, 0);
+    let mut value = vec![0; size];
+    for change in 0..changes {
+        let number = hash(change, 1) % keys;
+        noise(number, change + 1, &mut value);
+        let key = key(number);
+        tree.put(&key, &value, 2);
+        bytes += (key.len() + value.len()) as u64;
+        if change.is_multiple_of((changes / 100).max(1)) {
+            let began = Instant::now();
+            let snapshot = tree.snapshot();
+            pause = pause.max(began.elapsed());
+            drop(snapshot);
+        }
+    }
+    (pause, bytes)
+}
+
+/// An embedded S3 server with files in this directory.
+pub(super) async fn server(dir: &Path) -> anyhow::Result<Server> {
+    let options = Options {
+        access_key: ACCESS_KEY.to_owned(),
+        secret_key: SECRET_KEY.to_owned(),
+        buckets: vec![BUCKET.to_owned()],
+        faults: Faults::default(),
+    };
+    Ok(Server::start(dir, "127.0.0.1:0".parse().expect("an address"), options).await?)
 }
 
 fn better(first: Step, second: Step) -> Step {
@@ -242,7 +248,7 @@ fn better(first: Step, second: Step) -> Step {
 }
 
 /// Keys as they come, in no order of their number.
-fn key(number: u64) -> Vec<u8> {
+pub(super) fn key(number: u64) -> Vec<u8> {
     format!("bench/{:016x}", hash(number, 0)).into_bytes()
 }
 
@@ -252,13 +258,13 @@ fn hash(number: u64, of: u64) -> u64 {
 }
 
 /// What does not compress.
-fn noise(number: u64, version: u64, out: &mut [u8]) {
+pub(super) fn noise(number: u64, version: u64, out: &mut [u8]) {
     let mut hasher = blake3::Hasher::new();
     hasher.update(&number.to_le_bytes()).update(&version.to_le_bytes());
     hasher.finalize_xof().fill(out);
 }
 
-fn place(server: &Server) -> S3Location {
+pub(super) fn place(server: &Server) -> S3Location {
     S3Location {
         endpoint: Some(server.endpoint()),
         bucket: BUCKET.to_owned(),
@@ -291,7 +297,11 @@ async fn timed<T>(
 async fn ship(store: &Arc<dyn ObjectStore>, op: u64, snapshot: &Snapshot) -> anyhow::Result<(Written, Step)> {
     let identity = Identity { lineage: LINEAGE, generation: 1, replica: 1 };
     let mut writer = Writer::open(Arc::clone(store), identity, None, true, 2).await?;
-    let cut = Cut {
+    timed(store, async { Ok(writer.checkpoint(&cut(op), snapshot).await?) }).await
+}
+
+pub(super) fn cut(op: u64) -> Cut {
+    Cut {
         op,
         view: 0,
         epoch: 0,
@@ -300,8 +310,7 @@ async fn ship(store: &Arc<dyn ObjectStore>, op: u64, snapshot: &Snapshot) -> any
         revision: 1,
         reserved_revision: 1,
         configuration: serde_json::Value::Null,
-    };
-    timed(store, async { Ok(writer.checkpoint(&cut, snapshot).await?) }).await
+    }
 }
 
 /// Loads what stands there, which must be the state of this root.

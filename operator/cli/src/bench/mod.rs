@@ -9,6 +9,7 @@ pub mod cpu;
 pub mod histogram;
 pub mod load;
 mod nowhere;
+mod object_store;
 pub mod pace;
 pub mod wire;
 
@@ -21,6 +22,7 @@ use serde::Serialize;
 
 use self::checkpoint::CheckpointBench;
 use self::load::{Load, Measured, Operation, Until};
+use self::object_store::ObjectStoreBench;
 use crate::endpoint::Endpoint;
 use crate::output::{self, Format};
 use crate::trust::{Trust, TrustError};
@@ -53,6 +55,8 @@ enum What {
     },
     /// Measures checkpoints and restores in this process, each beside what this machine could do; needs no server
     Checkpoint(CheckpointBench),
+    /// Counts what a cluster asks of its object store in an hour, beside what a formula predicts; needs no server
+    ObjectStore(ObjectStoreBench),
 }
 
 #[derive(Debug, Args)]
@@ -170,6 +174,7 @@ impl Bench {
             What::Put { size, common } => (Operation::Put { size }, common),
             What::Get { serializable, common } => (Operation::Get { serializable }, common),
             What::Checkpoint(checkpoint) => return checkpoint.run(),
+            What::ObjectStore(bench) => return bench.run(),
         };
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = runtime.block_on(common.measure(operation))?;

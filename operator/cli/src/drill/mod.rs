@@ -6,7 +6,9 @@ pub mod copy;
 pub mod course;
 pub mod evidence;
 pub mod input;
+pub mod kills;
 pub mod load;
+pub mod loss;
 pub mod probe;
 pub mod progress;
 pub mod promise;
@@ -108,6 +110,7 @@ enum Action {
     Restore(copy::Restore),
     Probe(probe::Probe),
     Evidence(evidence::Evidence),
+    RecoveryPoint(kills::RecoveryPoint),
 }
 
 impl Drill {
@@ -120,6 +123,7 @@ impl Drill {
             Some(Action::Restore(restore)) => return restore.run(),
             Some(Action::Probe(probe)) => return probe.run(),
             Some(Action::Evidence(evidence)) => return evidence.run(),
+            Some(Action::RecoveryPoint(kills)) => return kills.run(),
             None => {}
         }
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;

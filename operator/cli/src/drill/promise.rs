@@ -75,10 +75,16 @@ impl Promises {
         }
     }
 
+    /// The moment up to which everything is promised by now.
+    #[must_use]
+    pub fn kept(&self) -> Option<Instant> {
+        self.promised.get()
+    }
+
     /// Nothing is promised any more from now on; returns the moment up to which everything was.
     pub fn end(&self) -> Option<Instant> {
         self.over.set(true);
-        self.promised.get()
+        self.kept()
     }
 }
 

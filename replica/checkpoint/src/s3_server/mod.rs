@@ -12,11 +12,13 @@ mod faults;
 mod intake;
 mod objects;
 mod service;
+mod tally;
 #[cfg(test)]
 mod tests;
 mod uploads;
 
 pub use faults::{Act, Faults, Rule, Verb};
+pub use tally::Tally;
 
 use hyper_util::rt::{TokioExecutor, TokioIo};
 use objects::Objects;
@@ -28,6 +30,7 @@ use std::io;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
+use tally::Counters;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{Semaphore, watch};
 
@@ -83,6 +86,7 @@ pub enum StartError {
 pub struct Server {
     address: SocketAddr,
     faults: Faults,
+    counters: Arc<Counters>,
     stop: watch::Sender<bool>,
     accepting: tokio::task::JoinHandle<()>,
     _lock: File,
@@ -102,8 +106,10 @@ impl Server {
         let mut builder = S3ServiceBuilder::new(Service::new(objects));
         builder.set_auth(SimpleAuth::from_single(options.access_key, options.secret_key));
         let (stop, stopped) = watch::channel(false);
-        let accepting = tokio::spawn(accept(listener, builder.build(), options.faults.clone(), stopped));
-        Ok(Server { address, faults: options.faults, stop, accepting, _lock: lock })
+        let (faults, counters) = (options.faults, Arc::new(Counters::default()));
+        let answering = (builder.build(), faults.clone(), Arc::clone(&counters));
+        let accepting = tokio::spawn(accept(listener, answering, stopped));
+        Ok(Server { address, faults, counters, stop, accepting, _lock: lock })
     }
 
     /// Where it listens.
@@ -122,6 +128,12 @@ impl Server {
     #[must_use]
     pub fn faults(&self) -> &Faults {
         &self.faults
+    }
+
+    /// What it was asked for so far.
+    #[must_use]
+    pub fn tally(&self) -> Tally {
+        self.counters.tally()
     }
 
     /// Closes the port and every connection; the directory can be served again afterwards.
@@ -150,12 +162,9 @@ fn lock(dir: &Path) -> Result<File, StartError> {
     }
 }
 
-async fn accept(
-    listener: TcpListener,
-    service: s3s::service::S3Service,
-    faults: Faults,
-    mut stopped: watch::Receiver<bool>,
-) {
+type Answering = (s3s::service::S3Service, Faults, Arc<Counters>);
+
+async fn accept(listener: TcpListener, answering: Answering, mut stopped: watch::Receiver<bool>) {
     let places = Arc::new(Semaphore::new(CONNECTIONS));
     let mut connections = tokio::task::JoinSet::new();
     loop {
@@ -166,9 +175,9 @@ async fn accept(
         };
         match stream {
             Ok((stream, _)) => {
-                let (service, faults) = (service.clone(), faults.clone());
+                let answering = answering.clone();
                 connections.spawn(async move {
-                    serve(stream, service, faults).await;
+                    serve(stream, answering).await;
                     drop(place);
                 });
             }
@@ -182,10 +191,11 @@ async fn accept(
     connections.shutdown().await;
 }
 
-async fn serve(stream: TcpStream, service: s3s::service::S3Service, faults: Faults) {
+async fn serve(stream: TcpStream, (service, faults, counters): Answering) {
     // Answers are small and waited for.
     let _ = stream.set_nodelay(true);
     let answer = hyper::service::service_fn(move |request: hyper::Request<hyper::body::Incoming>| {
+        counters.note(&request);
         let (service, faults) = (service.clone(), faults.clone());
         async move { faults.around(&service, request.map(s3s::Body::from)).await }
     });
