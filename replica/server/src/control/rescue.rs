@@ -25,7 +25,7 @@ pub(crate) enum Rescue {
 
 /// Hands it in, once; the op that it goes to.
 pub(super) async fn hand_in() -> Result<Op, Refused> {
-    if !node::with(|node| node.leaderless()) {
+    if !node::with(|node| node.follows_nobody()) {
         return Err(refuse(
             Reason::Invalid,
             "a primary leads: what this replica has by itself is not the newest".to_owned(),

@@ -520,7 +520,7 @@ impl Node {
             self.stop(Halt::Fenced(reason));
             return;
         }
-        let rescues = matches!(self.rescue, Rescue::Handed(_)) && self.leaderless();
+        let rescues = matches!(self.rescue, Rescue::Handed(_)) && self.follows_nobody();
         if !rescues && self.rescue != Rescue::Loading {
             // Somebody leads again, and the lineage goes on beyond what was handed in.
             (self.rescue, self.handed) = (Rescue::None, None);
@@ -540,6 +540,11 @@ impl Node {
         if self.leaderless() {
             self.watches.primary_is_missing();
         }
+    }
+
+    /// Whether this replica follows no primary: it is in no view, or its primary is silent.
+    pub(crate) fn follows_nobody(&self) -> bool {
+        self.primary().is_none() || self.leaderless()
     }
 
     /// What is known of what this replica has by itself.
