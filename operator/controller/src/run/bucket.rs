@@ -4,6 +4,9 @@
 //! lineage's first replica: it names the lineage and the resource. Who asks is the operator itself, with the keys of `credentialsSecretRef`, or with
 //! its own identity where the replicas have one of the cloud's.
 
+#[cfg(test)]
+mod tests;
+
 use crate::ids::*;
 use crate::objects::Restored;
 use crate::snapshot::{Find, Known, Store, source};

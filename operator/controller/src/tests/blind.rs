@@ -108,3 +108,22 @@ fn what_was_restored_elsewhere_is_not_rolled_back() {
     world.run(900);
     assert!(world.taken.is_empty(), "{:?}", world.taken);
 }
+
+/// A replica that says it is another one is not heard as either: it counts for nothing, and nobody is ended for it.
+#[test]
+fn a_replica_that_lies_about_its_id_is_not_heard() {
+    let mut world = World::new(wanted(3));
+    world.run(60);
+    world.liars.insert(ReplicaId(2), ReplicaId(1));
+    world.taken.clear();
+    world.run(FRESH.0 + INTERVAL.0);
+    assert_eq!((world.status.ready_replicas, world.serving()), (2, true));
+    let of = |id: i64| world.status.replica_statuses.iter().find(|r| r.id == id).map(|r| r.state.as_str());
+    assert_eq!((of(1), of(2)), (Some("Normal"), Some("Unreachable")));
+    // All of them: nothing is known, and nothing follows.
+    world.liars = [(1, 2), (2, 3), (3, 1)].map(|(id, says)| (ReplicaId(id), ReplicaId(says))).into();
+    world.run(3600);
+    assert!(world.taken.is_empty(), "{:?}", world.taken);
+    let said = world.status.conditions.iter().find(|c| c.type_ == "Available").expect("it is always said");
+    assert_eq!((said.status.as_str(), said.reason.as_str()), ("Unknown", "StatusStale"));
+}

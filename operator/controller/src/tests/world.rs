@@ -84,6 +84,8 @@ pub(super) struct World {
     /// What HEAD says.
     head: Option<Generation>,
     pub(super) acknowledged: BTreeSet<String>,
+    /// Replicas that say they are another one.
+    pub(super) liars: BTreeMap<ReplicaId, ReplicaId>,
     /// What the volume of each slot leads to.
     pub(super) on_volume: BTreeMap<Slot, u64>,
     /// What replicas are asked to bring to the object store gets there.
@@ -169,6 +171,7 @@ impl World {
             agreed: Agreed::default(),
             head: None,
             acknowledged: BTreeSet::new(),
+            liars: BTreeMap::new(),
             on_volume: BTreeMap::new(),
             saves: true,
             ordered: None,
@@ -581,7 +584,7 @@ impl World {
         Said {
             at: Moment(self.now),
             normal_since: process.normal_since.map(Moment),
-            replica: process.id,
+            replica: self.liars.get(&process.id).copied().unwrap_or(process.id),
             lineage: self.store.clone().unwrap_or_default(),
             generation: process.generation,
             incarnation: process.incarnation,
