@@ -1,5 +1,8 @@
 """What people get wrong: a condition says so, and what to do; mended, it works."""
 
+import subprocess
+import time
+
 from ..box import GATE, until
 from ..scene import BUCKET, IMAGE, KEYS
 
@@ -47,4 +50,46 @@ def no_image(scene):
     scene.nothing_lost()
 
 
-ALL = [wrong_keys, no_bucket, no_image]
+def signed(scene, name, days, hosts):
+    """A certificate for these names by the authority of the scene, made once: the Secret that people would bring."""
+    folder = scene.folder
+
+    def openssl(*arguments):
+        subprocess.run(["openssl", *map(str, arguments)], cwd=folder, check=True, capture_output=True)
+    curve = ["ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"]
+    if not (folder / "ca.crt").exists():
+        openssl("req", "-x509", "-newkey", *curve, "-days", 30, "-subj", "/CN=somebody", "-keyout", "ca.key", "-out",
+                "ca.crt", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
+    openssl("req", "-newkey", *curve, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
+    names = ",".join(f"DNS:{host}" for host in hosts)
+    (folder / f"{name}.ext").write_text(f"extendedKeyUsage=serverAuth,clientAuth\nsubjectAltName={names}\n")
+    openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", days,
+            "-extfile", f"{name}.ext", "-out", f"{name}.crt")
+    return {"ca.crt": (folder / "ca.crt").read_text(), "tls.crt": (folder / f"{name}.crt").read_text(),
+            "tls.key": (folder / f"{name}.key").read_text()}
+
+
+def given_certificates(scene):
+    """People bring the certificates: what is wrong with them is said, with right ones the cluster begins."""
+    of_all = [f"*.{scene.name}-peers.{scene.space}.svc", f"{scene.name}.{scene.space}.svc"]
+    good = signed(scene, "good", 30, of_all)
+    scene.secret("ours", {**good, "tls.key": signed(scene, "other", 30, of_all)["tls.key"]})
+    scene.box.apply(scene.cluster(tls={"secretRef": {"name": "ours"}}))
+    says(scene, 60, ["tls.key is not the key of tls.crt"])
+    for name, days, hosts, reason, words in [
+            ("few", 30, of_all[1:], "Failed", f"tls.crt does not name {scene.name}-0."),
+            ("soon", 3, of_all, "Expiring", "renew it")]:
+        scene.secret("ours", signed(scene, name, days, hosts))
+        until(120, f"it is said: {words}", lambda: words in scene.condition("CertificatesValid").get("message", ""), 0.3)
+        found = scene.condition("CertificatesValid")
+        assert (found["status"], found["reason"]) == ("False", reason), found
+    scene.until_ready(150)
+    scene.load()
+    time.sleep(2)
+    scene.secret("ours", good)
+    found = scene.until_reason(120, "CertificatesValid", "Given")
+    assert found["status"] == "True", found
+    scene.nothing_lost()
+
+
+ALL = [wrong_keys, no_bucket, no_image, given_certificates]

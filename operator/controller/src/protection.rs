@@ -17,6 +17,9 @@ const STORE: &str = "objectStore";
 const INTERVALS: i64 = 3;
 const SLACK: Seconds = Seconds(30);
 
+/// How long before its end a certificate that people bring is to be renewed.
+const EXPIRES: Seconds = Seconds(7 * 24 * 3600);
+
 /// Writes what the tiers hold, as far as replicas were heard.
 pub(crate) fn tiers(look: &Look<'_>, status: &mut VRClusterStatus) {
     let known = newest(look);
@@ -135,8 +138,15 @@ fn certificates(look: &Look<'_>) -> Fact {
         Some(Certificates::Renewed(at)) => {
             (Some(false), "Overdue", format!("the first of them should have been made anew at {}", at.text()))
         }
-        Some(Certificates::Given(secret)) => {
-            (Some(true), "Given", format!("Secret {secret} has what is needed; whoever made it renews it"))
+        Some(Certificates::Given { secret, expires }) if look.now + EXPIRES < *expires => {
+            let says = format!(
+                "Secret {secret} has what is needed, until {}; whoever made it renews it",
+                expires.text()
+            );
+            (Some(true), "Given", says)
+        }
+        Some(Certificates::Given { secret, expires }) => {
+            (Some(false), "Expiring", format!("Secret {secret} expires at {}: renew it", expires.text()))
         }
         Some(Certificates::Failed(why)) => (Some(false), "Failed", why.clone()),
     }

@@ -80,7 +80,12 @@ pub enum Certificates {
     /// The operator's own: the first of them is made anew then, and valid for half as long again.
     Renewed(Moment),
     /// From a Secret that people, or somebody for them, look after.
-    Given(String),
+    Given {
+        /// Its name.
+        secret: String,
+        /// When what is in it expires.
+        expires: Moment,
+    },
     /// They cannot be made or read.
     Failed(String),
 }

@@ -74,7 +74,7 @@ pub fn configuration(
         "controlAddress": any(CONTROL_PORT),
         "memoryLimitBytes": bytes(&spec.memory.state_limit)?,
         "logFormat": "json",
-        "tls": tls(plain),
+        "tls": tls(plain, spec.tls.as_ref().is_some_and(|tls| tls.secret_ref.is_some())),
         "tiers": tiers(cluster),
         "restore": restored.map(|from| json!({
             "fromGeneration": from.generation.0,
@@ -92,7 +92,7 @@ pub fn configuration(
     Ok(serde_yaml::to_string(&file).expect("JSON is always YAML"))
 }
 
-fn tls(plain: bool) -> Value {
+fn tls(plain: bool, given: bool) -> Value {
     let (cert, key) = (format!("{CERTIFICATES}/tls.crt"), format!("{CERTIFICATES}/tls.key"));
     let ca = format!("{CERTIFICATES}/ca.crt");
     // The control port never speaks plainly: whoever reaches it could take the cluster over.
@@ -102,7 +102,8 @@ fn tls(plain: bool) -> Value {
     }
     json!({
         "client": {"certFile": cert, "keyFile": key},
-        "peer": {"certFile": cert, "keyFile": key, "caFile": ca},
+        // One certificate for all can name none of them: whoever its authority signs for is a peer.
+        "peer": {"certFile": cert, "keyFile": key, "caFile": ca, "identity": given.then_some("authority")},
         "control": control,
     })
 }

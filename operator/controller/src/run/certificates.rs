@@ -4,6 +4,7 @@
 //! to run there and renewed at two thirds of its life. A cluster with `tls.secretRef` brings its own for everybody.
 //! The authority itself is not rotated.
 
+use super::given::Given;
 use crate::ids::*;
 use crate::objects::Naming;
 use k8s_openapi::ByteString;
@@ -46,6 +47,8 @@ pub(super) struct Trust {
     pub(super) client: Arc<ClientConfig>,
     /// After this it is made anew.
     pub(super) until: Moment,
+    /// When what people have brought expires.
+    pub(super) expires: Option<Moment>,
     authority: Option<Authority>,
 }
 
@@ -73,14 +76,23 @@ pub(super) async fn trust(client: &Client, cluster: &VRCluster, now: Moment) -> 
             text(&secret, key)
                 .ok_or_else(|| anyhow::anyhow!("tls.secretRef: Secret {} has no {key}", given.name))
         };
-        let client = dialling(&part("ca.crt")?, &part("tls.crt")?, &part("tls.key")?)?;
-        return Ok(Trust { client, until: now + Seconds(60), authority: None });
+        let (ca, cert, key) = (part("ca.crt")?, part("tls.crt")?, part("tls.key")?);
+        let found = Given { ca: &ca, cert: &cert, key: &key };
+        // One replica more than wanted: the one that takes the place of another runs beside it for a while.
+        let slots = 0..=u64::try_from(cluster.spec.replicas).unwrap_or_default();
+        let mut hosts: Vec<_> = slots.map(|slot| naming.host(Slot(slot))).collect();
+        hosts.push(format!("{}.{}.svc", naming.name(), naming.namespace()));
+        let expires = found.expires(&hosts, now).map_err(|why| {
+            anyhow::anyhow!("tls.secretRef: Secret {} in {}: {why}", given.name, naming.namespace())
+        })?;
+        let client = dialling(&ca, &cert, &key)?;
+        return Ok(Trust { client, until: now + Seconds(60), expires: Some(expires), authority: None });
     }
     let authority = authority(&secrets, cluster, now).await?;
     let subject = Subject { name: "vr-operator".to_owned(), hosts: Vec::new(), uri: None };
     let (cert, key) = authority.sign(cluster, &subject, now, 24)?;
     let client = dialling(&authority.cert, &cert, &key)?;
-    Ok(Trust { client, until: now + Seconds(12 * HOUR), authority: Some(authority) })
+    Ok(Trust { client, until: now + Seconds(12 * HOUR), expires: None, authority: Some(authority) })
 }
 
 fn text(secret: &Secret, key: &str) -> Option<String> {

@@ -23,6 +23,7 @@ mod fake;
 #[cfg(test)]
 mod fleet;
 mod furnish;
+mod given;
 mod health;
 mod lease;
 pub mod metrics;

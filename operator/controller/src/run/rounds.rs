@@ -339,7 +339,15 @@ impl Rounds {
         }
         if memory.trust.as_ref().is_none_or(|trust| now >= trust.until) {
             memory.slots.reconnect();
-            memory.trust = Some(certificates::trust(&self.client, cluster, now).await?);
+            // What was good is not trusted for longer than it was to be.
+            memory.trust = None;
+            match certificates::trust(&self.client, cluster, now).await {
+                Ok(trust) => memory.trust = Some(trust),
+                Err(error) => {
+                    memory.certificates = Known::At(now, Certificates::Failed(format!("{error:#}")));
+                    return Err(error);
+                }
+            }
         }
         if cluster.spec.paused {
             return Ok(Prepared::Ready);
@@ -431,7 +439,9 @@ impl Rounds {
                     Some(Certificates::Failed(format!("{error:#}")))
                 }
                 (Ok(()), Some(first), _) => Some(Certificates::Renewed(first)),
-                (Ok(()), None, Some(secret)) => Some(Certificates::Given(secret.name.clone())),
+                (Ok(()), None, Some(secret)) => {
+                    trust.expires.map(|expires| Certificates::Given { secret: secret.name.clone(), expires })
+                }
                 (Ok(()), None, None) => None,
             };
             if let Some(known) = known {
