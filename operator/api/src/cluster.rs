@@ -131,7 +131,7 @@ pub struct Memory {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct Topology {
-    /// The node label that names a domain. Default: `topology.kubernetes.io/zone`.
+    /// Node label that names a domain. Default: `topology.kubernetes.io/zone`.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub zone_key: Option<String>,
@@ -161,7 +161,7 @@ pub struct Placement {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 9), inner(length(min = 1, max = 63)))]
     pub preferred_zones: Vec<String>,
-    /// How long a replica in a better domain is healthy before it gets the primary. Default: 300.
+    /// How long a replica in a better domain is healthy before it leads. Default: 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86400))]
     pub handback_delay_seconds: Option<i32>,
@@ -463,7 +463,7 @@ pub struct UnsafeFlags {
     /// Ports without TLS.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub plaintext: bool,
-    /// No volume: a node that is lost takes its replica's vote record along.
+    /// No volume: a lost node takes its replica's vote record along.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub no_volume: bool,
 }

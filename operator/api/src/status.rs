@@ -29,7 +29,7 @@ pub struct VRClusterStatus {
     /// Number of the primary's term.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub view: Option<i64>,
-    /// Members that may be lost now without an outage; negative when there is one.
+    /// Members that may be lost now without an outage; negative in one.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub fault_tolerance: Option<i32>,
     /// Failure domains that may be lost now without an outage.
@@ -113,7 +113,7 @@ pub struct ReplicaStatus {
     /// Which start of its process.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub incarnation: Option<i64>,
-    /// Normal, ViewChange, Recovering, Syncing, QuorumLost, ..., or Unreachable.
+    /// Its status, or Unreachable.
     pub state: String,
     /// Whether it votes.
     #[serde(default)]
@@ -161,7 +161,8 @@ pub struct RecoveryPoint {
     pub tier: String,
 }
 
-/// The last drill that finished. One that could not be carried out does not take the place of one that failed.
+/// The last drill that finished.
+// One that could not be carried out does not take the place of one that failed.
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct DrillSummary {

@@ -11,7 +11,7 @@ use serde::{Deserialize, Serialize};
 #[x_kube(validation = Rule::new("has(self.volume) == has(oldSelf.volume) && has(self.nvme) == has(oldSelf.nvme)")
     .message("storage: nvme and volume cannot be added or removed later, the vote records are there; make a new cluster with bootstrap.restore"))]
 pub struct Storage {
-    /// A local disk: the fastest way back after a restart on the same node.
+    /// A local disk: the fastest way back on the same node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nvme: Option<Nvme>,
     /// A volume that outlives its node; holds the vote record.
@@ -113,7 +113,7 @@ pub struct ObjectStore {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 2048))]
     pub kms_key_id: Option<String>,
-    /// The replicas' service account, with an identity that may use the bucket.
+    /// The replicas' service account; it may use the bucket.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub service_account_name: Option<String>,
@@ -138,7 +138,7 @@ pub struct CheckpointPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 86400))]
     pub object_store_interval_seconds: Option<i32>,
-    /// So many newest checkpoints in the bucket are kept in any case. Default: 3.
+    /// Newest checkpoints that the bucket keeps in any case. Default: 3.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1000))]
     pub keep_last: Option<i32>,

@@ -7,6 +7,8 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 
 use clap::{CommandFactory as _, Parser as _};
+use futures_util::FutureExt as _;
+use http_body_util::BodyExt as _;
 use hyper::{Request, Response};
 use kube::client::Body;
 use serde_json::{Value, json};
@@ -14,11 +16,12 @@ use tonic::codegen::Service;
 
 use super::{Ask, Cli, Place, Said};
 
-/// Objects by path, and the methods and paths of what would have changed something, with the bodies.
+/// Objects by path, and the methods and paths of what would have changed something, and the last body.
 #[derive(Clone, Default)]
 struct Fake {
     objects: Arc<Mutex<BTreeMap<String, Value>>>,
     writes: Arc<Mutex<Vec<String>>>,
+    written: Arc<Mutex<Value>>,
 }
 
 impl Fake {
@@ -40,13 +43,15 @@ impl Service<Request<Body>> for Fake {
         let path = request.uri().path().to_owned();
         let objects = self.objects.lock().expect("nobody panics while holding it");
         let found = objects.get(&path).cloned();
-        let (code, said) = if request.method() != "GET" {
-            self.writes
-                .lock()
-                .expect("nobody panics while holding it")
-                .push(format!("{} {path}", request.method()));
+        let method = request.method().clone();
+        let (code, said) = if method != "GET" {
+            let write = format!("{method} {path}");
+            self.writes.lock().expect("nobody panics while holding it").push(write);
+            let body = request.into_body().collect().now_or_never().expect("it is in memory");
+            let body = serde_json::from_slice(&body.expect("it is whole").to_bytes()).unwrap_or_default();
+            *self.written.lock().expect("nobody panics while holding it") = body;
             match found {
-                Some(_) if request.method() == "POST" => (409, failure(409, "AlreadyExists")),
+                Some(_) if method == "POST" => (409, failure(409, "AlreadyExists")),
                 Some(object) => (200, object),
                 None => {
                     (201, json!({"metadata": {"name": "made"}, "spec": {"clusterRef": {"name": "prod"}}}))
@@ -282,9 +287,11 @@ async fn a_roll_back_is_ordered_by_the_name_of_the_cluster() {
         "{asked}"
     );
     assert!(said.text.contains("To watch: kubectl get vrr -n shop prod-back-"), "{}", said.text);
-    let written = writes(&fake).join("\n");
-    assert!(written.contains(r#""beforeTime":"2026-11-23T07:00:00Z""#), "{written}");
-    assert!(written.contains(r#""acknowledgeDataLoss":"prod""#), "{written}");
+    assert_eq!(writes(&fake), ["POST /apis/vr-operator.io/v1alpha1/namespaces/shop/vrrestores"]);
+    let written = fake.written.lock().expect("nobody panics while holding it").clone();
+    let ordered = json!({"clusterRef": {"name": "prod"}, "target": {"beforeTime": "2026-11-23T07:00:00Z"},
+        "acknowledgeDataLoss": "prod"});
+    assert_eq!(written["spec"], ordered, "{written}");
     for wrong in ["", "--to-op 0", "--to-op 1 --to-revision 1", "--to-time yesterday"] {
         let words = ["kubectl-vr", "roll-back", "prod"].into_iter().chain(wrong.split_whitespace());
         assert!(Cli::try_parse_from(words).is_err(), "{wrong}");
