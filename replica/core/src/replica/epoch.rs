@@ -331,6 +331,7 @@ impl<S: StateMachine> Replica<S> {
     /// What was executed may have begun an epoch; and whoever holds its log may begin to act in it. Called at the end
     /// of each step, so that nothing in the middle of one has the ground taken away.
     pub(super) fn follow_epoch(&mut self, out: &mut Effects<S>) {
+        self.ends_what_it_left(out);
         if self.executor.core.configuration.epoch > self.configuration.epoch {
             if self.is_primary() && !self.peers.is_empty() {
                 // The last word of this epoch.
@@ -342,6 +343,19 @@ impl<S: StateMachine> Replica<S> {
         let holds = self.holds_epoch() || on(Mutant::ActsWithoutLog);
         if self.status == Status::Transitioning && holds && self.catch_up.is_none() {
             self.begin_epoch(out);
+        }
+    }
+
+    /// Who has left may hold the whole log of the epoch before without having heard that its last entry is committed: where
+    /// the next epoch begins says so. Others may have nobody else to show it to them.
+    //= R18
+    fn ends_what_it_left(&mut self, out: &mut Effects<S>) {
+        let Some(begun) = self.epochs.begun.filter(|_| self.status == Status::Retiring && !self.amnesiac)
+        else {
+            return;
+        };
+        if begun.op > self.commit() && self.log.digest_at(begun.op) == Some(begun.digest) {
+            self.execute_to(begun.op, out);
         }
     }
 

@@ -636,3 +636,32 @@ fn those_who_left_with_their_memory_bring_the_epoch_when_they_are_started_again(
     w.until("0 is let go", 3_000_000, |w| w.nodes[&0].retired.is_some());
     w.commit(2, "b");
 }
+
+/// Found by the simulator (seed 2611336385 of its day): 1 has left with the whole log, and has only heard that there is a
+/// next epoch. Nobody else has that log any more.
+//= R18
+#[test]
+fn who_left_with_the_log_shows_it_although_it_was_only_told_where_the_epoch_begins() {
+    for restarted in [false, true] {
+        let mut w = World::new(3);
+        w.commit(0, "a");
+        w.until("quiet", 1_000_000, World::all_equal);
+        w.hold = |_, to, message| match message {
+            Message::Prepare { .. } | Message::Entries { .. } | Message::NewEpoch { .. } => to == 2,
+            Message::Commit { commit, .. } => *commit > Op(1),
+            _ => false,
+        };
+        w.propose(0, |next| next.order.retain(|member| member.id == ReplicaId(2)));
+        w.until("both have left", 1_000_000, |w| (0..2).all(|id| w.replica(id).status() == Status::Retiring));
+        w.crash(0);
+        let_through(&mut w);
+        if restarted {
+            let left = w.node(1).replica.leave().expect("it has its memory");
+            w.crash(1);
+            w.restart_clean(1, left.snapshot, left.tail, left.op, left.last_normal);
+        }
+        w.until("2 acts", 5_000_000, World::settled);
+        w.commit(2, "b");
+        assert_eq!(w.lines(2), ["a", "b"]);
+    }
+}
