@@ -6,6 +6,7 @@
 
 pub mod chain;
 pub mod format;
+pub mod mutants;
 pub mod pin;
 pub mod repair;
 pub mod restore;
@@ -14,6 +15,9 @@ pub mod s3_server;
 pub mod store;
 pub mod verify;
 pub mod writer;
+
+/// Whether this build has mutants. Nothing that carries anybody's data may.
+pub const HAS_MUTANTS: bool = cfg!(feature = "mutants");
 
 // What goes to tiers and comes back.
 pub use vr_tree::{Snapshot, Tree};

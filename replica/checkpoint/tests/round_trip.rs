@@ -125,6 +125,30 @@ async fn a_restore_fences_the_generation_before_it() {
     assert_eq!(inventory.candidates[0].generation, 2);
 }
 
+/// A disk that nobody could read when the third generation began from the first comes back with what the second did.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_generation_that_did_not_lead_to_the_newest_is_abandoned_as_a_whole() {
+    let bucket: Arc<dyn ObjectStore> = Arc::new(MemStore::new());
+    let disk: Arc<dyn ObjectStore> = Arc::new(MemStore::new());
+    let mut tree = tree(1_000);
+    let mut first = writer(&bucket, 1, None).await;
+    let began = first.checkpoint(&cut(1), &tree.snapshot()).await.expect("ships");
+    let entry = |op: u64| LogEntry { op, time_micros: op, digest: [1; 32], bytes: Bytes::new() };
+    first.ship_log(&[entry(2), entry(3), entry(4)]).await.expect("ships");
+    let root: String = began.root.iter().map(|byte| format!("{byte:02x}")).collect();
+    let parent = |op: u64| Parent { generation: 1, op, root: root.clone() };
+    restore::fence(&*bucket, &parent(4), 2, 0, "two").await.expect("fences");
+    let mut second = writer(&disk, 2, Some(Beginning { parent: parent(4), token: "two".to_owned() })).await;
+    tree.put(b"of the second", b"generation", 9);
+    second.checkpoint(&cut(9), &tree.snapshot()).await.expect("ships");
+    restore::fence(&*bucket, &parent(3), 3, 0, "three").await.expect("fences");
+
+    let sources = [source("disk", TierKind::Nvme, &disk), source("bucket", TierKind::ObjectStore, &bucket)];
+    let inventory = restore::inventory(&sources, &LINEAGE.to_string()).await;
+    let found: Vec<_> = inventory.candidates.iter().map(|c| (c.generation, c.reachable_op)).collect();
+    assert_eq!(found, [(1, 3)], "through the op at which the third left the first");
+}
+
 /// Two people restore the same lineage at the same time, from the same HEAD, on machines of their own; each reached its
 /// own disks, and one of them the object store later than the other.
 #[tokio::test(flavor = "multi_thread")]

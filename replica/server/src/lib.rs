@@ -4,8 +4,10 @@
 //! their own and never hold one up.
 
 // A build that could break its own rules must never carry anybody's data.
-const _: () =
-    assert!(!vr_core::HAS_MUTANTS, "the product was built with vr-core's feature `mutants`; build it alone");
+const _: () = assert!(
+    !vr_core::HAS_MUTANTS && !vr_checkpoint::HAS_MUTANTS,
+    "the product was built with the feature `mutants`; build it alone"
+);
 
 pub mod boot;
 pub mod command;

@@ -20,5 +20,6 @@ pub mod run;
 pub mod search;
 pub mod shrink;
 pub mod sweep;
+pub mod tiers;
 pub mod trace;
 pub mod world;

@@ -17,6 +17,7 @@ use vr_sim::run::run;
 use vr_sim::search::{Bounds, search};
 use vr_sim::shrink::{Shrunk, shrink};
 use vr_sim::sweep::sweep;
+use vr_sim::tiers::{self, Story};
 use vr_sim::trace::Trace;
 
 /// The deterministic simulator: the real core and state machine under a seeded world of faults.
@@ -31,6 +32,8 @@ struct Cli {
 enum Mode {
     /// Play many seeds out; every fault, message and effect must come up somewhere.
     Swarm(SwarmArgs),
+    /// Play many seeds of worlds of tiers out: disks and a bucket that go wrong, and memory that is lost again and again.
+    Tiers(TiersArgs),
     /// Play one seed out, exactly as it went in a sweep.
     Replay(ReplayArgs),
     /// Try everything that can happen within bounds, and tell the shortest story that breaks a rule.
@@ -53,6 +56,26 @@ struct SwarmArgs {
     /// The machine to replicate; by the seed if not given.
     #[arg(long)]
     machine: Option<MachineKind>,
+    /// How to print the report.
+    #[arg(short, long, default_value = "table")]
+    output: Output,
+}
+
+#[derive(Args)]
+struct TiersArgs {
+    /// How many seeds.
+    #[arg(long, value_parser = clap::value_parser!(u64).range(1..))]
+    seeds: u64,
+    /// The first seed.
+    #[arg(long, default_value_t = 0)]
+    from: u64,
+    /// Print every line of the story of the first seed to standard output, and play only that one out (the report then
+    /// goes to standard error).
+    #[arg(long)]
+    trace: bool,
+    /// Threads; as many as there are cores if not given.
+    #[arg(long, value_parser = clap::value_parser!(u16).range(1..=1024))]
+    jobs: Option<u16>,
     /// How to print the report.
     #[arg(short, long, default_value = "table")]
     output: Output,
@@ -212,6 +235,13 @@ fn carry_out(mode: Mode) -> anyhow::Result<bool> {
         Mode::Swarm(SwarmArgs { seeds, from, jobs, machine, output }) => {
             let sweep = sweep(from, seeds, threads(jobs), machine);
             (Report::swarm(sweep, began.elapsed()), output, false)
+        }
+        Mode::Tiers(TiersArgs { from, trace: true, output, .. }) => {
+            let story = Story::printed(Box::new(BufWriter::new(io::stdout())));
+            (Report::tiers(tiers::alone(from, story), began.elapsed()), output, true)
+        }
+        Mode::Tiers(TiersArgs { seeds, from, jobs, output, .. }) => {
+            (Report::tiers(tiers::sweep(from, seeds, threads(jobs)), began.elapsed()), output, false)
         }
         Mode::Search(args) => {
             let found = search(&args.bounds()?, threads(args.jobs));

@@ -8,11 +8,13 @@ use crate::plan::{MS, MembersPlan, Mode, Plan, Sabotage};
 use crate::rng::Ppm;
 use crate::run::run;
 use crate::search::{Bounds, search};
+use crate::tiers;
 use crate::trace::Trace;
 use serde::Serialize;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::thread;
+use vr_checkpoint::mutants::{Mutant as TierMutant, switch as switch_tiers};
 use vr_core::mutants::{Mutant, switch};
 
 /// Seeds in which a mutant must be noticed, if nothing else is said.
@@ -28,6 +30,8 @@ enum Breaker {
     Core(Mutant),
     /// The world, in the place of driver and disks.
     World(Sabotage),
+    /// Whoever writes checkpoints and restores them.
+    Tiers(TierMutant),
 }
 
 const SABOTAGES: &[(Sabotage, &str, &str, &str)] = &[
@@ -47,6 +51,7 @@ fn budget(name: &str) -> u64 {
         _ if survives(name).is_some() => BUDGET_OF_SURVIVORS,
         "AnyNonce" | "LongestLog" | "AlwaysNormal" => 15_000,
         "TruncateFirst" => 30_000,
+        "AbandonedCounts" | "GraceIgnored" | "OlderHeadOverlooked" => 15_000,
         "InheritedReads" | "LateStart" | "AcksOfAllBallots" => 5_000,
         _ => BUDGET,
     }
@@ -55,6 +60,11 @@ fn budget(name: &str) -> u64 {
 /// Why a mutant may survive.
 fn survives(name: &str) -> Option<&'static str> {
     const SURVIVORS: &[(&str, &str)] = &[
+        (
+            "ReliesOnGone",
+            "what another writer lets go of while a task is under way stays for the grace, which is longer than a task \
+             (without it: tests/tiers/crashes.rs)",
+        ),
         (
             "LooseChain",
             "within a ballot a backup is sent its primary's log only, and what crosses ballots is compared by digest \
@@ -87,7 +97,7 @@ const CHANGING: &[&str] = &[
 pub struct Verdict {
     /// Its name.
     pub name: &'static str,
-    /// The rule that it breaks.
+    /// The rule that it breaks, or the fault that shows it.
     pub rule: &'static str,
     /// How.
     pub what: &'static str,
@@ -122,7 +132,11 @@ fn all() -> Vec<(Breaker, [&'static str; 3])> {
         (Breaker::Core(mutant), [name, rule, what])
     });
     let world = SABOTAGES.iter().map(|&(rule, name, of, what)| (Breaker::World(rule), [name, of, what]));
-    core.chain(world).collect()
+    let tiers = TierMutant::ALL.iter().map(|&mutant| {
+        let (name, fault, what) = mutant.described();
+        (Breaker::Tiers(mutant), [name, fault, what])
+    });
+    core.chain(world).chain(tiers).collect()
 }
 
 /// The world of a seed, made more likely to show what this mutant does.
@@ -190,13 +204,19 @@ fn suited(name: &str, seed: u64) -> Plan {
     plan
 }
 
-/// Plays a seed out with a rule broken.
-fn play(name: &str, seed: u64, breaker: Option<Breaker>) -> (u64, Option<Broken>) {
+/// Plays a seed out, with the rule of this breaker `broken` or kept.
+fn play(name: &str, seed: u64, breaker: Breaker, broken: bool) -> (u64, Option<Broken>) {
+    if let Breaker::Tiers(mutant) = breaker {
+        let mutant = broken.then_some(mutant);
+        let outcome = tiers::play(seed, tiers::Story::quiet(), move || switch_tiers(mutant));
+        switch_tiers(None);
+        return (outcome.steps, outcome.broken);
+    }
     let mut plan = suited(name, seed);
     match breaker {
-        Some(Breaker::Core(mutant)) => switch(Some(mutant)),
-        Some(Breaker::World(rule)) => plan.sabotage = Some(rule),
-        None => {}
+        Breaker::Core(mutant) if broken => switch(Some(mutant)),
+        Breaker::World(rule) if broken => plan.sabotage = Some(rule),
+        _ => {}
     }
     let outcome = run(plan, Trace::quiet());
     switch(None);
@@ -231,11 +251,11 @@ fn hunt(breaker: Breaker, [name, rule, what]: [&'static str; 3], from: u64) -> V
         return search_for(mutant, verdict);
     }
     for seed in from..from + budget {
-        let (events, broken) = play(name, seed, Some(breaker));
+        let (events, broken) = play(name, seed, breaker, true);
         verdict.events += events;
         let Some(broken) = broken else { continue };
         // What breaks without it says nothing about it.
-        if play(name, seed, None).1.is_none() {
+        if play(name, seed, breaker, false).1.is_none() {
             (verdict.killed, verdict.oracle, verdict.seed) = (true, Some(broken.oracle), Some(seed));
             break;
         }

@@ -3,6 +3,7 @@
 use crate::oracle::Broken;
 use crate::search::Found;
 use crate::sweep::Sweep;
+use crate::tiers;
 use crate::world::Outcome;
 use serde::Serialize;
 use std::collections::BTreeMap;
@@ -21,11 +22,17 @@ pub struct Violation {
     pub detail: String,
 }
 
+impl Violation {
+    fn of((seed, Broken { oracle, detail }): (u64, Broken)) -> Violation {
+        Violation { seed, oracle: oracle.to_owned(), detail }
+    }
+}
+
 /// The report of any mode.
 #[derive(Clone, Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Report {
-    /// `swarm`, `replay`, `mutants` or `search`.
+    /// `swarm`, `tiers`, `replay`, `mutants` or `search`.
     pub mode: &'static str,
     /// How many seeds.
     pub seeds: u64,
@@ -65,7 +72,6 @@ impl Report {
     /// Of a sweep.
     #[must_use]
     pub fn swarm(sweep: Sweep, took: Duration) -> Report {
-        let violations = sweep.violations.into_iter();
         Report {
             mode: "swarm",
             seeds: sweep.seeds,
@@ -75,15 +81,30 @@ impl Report {
             states: None,
             depth: None,
             story: Vec::new(),
-            violations: violations
-                .map(|(seed, broken)| Violation {
-                    seed,
-                    oracle: broken.oracle.to_owned(),
-                    detail: broken.detail,
-                })
-                .collect(),
+            violations: sweep.violations.into_iter().map(Violation::of).collect(),
             missed: sweep.missed,
             counters: sweep.coverage.named(),
+            #[cfg(feature = "mutants")]
+            mutants: Vec::new(),
+        }
+    }
+
+    /// Of worlds of tiers.
+    #[must_use]
+    pub fn tiers(sweep: tiers::Sweep, took: Duration) -> Report {
+        let named = |(name, count): (&str, u64)| (name.to_owned(), count);
+        Report {
+            mode: "tiers",
+            seeds: sweep.seeds,
+            events: sweep.steps,
+            events_per_second: per_second(sweep.steps, took),
+            trace: None,
+            states: None,
+            depth: None,
+            story: Vec::new(),
+            violations: sweep.violations.into_iter().map(Violation::of).collect(),
+            missed: sweep.missed.into_iter().map(str::to_owned).collect(),
+            counters: sweep.counters.into_iter().map(named).collect(),
             #[cfg(feature = "mutants")]
             mutants: Vec::new(),
         }
@@ -92,11 +113,6 @@ impl Report {
     /// Of one seed.
     #[must_use]
     pub fn replay(outcome: Outcome, took: Duration) -> Report {
-        let violation = |broken: Broken| Violation {
-            seed: outcome.seed,
-            oracle: broken.oracle.to_owned(),
-            detail: broken.detail,
-        };
         Report {
             mode: "replay",
             seeds: 1,
@@ -106,7 +122,11 @@ impl Report {
             states: None,
             depth: None,
             story: Vec::new(),
-            violations: outcome.broken.map(violation).into_iter().collect(),
+            violations: outcome
+                .broken
+                .map(|broken| Violation::of((outcome.seed, broken)))
+                .into_iter()
+                .collect(),
             missed: Vec::new(),
             counters: outcome.coverage.named(),
             #[cfg(feature = "mutants")]
@@ -119,8 +139,6 @@ impl Report {
     pub fn search(found: Found, took: Duration) -> Report {
         let Found { states, steps, depth, exhausted, broken } = found;
         let (broken, story) = broken.unzip();
-        let violation =
-            |broken: Broken| Violation { seed: 0, oracle: broken.oracle.to_owned(), detail: broken.detail };
         Report {
             mode: "search",
             seeds: 0,
@@ -130,7 +148,7 @@ impl Report {
             states: Some(states),
             depth: Some((depth, exhausted)),
             story: story.unwrap_or_default(),
-            violations: broken.map(violation).into_iter().collect(),
+            violations: broken.map(|broken| Violation::of((0, broken))).into_iter().collect(),
             missed: Vec::new(),
             counters: BTreeMap::new(),
             #[cfg(feature = "mutants")]
@@ -192,7 +210,11 @@ impl fmt::Display for Report {
                 continue;
             }
             writeln!(f, "seed {seed} broke {oracle}: {detail}")?;
-            writeln!(f, "  repeat with: vr-sim replay {seed} --trace")?;
+            let repeat = match self.mode {
+                "tiers" => format!("tiers --seeds 1 --from {seed} --trace"),
+                _ => format!("replay {seed} --trace"),
+            };
+            writeln!(f, "  repeat with: vr-sim {repeat}")?;
         }
         #[cfg(feature = "mutants")]
         for mutant in &self.mutants {

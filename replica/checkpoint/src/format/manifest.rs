@@ -1,6 +1,7 @@
 //! The commit record of a checkpoint, as canonical JSON: keys sorted, no spaces, and the hash of itself.
 
 use super::{FORMAT, FormatError, Parent, hex, unhex};
+use crate::mutants::{Mutant, on};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
@@ -92,7 +93,7 @@ impl Manifest {
         check_format(file, "manifest", bytes)?;
         let manifest: Manifest = serde_json::from_slice(bytes).map_err(|e| invalid(e.to_string()))?;
         let again = manifest.clone().encode();
-        if again != bytes {
+        if again != bytes && !on(Mutant::ManifestUnchecked) {
             return Err(invalid("it does not hash to what it says: it is damaged or was edited".to_owned()));
         }
         if manifest.root().is_none() || unhex(&manifest.log_digest).is_none() {

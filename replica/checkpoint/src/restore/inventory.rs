@@ -2,6 +2,7 @@
 
 use super::{Candidate, Finding, Inventory, Source, TierKind, read_manifest};
 use crate::format::{Head, Names, Parent};
+use crate::mutants::{Mutant, on};
 use std::collections::BTreeMap;
 
 /// Looks everywhere.
@@ -44,13 +45,15 @@ pub async fn inventory(sources: &[Source], lineage: &str) -> Inventory {
     for ranges in segments.values_mut() {
         ranges.sort_unstable();
     }
-    for candidate in &mut inventory.candidates {
-        // What a generation did beyond the point where a later one forked off is abandoned.
-        let fork = fork_of(candidate.generation, &parents);
+    let newest = inventory.generation;
+    inventory.candidates.retain_mut(|candidate| {
+        // What a generation did beyond the point where the next one left it is abandoned, and so is all of one that did not
+        // lead to the newest.
+        let Some(fork) = fork_of(candidate.generation, newest, &parents) else { return false };
         let ranges = segments.get(&candidate.generation).map_or(&[][..], Vec::as_slice);
         candidate.reachable_op = reach(candidate.checkpoint_op, ranges).min(fork);
-    }
-    inventory.candidates.retain(|c| c.checkpoint_op <= fork_of(c.generation, &parents));
+        candidate.checkpoint_op <= fork
+    });
     inventory.candidates.sort_by_key(|c| {
         let newest = std::cmp::Reverse((c.generation, c.reachable_op, c.checkpoint_op));
         (newest, c.tier, c.source.clone())
@@ -58,14 +61,28 @@ pub async fn inventory(sources: &[Source], lineage: &str) -> Inventory {
     inventory
 }
 
-/// The last op of a generation that is not abandoned.
-fn fork_of(generation: u64, parents: &BTreeMap<u64, Parent>) -> u64 {
-    parents.values().filter(|p| p.generation == generation).map(|p| p.op).max().unwrap_or(u64::MAX)
+/// The last op of a generation that led to the newest one; `None` if it did not lead there.
+fn fork_of(generation: u64, newest: u64, parents: &BTreeMap<u64, Parent>) -> Option<u64> {
+    if on(Mutant::AbandonedCounts) {
+        return Some(u64::MAX);
+    }
+    let (mut at, mut fork) = (newest, u64::MAX);
+    while at > generation {
+        let Some(parent) = parents.get(&at).filter(|parent| parent.generation < at) else {
+            // Nobody knows where it began, but that was before the next one left it.
+            return Some(fork);
+        };
+        (at, fork) = (parent.generation, parent.op);
+    }
+    (at == generation).then_some(fork)
 }
 
 /// How far sorted segments lead on from `op`.
 pub(crate) fn reach(op: u64, ranges: &[(u64, u64)]) -> u64 {
-    ranges.iter().fold(op, |at, (first, last)| if *first <= at + 1 { at.max(*last) } else { at })
+    ranges.iter().fold(
+        op,
+        |at, (first, last)| if *first <= at + 1 || on(Mutant::GapsOverlooked) { at.max(*last) } else { at },
+    )
 }
 
 struct Look {
@@ -121,7 +138,7 @@ async fn look(source: &Source, lineage: &str) -> Result<Option<Look>, String> {
         parents: BTreeMap::new(),
         candidates: Vec::new(),
         segments: Vec::new(),
-        reserved_revision: head.reserved_revision,
+        reserved_revision: if on(Mutant::ReservationForgotten) { 0 } else { head.reserved_revision },
         problem: None,
         head,
     };

@@ -3,7 +3,7 @@
 //! It fails, fills up, stalls, loses answers and dies by rules, each of which strikes a stated number of times. It knows
 //! no clock and no randomness: a stall lasts until somebody releases it, so that equal rules give equal runs. It does
 //! not damage what the store within holds, and it never reports an outcome of which the store within knows better,
-//! except as [`Created::Unknown`] and [`Swapped::Unknown`].
+//! except as [`Created::Unknown`] and [`Swapped::Unknown`] and where it garbles what is read.
 
 use super::{Created, Listed, ObjectStore, StoreError, Swapped, Tag, Usage};
 use bytes::Bytes;
@@ -38,6 +38,13 @@ pub enum Act {
     NoSpace,
     /// It happens, and nobody is told: unknown for a creation or a swap, an error for the rest.
     LoseAnswer,
+    /// It does not happen, and nobody is told: as [`Act::LoseAnswer`], for whoever asked.
+    Drop,
+    /// What is read of an object has a bit flipped. Writes, listings and HEAD, whose answers are checked on their way,
+    /// fail instead.
+    Garble,
+    /// What is read of an object is cut in half. The rest as for [`Act::Garble`].
+    Shorten,
     /// It waits for [`FaultStore::release`] before it goes on.
     Stall,
     /// It does not happen, and neither does anything after it: the process died before it. [`FaultStore::revive`] begins
@@ -74,6 +81,7 @@ pub struct FaultStore<S> {
 #[derive(Debug, Default)]
 struct State {
     rules: Vec<Rule>,
+    struck: Vec<Act>,
     stopped: bool,
 }
 
@@ -100,6 +108,13 @@ impl<S: ObjectStore> FaultStore<S> {
     #[must_use]
     pub fn pending(&self) -> u32 {
         self.state().rules.iter().map(|rule| rule.times).sum()
+    }
+
+    /// Takes all rules away; what has struck since it was asked last.
+    pub fn forget(&self) -> Vec<Act> {
+        let mut state = self.state();
+        state.rules.clear();
+        std::mem::take(&mut state.struck)
     }
 
     /// Whether an [`Act::Stop`] has struck.
@@ -154,15 +169,16 @@ impl<S: ObjectStore> FaultStore<S> {
                 act = Some(rule.act);
             }
         }
+        state.struck.extend(act);
         state.stopped |= act == Some(Act::Stop);
         act
     }
 
-    /// What must happen before the request reaches the store within; whether its answer is lost.
-    async fn before(&self, kind: On, key: &str) -> Result<bool, StoreError> {
+    /// What must happen before the request reaches the store within; what happens to its answer, if anything does.
+    async fn before(&self, kind: On, key: &str) -> Result<Option<Act>, StoreError> {
         // Subscribed before it is counted as stalled: a release that follows the count is never missed.
         let mut released = self.released.subscribe();
-        let Some(act) = self.strike(kind, key) else { return Ok(false) };
+        let Some(act) = self.strike(kind, key) else { return Ok(None) };
         let what = what(kind, key);
         let transient = |reason: &str| {
             Err(StoreError::Transient {
@@ -180,31 +196,66 @@ impl<S: ObjectStore> FaultStore<S> {
                 what,
                 reason: "refused by a rule; take the rule away".to_owned(),
             }),
-            Act::LoseAnswer => Ok(true),
+            Act::Garble | Act::Shorten if kind != On::Read => transient("its answer was garbled by a rule"),
+            Act::LoseAnswer | Act::Drop | Act::Garble | Act::Shorten => Ok(Some(act)),
             Act::Stall => {
                 let _counted = Stalled::new(&self.stalled);
                 released.changed().await.expect("the sender lives as long as this store");
                 // What waited when the process died never reaches the disk.
-                if self.is_stopped() { transient("stopped by a rule while it stalled") } else { Ok(false) }
+                if self.is_stopped() { transient("stopped by a rule while it stalled") } else { Ok(None) }
             }
         }
     }
 
-    /// A request that cannot say "unknown": without an answer it is an error.
+    /// A request that cannot say "unknown": without an answer it is an error. `garbled` is what a damaged answer looks
+    /// like, where there can be one.
     async fn ask<T>(
         &self,
         kind: On,
         key: &str,
         request: BoxFuture<'_, Result<T, StoreError>>,
+        garbled: Option<fn(T, Act) -> T>,
     ) -> Result<T, StoreError> {
-        let lost = self.before(kind, key).await?;
-        let answer = request.await?;
-        if lost {
-            let reason = "the answer was lost by a rule".to_owned();
-            return Err(StoreError::Transient { store: self.describe(), what: what(kind, key), reason });
+        let lost = |reason: &str| StoreError::Transient {
+            store: self.describe(),
+            what: what(kind, key),
+            reason: reason.to_owned(),
+        };
+        match (self.before(kind, key).await?, garbled) {
+            (None, _) => request.await,
+            (Some(Act::Drop), _) => Err(lost("the request was lost by a rule")),
+            (Some(act @ (Act::Garble | Act::Shorten)), Some(garbled)) => Ok(garbled(request.await?, act)),
+            (Some(Act::Garble | Act::Shorten), None) => Err(lost("its answer was garbled by a rule")),
+            (Some(_), _) => request.await.and_then(|_| Err(lost("the answer was lost by a rule"))),
         }
-        Ok(answer)
     }
+
+    /// A write that can say "unknown", which it does as `unknown`.
+    async fn write<T>(
+        &self,
+        kind: On,
+        key: &str,
+        request: BoxFuture<'_, Result<T, StoreError>>,
+        unknown: T,
+    ) -> Result<T, StoreError> {
+        match self.before(kind, key).await? {
+            None => request.await,
+            Some(Act::Drop) => Ok(unknown),
+            Some(_) => request.await.map(|_| unknown),
+        }
+    }
+}
+
+/// An object as it arrives.
+fn garbled(body: Option<Bytes>, act: Act) -> Option<Bytes> {
+    let mut bytes = body?.to_vec();
+    let half = bytes.len() / 2;
+    if act == Act::Shorten {
+        bytes.truncate(half);
+    } else if let Some(byte) = bytes.get_mut(half) {
+        *byte ^= 1;
+    }
+    Some(bytes.into())
 }
 
 fn what(kind: On, key: &str) -> String {
@@ -238,16 +289,11 @@ impl<S: ObjectStore> ObjectStore for FaultStore<S> {
     }
 
     fn create<'a>(&'a self, key: &'a str, body: Bytes) -> BoxFuture<'a, Result<Created, StoreError>> {
-        async move {
-            let lost = self.before(On::Create, key).await?;
-            let outcome = self.inner.create(key, body).await?;
-            Ok(if lost { Created::Unknown } else { outcome })
-        }
-        .boxed()
+        self.write(On::Create, key, self.inner.create(key, body), Created::Unknown).boxed()
     }
 
     fn get<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        self.ask(On::Read, key, self.inner.get(key)).boxed()
+        self.ask(On::Read, key, self.inner.get(key), Some(garbled)).boxed()
     }
 
     fn get_range<'a>(
@@ -256,28 +302,23 @@ impl<S: ObjectStore> ObjectStore for FaultStore<S> {
         offset: u64,
         len: u64,
     ) -> BoxFuture<'a, Result<Option<Bytes>, StoreError>> {
-        self.ask(On::Read, key, self.inner.get_range(key, offset, len)).boxed()
+        self.ask(On::Read, key, self.inner.get_range(key, offset, len), None).boxed()
     }
 
     fn list<'a>(&'a self, prefix: &'a str) -> BoxFuture<'a, Result<Vec<Listed>, StoreError>> {
-        self.ask(On::Read, prefix, self.inner.list(prefix)).boxed()
+        self.ask(On::Read, prefix, self.inner.list(prefix), None).boxed()
     }
 
     fn delete<'a>(&'a self, key: &'a str) -> BoxFuture<'a, Result<(), StoreError>> {
-        self.ask(On::Delete, key, self.inner.delete(key)).boxed()
+        self.ask(On::Delete, key, self.inner.delete(key), None).boxed()
     }
 
     fn replace<'a>(&'a self, key: &'a str, body: Bytes) -> BoxFuture<'a, Result<Created, StoreError>> {
-        async move {
-            let lost = self.before(On::Create, key).await?;
-            let outcome = self.inner.replace(key, body).await?;
-            Ok(if lost { Created::Unknown } else { outcome })
-        }
-        .boxed()
+        self.write(On::Create, key, self.inner.replace(key, body), Created::Unknown).boxed()
     }
 
     fn head(&self) -> BoxFuture<'_, Result<Option<(Bytes, Tag)>, StoreError>> {
-        self.ask(On::Read, "HEAD", self.inner.head()).boxed()
+        self.ask(On::Read, "HEAD", self.inner.head(), None).boxed()
     }
 
     fn swap_head<'a>(
@@ -285,12 +326,7 @@ impl<S: ObjectStore> ObjectStore for FaultStore<S> {
         expected: Option<&'a Tag>,
         body: Bytes,
     ) -> BoxFuture<'a, Result<Swapped, StoreError>> {
-        async move {
-            let lost = self.before(On::SwapHead, "HEAD").await?;
-            let outcome = self.inner.swap_head(expected, body).await?;
-            Ok(if lost { Swapped::Unknown } else { outcome })
-        }
-        .boxed()
+        self.write(On::SwapHead, "HEAD", self.inner.swap_head(expected, body), Swapped::Unknown).boxed()
     }
 
     /// What reached the store within.

@@ -7,12 +7,14 @@ mod dir;
 pub mod fault;
 pub mod files;
 mod mem;
+#[cfg(feature = "s3")]
 mod s3;
 #[cfg(test)]
 pub(crate) mod tests;
 
 pub use dir::DirStore;
 pub use mem::MemStore;
+#[cfg(feature = "s3")]
 pub use s3::{S3Keys, S3Location, S3Store};
 
 use bytes::Bytes;

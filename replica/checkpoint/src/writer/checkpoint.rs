@@ -97,7 +97,10 @@ impl Writer {
                 head.owner = identity.replica;
                 // Our swap may have happened and another one after it: then it is in already.
                 if !head.retained.iter().any(|r| r.manifest == retained.manifest) {
-                    head.retained.push(retained.clone());
+                    // Another shipper may have been ahead: what it shipped stays the newest, from which the log leads on.
+                    let newer = |r: &Retained| Names::of(&r.manifest) == Some(names) && r.op > retained.op;
+                    let place = head.retained.iter().position(newer).unwrap_or(head.retained.len());
+                    head.retained.insert(place, retained.clone());
                 }
                 keep.apply(&mut head.retained);
             },

@@ -4,6 +4,7 @@
 
 use super::{Retention, WriteError, Writer};
 use crate::format::{FORMAT, Head, Manifest, Named, Names, Plan};
+use crate::mutants::{Mutant, on};
 use crate::store::{Created, Listed};
 use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
@@ -44,7 +45,8 @@ impl Writer {
         let mut now = times.max().unwrap_or(0);
         let planned: BTreeSet<&str> =
             plans.iter().flat_map(|plan| &plan.objects).map(|object| object.key.as_str()).collect();
-        let old = |written: u64, now: u64| written.saturating_add(grace.as_secs()) <= now;
+        let grace = if on(Mutant::GraceIgnored) { 0 } else { grace.as_secs() };
+        let old = |written: u64, now: u64| written.saturating_add(grace) <= now;
         let found: Vec<Named> = garbage
             .values()
             .filter(|object| old(object.modified, now) && !planned.contains(object.key.as_str()))
@@ -132,7 +134,8 @@ pub(super) fn garbage<'a>(
 ) -> BTreeMap<&'a str, &'a Listed> {
     let mut needed: BTreeSet<&str> = BTreeSet::new();
     let mut oldest: BTreeMap<u64, u64> = BTreeMap::new();
-    for retained in &head.retained {
+    let from = if on(Mutant::OldestSwept) { head.retained.len().saturating_sub(1) } else { 0 };
+    for retained in &head.retained[from..] {
         let manifest = &manifests[&retained.manifest];
         needed.insert(&retained.manifest);
         needed.extend(manifest.indexes.iter().chain(&manifest.packs).map(|n| n.key.as_str()));
@@ -145,9 +148,10 @@ pub(super) fn garbage<'a>(
     // Segments are needed from the oldest cut of their generation on that the log leads on from; of the own generation
     // always.
     let segment_needed = |names: Names, key: &str| {
-        names.segment_range(key).is_some_and(|(_, last)| {
-            oldest.get(&names.generation).map_or(names.generation >= head.generation, |op| last > *op)
-        })
+        !on(Mutant::LogSwept)
+            && names.segment_range(key).is_some_and(|(_, last)| {
+                oldest.get(&names.generation).map_or(names.generation >= head.generation, |op| last > *op)
+            })
     };
     let garbage = listed.iter().filter(|object| {
         let key = object.key.as_str();

@@ -2,6 +2,7 @@
 
 use super::{Beginning, Identity, WriteError, Writer};
 use crate::format::{FORMAT, FormatError, Head, HeadState, Index, Manifest, Named};
+use crate::mutants::{Mutant, on};
 use crate::store::{ObjectStore, Swapped, Tag};
 use std::collections::BTreeSet;
 use ulid::Ulid;
@@ -39,7 +40,7 @@ impl Writer {
                         .values()
                         .flat_map(|m| m.packs.iter().map(|p| p.key.as_str()))
                         .collect();
-                    if !relied.iter().all(|pack| held.contains(pack.as_str())) {
+                    if !on(Mutant::ReliesOnGone) && !relied.iter().all(|pack| held.contains(pack.as_str())) {
                         return Err(contended);
                     }
                 }
@@ -61,7 +62,9 @@ impl Writer {
             return Err(if outcome == Swapped::Unknown { contended } else { self.gone() });
         };
         let found = self.parse_head(&bytes)?;
-        let ours = found.nonce == self.head.nonce;
+        let ours = found.nonce == self.head.nonce
+            || (on(Mutant::SwapBelieved) && outcome == Swapped::Unknown)
+            || (on(Mutant::DeniedSwapBelieved) && outcome == Swapped::Lost);
         self.fence(&found)?;
         if outcome == Swapped::Gone {
             return Err(self.gone());
@@ -172,7 +175,7 @@ pub(super) fn fence(
 ) -> Result<(), WriteError> {
     let (head, mine) = (found.generation, identity.generation);
     let another = head == mine && token.is_some_and(|token| token != found.token);
-    if head > mine || another {
+    if (head > mine || another) && !on(Mutant::FenceIgnored) {
         return Err(WriteError::Fenced { store: store.describe(), head, mine });
     }
     Ok(())

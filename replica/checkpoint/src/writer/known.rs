@@ -1,6 +1,7 @@
 //! What a tier holds that may be relied upon: some 60 bytes of memory a page.
 
 use crate::format::{Index, Manifest, Named};
+use crate::mutants::{Mutant, on};
 use std::collections::{BTreeSet, HashMap};
 
 /// Pages, and the packs in which they stand.
@@ -57,6 +58,9 @@ impl Known {
 
     /// Relies on these packs no more.
     pub(super) fn distrust(&mut self, packs: &BTreeSet<String>) {
+        if on(Mutant::DamageForgotten) {
+            return;
+        }
         self.distrusted.extend(packs.iter().cloned());
         let lost: Vec<bool> = self.packs.iter().map(|pack| packs.contains(&pack.named.key)).collect();
         if lost.contains(&true) {

@@ -27,6 +27,7 @@ pub use retention::Retention;
 pub use scrub::Scrubbed;
 
 use crate::format::{FORMAT, Head, HeadState, LogEntry, Manifest, Names, Retained, Segment};
+use crate::mutants::{Mutant, on};
 use crate::store::{Created, ObjectStore, Tag};
 use bytes::Bytes;
 use collect::Planned;
@@ -181,20 +182,30 @@ impl Writer {
         Ok(crate::restore::reach(op, &ranges))
     }
 
-    /// Whether HEAD still is of this generation.
+    /// Whether HEAD still is of this generation, and not older than it was: whoever goes on from a HEAD that was lost would
+    /// leave a gap in the log.
     ///
     /// # Errors
-    /// [`WriteError::Fenced`] if not.
+    /// [`WriteError::Fenced`], [`WriteError::Broken`] if not.
     pub async fn check_fence(&mut self) -> Result<(), WriteError> {
         let Some((bytes, _)) = self.store.head().await? else { return Err(self.gone()) };
         let head = self.parse_head(&bytes)?;
-        self.fence(&head)
+        self.fence(&head)?;
+        if head.version < self.head.version && !on(Mutant::OlderHeadOverlooked) {
+            let (is, was) = (head.version, self.head.version);
+            return Err(self.broken(&format!(
+                "HEAD has version {is} and had {was}: the newer one was damaged or an older one put back. What is there is \
+                 learned anew, and the next checkpoint closes the gap"
+            )));
+        }
+        Ok(())
     }
 
     /// Creates an object; an unknown outcome is read back. [`Created::Exists`] if it stood there before.
     async fn create(&self, key: &str, body: Bytes) -> Result<Created, WriteError> {
         for _ in 0..ATTEMPTS {
             match self.store.create(key, body.clone()).await? {
+                Created::Unknown if on(Mutant::CreateBelieved) => return Ok(Created::Yes),
                 Created::Unknown => match self.store.get(key).await? {
                     Some(found) if found == body => return Ok(Created::Yes),
                     Some(_) => return Ok(Created::Exists),

@@ -3,6 +3,7 @@
 mod chain;
 mod collect;
 mod crashes;
+#[cfg(feature = "s3")]
 mod moto;
 mod power;
 mod repair;

@@ -251,7 +251,8 @@ impl Epochs {
     /// A replica says that nobody needs it any more, because an epoch has begun without it.
     ///
     /// # Errors
-    /// R18: it is a member, or there is no quorum of voters whose promise in that epoch (or a later one) is durable.
+    /// R18: it is a member, or there is no quorum of voters whose promise in that epoch (or a later one) is durable, or
+    /// was when they acted there.
     pub fn released(&self, replica: ReplicaId, epoch: Epoch, promise: impl Fn(ReplicaId) -> Ballot) -> Check {
         let agreed = self.of(epoch);
         require!(
@@ -260,7 +261,9 @@ impl Epochs {
             "replica {replica} calls itself released from epoch {epoch}, which is {agreed:?}"
         );
         let agreed = agreed.expect("it was just looked at");
-        let there = agreed.voters().filter(|&id| promise(id).epoch >= epoch).count();
+        // Who acted there and has lost its disk since had promised it all the same.
+        let acted = |id| self.agreed.get(&epoch).is_some_and(|one| one.acted.contains(&id));
+        let there = agreed.voters().filter(|&id| promise(id).epoch >= epoch || acted(id)).count();
         require!(
             there >= agreed.quorum(),
             "released-when-begun",
@@ -353,6 +356,7 @@ mod tests {
         assert_eq!(name(epochs.released(three, Epoch(1), promised(&[4, 5]))), "released-when-begun");
         assert_eq!(name(epochs.released(ReplicaId(1), Epoch(1), promised(&[2, 4]))), "released-when-begun");
         assert_eq!(epochs.released(three, Epoch(1), promised(&[2, 4])), Ok(()));
+        assert_eq!(epochs.released(three, Epoch(1), promised(&[2])), Ok(()), "4 acted, and lost its disk");
     }
 
     #[test]

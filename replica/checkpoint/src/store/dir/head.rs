@@ -1,6 +1,7 @@
 //! HEAD in two files: a version 8, a length 4, the body, CRC32C of all that. The valid one of the higher version counts, and
 //! the next one is written over the other.
 
+use crate::mutants::{Mutant, on};
 use crate::store::Tag;
 use crate::store::files::{Files, absent};
 use bytes::Bytes;
@@ -30,7 +31,9 @@ pub(super) fn read(files: &dyn Files, dir: &Path) -> io::Result<Option<Found>> {
     for (at, name) in HEADS.into_iter().enumerate() {
         let Some(bytes) = absent(files.read(&dir.join(name)))? else { continue };
         match parse(&bytes) {
-            Some((version, body)) if best.as_ref().is_none_or(|newest| newest.version < version) => {
+            Some((version, body))
+                if best.as_ref().is_none_or(|newest| newest.version < version && !on(Mutant::AnyHead)) =>
+            {
                 best = Some(Found { version, at, body });
             }
             Some(_) => {}
@@ -61,7 +64,7 @@ fn parse(bytes: &[u8]) -> Option<(u64, Bytes)> {
     let (content, crc) = bytes.split_last_chunk::<4>()?;
     let (version, rest) = content.split_first_chunk::<8>()?;
     let (length, body) = rest.split_first_chunk::<4>()?;
-    let whole = crc32c::crc32c(content) == u32::from_le_bytes(*crc);
+    let whole = crc32c::crc32c(content) == u32::from_le_bytes(*crc) || on(Mutant::TornHead);
     let whole = whole && body.len() == u32::from_le_bytes(*length) as usize;
     whole.then(|| (u64::from_le_bytes(*version), Bytes::copy_from_slice(body)))
 }

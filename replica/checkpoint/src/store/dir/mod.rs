@@ -18,6 +18,7 @@ mod head;
 
 use super::files::{Disk, Files, absent};
 use super::{Created, Listed, ObjectStore, StoreError, Swapped, Tag, Usage};
+use crate::mutants::{Mutant, on};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -81,7 +82,13 @@ impl DirStore {
     /// The directory for reading only, while another process may write to it.
     #[must_use]
     pub fn read_only(dir: &Path) -> DirStore {
-        DirStore { shared: Arc::new(Shared::new(Arc::new(Disk), dir)) }
+        DirStore::read_only_on(Arc::new(Disk), dir)
+    }
+
+    /// As [`DirStore::read_only`], on other files than this machine's.
+    #[must_use]
+    pub fn read_only_on(files: Arc<dyn Files>, dir: &Path) -> DirStore {
+        DirStore { shared: Arc::new(Shared::new(files, dir)) }
     }
 
     /// Whether a HEAD, whole or not, stands in the directory.
@@ -203,7 +210,7 @@ impl Shared {
         let path = self.dir.join("tmp").join(ulid::Ulid::generate().to_string());
         let written = self.files.create(&path, body.len() as u64).and_then(|mut file| {
             file.write(body)?;
-            file.sync()
+            if on(Mutant::FilesUnsynced) { Ok(()) } else { file.sync() }
         });
         self.written.fetch_add(body.len() as u64, Ordering::Relaxed);
         match written {
@@ -233,6 +240,9 @@ impl Shared {
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Created::Exists,
             Err(e) => return Err(e),
         };
+        if on(Mutant::NamesUnsynced) {
+            return Ok(created);
+        }
         self.files.sync_folder(folder).map(|()| created)
     }
 
@@ -339,7 +349,7 @@ impl Shared {
         }
         let (bytes, name) = head::next(standing.as_ref(), body);
         let beside = self.write_beside(&bytes)?;
-        *lasts = false;
+        *lasts = on(Mutant::HeadUnsynced);
         self.files.rename(&beside, &self.dir.join(name))?;
         // From here on a reader may see it: a failure leaves open which one survives a crash.
         Ok(self.settle(&mut lasts).map_or(Swapped::Unknown, |()| Swapped::Yes))

@@ -137,3 +137,38 @@ async fn what_stalls_when_the_stop_comes_never_happens() {
     assert!(slow.await.is_err());
     assert_eq!(store.inner().list("g/").await.expect("works"), []);
 }
+
+#[tokio::test]
+async fn a_request_that_is_lost_does_not_happen_and_nobody_is_told() {
+    let store = store();
+    for on in [On::Create, On::SwapHead, On::Delete, On::Read] {
+        store.add(once(on, "", Act::Drop));
+    }
+    assert_eq!(store.create("g/a", body()).await.expect("unknown"), Created::Unknown);
+    assert_eq!(store.swap_head(None, body()).await.expect("unknown"), Swapped::Unknown);
+    assert!(store.delete("g/a").await.is_err() && store.get("g/a").await.is_err());
+    assert_eq!((store.inner().usage().written, store.head().await.expect("works")), (0, None));
+    assert_eq!(store.forget(), [Act::Drop; 4]);
+    assert_eq!(store.forget(), [], "once");
+}
+
+#[tokio::test]
+async fn what_is_read_arrives_damaged_and_is_whole_where_it_stands() {
+    let store = store();
+    store.create("g/a", body()).await.expect("creates");
+    store.add(once(On::Read, "", Act::Garble));
+    store.add(once(On::Read, "", Act::Shorten));
+    assert_eq!(store.get("g/a").await.expect("arrives").expect("there"), Bytes::from_static(b"boey"));
+    assert_eq!(store.get("g/a").await.expect("arrives").expect("there"), Bytes::from_static(b"bo"));
+    assert_eq!(store.get("g/a").await.expect("arrives"), Some(body()));
+    store.add(once(On::Create, "", Act::Garble));
+    store.add(once(On::Read, "", Act::Garble));
+    assert!(
+        store.create("g/b", body()).await.is_err(),
+        "no answer can be damaged that is checked on its way"
+    );
+    assert!(store.head().await.is_err(), "the same");
+    store.add(once(On::Read, "", Act::Fail));
+    assert_eq!(store.forget().len(), 4);
+    assert_eq!(store.pending(), 0, "what has not struck is taken away");
+}

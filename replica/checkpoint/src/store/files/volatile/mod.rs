@@ -3,7 +3,7 @@
 //! Its operations are counted, and one of them can be made to go wrong. A loss of power leaves of every name that was not
 //! synced any of the states it went through since, and of every file that was not synced any part: chosen by a seed, so
 //! that equal runs are equal. It is harsher than file systems are: the two halves of a rename may survive without each
-//! other. It knows no folder that was synced and lost nevertheless, and no disk that lies about a sync.
+//! other. It knows no folder that was synced and lost nevertheless, unless it is told to lie.
 
 mod state;
 
@@ -62,6 +62,16 @@ impl VolatileDisk {
         let mut state = self.state();
         state.strike = Some((state.operations + n, strike));
         state.struck = None;
+    }
+
+    /// From now on it says that it has synced, and has not; or it is honest again.
+    pub fn lie(&self, lies: bool) {
+        self.state().lies = lies;
+    }
+
+    /// Nothing that is planned goes wrong any more.
+    pub fn spare(&self) {
+        self.state().strike = None;
     }
 
     /// Which operation has gone wrong, once one has.
@@ -173,6 +183,7 @@ impl Files for VolatileDisk {
         self.state().change(("sync folder", path, false), |state| {
             let node = state.find(path)?;
             match &mut state.nodes[node] {
+                Node::Folder(_) if state.lies => {}
                 Node::Folder(names) => names.unsynced.clear(),
                 Node::File(_) => return Err(io::ErrorKind::NotADirectory.into()),
             }
@@ -213,12 +224,13 @@ impl NewFile for VolatileFile {
     fn sync(self: Box<Self>) -> io::Result<()> {
         let mut state = self.disk.state();
         let course = state.operation("sync", &self.path, false);
+        let lies = state.lies;
         let file = state.file(self.node)?;
         let lost = matches!(course, Course::Not(_)) || file.lost;
         if lost {
             // The kernel calls its pages clean now, and writes them no more.
             file.lost = true;
-        } else {
+        } else if !lies {
             file.synced.clone_from(&file.now);
             file.dirty = false;
         }

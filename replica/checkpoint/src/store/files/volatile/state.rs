@@ -18,6 +18,8 @@ pub(super) struct State {
     pub(super) strike: Option<(u64, Strike)>,
     pub(super) struck: Option<String>,
     pub(super) stopped: bool,
+    /// Syncs are promises only.
+    pub(super) lies: bool,
 }
 
 #[derive(Clone, Debug)]
@@ -57,7 +59,7 @@ impl Names {
 impl Default for State {
     fn default() -> State {
         let nodes = vec![Node::Folder(Names::default())];
-        State { nodes, operations: 0, strike: None, struck: None, stopped: false }
+        State { nodes, operations: 0, strike: None, struck: None, stopped: false, lies: false }
     }
 }
 

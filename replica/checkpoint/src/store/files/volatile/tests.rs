@@ -72,3 +72,21 @@ fn a_file_whose_sync_failed_is_lost() {
     disk.lose_power(Fate::Lost);
     assert_eq!(disk.read(Path::new("/a")).expect("its name"), b"");
 }
+
+#[test]
+fn a_disk_that_lies_loses_what_it_has_called_durable() {
+    let (root, disk) = (Path::new("/"), VolatileDisk::new());
+    write(&disk, "/a", b"honest").sync().expect("syncs");
+    disk.sync_folder(root).expect("syncs");
+    disk.lie(true);
+    write(&disk, "/b", b"a lie").sync().expect("says so");
+    disk.sync_folder(root).expect("says so");
+    assert_eq!(disk.read(Path::new("/b")).expect("as long as there is power"), b"a lie");
+    disk.lose_power(Fate::Lost);
+    disk.lie(false);
+    assert!(disk.read(Path::new("/b")).is_err());
+    assert_eq!(disk.read(Path::new("/a")).expect("kept"), b"honest");
+    disk.strike_at(1, Strike::Fail);
+    disk.spare();
+    write(&disk, "/b", b"honest").sync().expect("nothing is planned any more");
+}
