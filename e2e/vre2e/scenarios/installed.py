@@ -2,29 +2,31 @@
 
 import json
 import os
+import re
+import shlex
 import subprocess
 import sys
 import time
 
-from ..box import until
-from ..scene import TREE, programs
+from ..box import GATE, until
+from ..scene import BUCKET, TREE, programs
 
 SYSTEM = "vr-system"
 IMAGE = "vr.local/vr:ci"
 ANOTHER = "vr.local/vr:another"
 
 
-def helm(scene, *arguments, timeout=120):
+def helm(scene, *arguments, space=SYSTEM, timeout=120):
     """Runs helm; what it says to a failure is raised."""
     found = os.environ.get("VR_HELM")
     if not found:
         told = subprocess.run(["bash", TREE / ".ci/charts.sh", "helm"], check=True, capture_output=True, text=True)
         found = told.stdout.strip()
     home = {name: str(scene.folder / "helm") for name in ("HELM_CACHE_HOME", "HELM_CONFIG_HOME", "HELM_DATA_HOME")}
-    command = scene.box.inside(found, "--kubeconfig", scene.box.config, "--namespace", SYSTEM, *arguments)
-    done = subprocess.run(command, capture_output=True, text=True, timeout=timeout, env={**os.environ, **home})
+    command = scene.box.inside(found, "--kubeconfig", scene.box.config, "--namespace", space, *arguments)
+    done = subprocess.run(command, cwd=TREE, capture_output=True, text=True, timeout=timeout, env={**os.environ, **home})
     if done.returncode != 0:
-        raise ValueError(f"helm {' '.join(map(str, arguments))}: {done.stderr.strip()}")
+        raise ValueError(f"helm {' '.join(map(str, arguments))}: {done.stdout.strip()} {done.stderr.strip()}")
     return done.stdout
 
 
@@ -39,9 +41,33 @@ def image(scene):
         box.on(number, "ctr", "-n", "k8s.io", "images", "tag", "--force", IMAGE, ANOTHER)
 
 
-def install(scene):
-    helm(scene, "install", "vr-operator", TREE / "charts/vr-operator", "--create-namespace", "--values",
-         TREE / "charts/vr-operator/ci/box.yaml", "--wait", "--timeout", "90s")
+def install(scene, chart="charts/vr-operator"):
+    helm(scene, "install", "vr-operator", chart, "--create-namespace", "--values", "charts/vr-operator/ci/box.yaml",
+         "--wait", "--timeout", "90s")
+
+
+def cluster(scene, chart="charts/vr-cluster"):
+    """A cluster by its chart, with TLS and in the bucket of the box."""
+    values = {"spec.image": IMAGE, "spec.storage.objectStore.bucket": BUCKET, "spec.storage.objectStore.prefix": scene.space,
+              "spec.storage.objectStore.endpoint": f"http://{GATE}:9000", "spec.unsafeFlags.plaintext": "false",
+              "spec.deletionProtection": "false", "spec.podTemplate.cpuRequest": "20m"}
+    helm(scene, "install", scene.name, chart, "--values", "charts/vr-cluster/ci/box.yaml",
+         *(word for pair in values.items() for word in ("--set", "=".join(pair))), space=scene.space)
+    scene.until_ready(120)
+
+
+def tested(scene, release, space, well=True):
+    """What `helm test` says of a release, which must be what is expected."""
+    began = time.monotonic()
+    try:
+        said = helm(scene, "test", release, "--logs", "--timeout", "200s", space=space, timeout=260)
+    except ValueError as error:
+        assert not well, f"helm test of {release}: {error}"
+        said = str(error)
+    else:
+        assert well, f"helm test of {release} is green, and it is not well: {said}"
+    scene.figures[f"helm test {release}, {'green' if well else 'red'}"] = time.monotonic() - began
+    return said
 
 
 def running(scene):
@@ -108,6 +134,112 @@ def by_helm(scene):
         assert scene.uids() == uids
         scene.nothing_lost()
         deleted(scene)
+    finally:
+        by_hand(scene)
+
+
+def helm_tests(scene):
+    """`helm test` of both charts is green where all is well, and red where no operator acts or no write is served."""
+    box = scene.box
+    image(scene)
+    until(120, "no cluster of another scenario is left", lambda: not box.objects("vrc", "-A"))
+    box.stop("operator")
+    try:
+        box.kubectl("delete", "-f", TREE / "crds")
+        install(scene)
+        said = tested(scene, "vr-operator", SYSTEM)
+        assert "acts: it holds the lease" in said, said
+        cluster(scene)
+        said = tested(scene, scene.name, scene.space)
+        assert "acknowledgedWritesPresent" in said, said
+
+        # Nobody is there to mend what follows.
+        box.kubectl("-n", SYSTEM, "scale", "deployment", "vr-operator", "--replicas=0")
+        operators = ("pods", "-n", SYSTEM, "-l", "app.kubernetes.io/name=vr-operator")
+        until(60, "no operator is left", lambda: not box.objects(*operators))
+        said = tested(scene, "vr-operator", SYSTEM, well=False)
+        assert "nobody holds the lease" in said or "has not renewed it" in said, said
+        lost = sorted(scene.pods())[:2]
+        scene.kubectl("delete", "pods", *lost, "--wait=false")
+        until(60, "two processes have ended", lambda: not any(
+            status.get("ready") for name, pod in scene.pods().items() if name in lost
+            for status in pod["status"].get("containerStatuses", [])))
+        said = tested(scene, scene.name, scene.space, well=False)
+        assert "the cluster cannot be read" in said or "no write was served" in said, said
+
+        box.kubectl("-n", SYSTEM, "scale", "deployment", "vr-operator", "--replicas=2")
+        scene.until_ready(150)
+        tested(scene, "vr-operator", SYSTEM)
+        tested(scene, scene.name, scene.space)
+        left = [pod["metadata"]["name"] for space in (SYSTEM, scene.space) for pod in box.objects("pods", "-n", space)
+                if pod["metadata"]["name"].endswith("-test")]
+        assert not left, f"what is green leaves nothing: {left}"
+        helm(scene, "uninstall", scene.name, space=scene.space)
+        until(200, "the resource is gone", lambda: not box.objects("vrc", "-n", scene.space))
+    finally:
+        by_hand(scene)
+
+
+def definitions(scene):
+    """Which kinds are not defined as crds/ has them."""
+    def schemas(told):
+        return {crd["metadata"]["name"]: [version["schema"] for version in crd["spec"]["versions"]] for crd in told}
+
+    told = [scene.box.kubectl("create", "--dry-run=client", "-o", "json", "-f", file) for file in (TREE / "crds").iterdir()]
+    wanted, found = schemas(map(json.loads, told)), schemas(scene.box.objects("crd"))
+    return sorted(name for name, schema in wanted.items() if found.get(name) != schema)
+
+
+def followed(scene, page, mark, values=None):
+    """Does what a page says in the block with this mark, word by word; `values` are other words for some of its own, and
+    the namespace of the cluster is another one."""
+    text = (TREE / page).read_text()
+    block = re.search(rf"<!-- run elsewhere: e2e {re.escape(mark)} -->\n```sh\n(.*?)```", text, re.S)[1]
+    for line in block.splitlines():
+        words = [(values or {}).get(word, word) for word in shlex.split(line, comments=True)]
+        words = [scene.space if before in ("-n", "--namespace", "namespace") and word == "shop" else word
+                 for before, word in zip([""] + words, words)]
+        if words[0] == "helm":
+            place = words.index("--namespace")
+            helm(scene, *words[1:place], *words[place + 2:], space=words[place + 1], timeout=260)
+        else:
+            assert words[0] == "kubectl", words
+            scene.box.kubectl(*(TREE / word if word == "crds/" else word for word in words[1:]), timeout=900)
+
+
+def upgraded(scene):
+    """From the charts before to these, as docs/upgrades.md says: nothing restarts, nothing is lost, definitions are new."""
+    box = scene.box
+    image(scene)
+    until(120, "no cluster of another scenario is left", lambda: not box.objects("vrc", "-A"))
+    box.stop("operator")
+    before = TREE / "e2e/previous"
+    try:
+        box.kubectl("delete", "-f", TREE / "crds")
+        install(scene, before / "vr-operator.tgz")
+        old = definitions(scene)
+        assert old, "the charts before have today's definitions: this proves nothing"
+        cluster(scene, before / "vr-cluster.tgz")
+        scene.load()
+        uids = scene.uids()
+
+        followed(scene, "docs/upgrades.md", "upgraded, from the charts before")
+        assert definitions(scene) == [], definitions(scene)
+        scene.figures["definitions that were others before"] = len(old)
+        looked_after(scene)
+        assert scene.uids() == uids, "an upgrade of the charts restarts nothing"
+        scene.goes_on()
+
+        # Back to the charts before, for those who apply the definitions themselves.
+        helm(scene, "rollback", "vr-operator", "1", "--wait", "--timeout", "90s")
+        assert definitions(scene) == old, definitions(scene)
+        followed(scene, "docs/upgrades.md", "upgraded, with definitions applied before")
+        assert definitions(scene) == [], definitions(scene)
+        looked_after(scene)
+        assert scene.uids() == uids and scene.is_ready()
+        scene.nothing_lost()
+        helm(scene, "uninstall", scene.name, space=scene.space)
+        until(200, "the resource is gone", lambda: not box.objects("vrc", "-n", scene.space))
     finally:
         by_hand(scene)
 
@@ -181,4 +313,4 @@ def deleted(scene):
     assert any(path.is_file() for path in kept.rglob("*")), "the object store is empty"
 
 
-ALL = [by_helm]
+ALL = [by_helm, helm_tests, upgraded]
