@@ -69,6 +69,7 @@ quietly() {
 
 here_absolute=$PWD/$here
 crd=$(echo "$PWD"/crds/*vrclusters*.yaml)
+values=$PWD/charts/vr-operator/values.schema.json
 [[ -n ${VR_TERRAFORM:-} ]] ||
     terraform_python=$(python_with "$here/terraform-requirements.txt" terraform --require-hashes)
 standin_python=$(python_with "$here/standin-requirements.txt" terraform-standin)
@@ -123,7 +124,7 @@ for place in "$work"/terraform/{modules,examples}/*/; do
         if grep -q '"vr_cluster"' outputs.tf; then
             quietly terraform show -json plan
             cp "$work/said" "$work/plan.json"
-            quietly "$checkov_python" "$here_absolute/fields.py" "$crd" "$work/plan.json"
+            quietly "$checkov_python" "$here_absolute/fields.py" "$crd" "$values" "$work/plan.json"
         fi
         ;;
     esac

@@ -1,8 +1,9 @@
-"""Holds what an example hands over to the fields of the resource that takes it.
+"""Holds what an example hands over to the fields of what takes it.
 
-    fields.py CRD.yaml PLAN.json
+    fields.py CRD.yaml VALUES.schema.json PLAN.json
 
-The output `vr_cluster` of a plan (`terraform show -json`) must be made of fields of a VRCluster's spec, values known or not.
+Of a plan (`terraform show -json`), values known or not, the output `vr_cluster` must be made of fields of a VRCluster's spec
+and `vr_operator` of values of the operator's chart.
 """
 import json
 import pathlib
@@ -35,10 +36,14 @@ def strange(value, unknown, schema, path):
 def main():
     crd = yaml.safe_load(pathlib.Path(sys.argv[1]).read_text())
     spec = crd["spec"]["versions"][0]["schema"]["openAPIV3Schema"]["properties"]["spec"]
-    change = json.loads(pathlib.Path(sys.argv[2]).read_text())["output_changes"].get("vr_cluster")
-    if change is None:
-        sys.exit("fields.py: there is no output vr_cluster")
-    found = list(strange(change["after"], change["after_unknown"], spec, "spec"))
+    values = json.loads(pathlib.Path(sys.argv[2]).read_text())
+    changes = json.loads(pathlib.Path(sys.argv[3]).read_text())["output_changes"]
+    found = []
+    for output, schema in (("vr_cluster", spec), ("vr_operator", values)):
+        change = changes.get(output)
+        if change is None:
+            sys.exit(f"fields.py: there is no output {output}")
+        found += strange(change["after"], change["after_unknown"], schema, output)
     sys.exit("\n".join(found) or 0)
 
 

@@ -3,8 +3,9 @@
     iam.py BUCKET.jsonl IDENTITY.jsonl
 
 The arguments are what `terraform test -json -verbose` says of the modules checkpoint-bucket and identity; calls.json has the
-calls, recorded by record.py. Evaluated as IAM documents it: an explicit denial wins, then one statement must allow. That S3
-itself evaluates so is not shown here. What a policy uses and this does not understand ends it.
+calls, recorded by record.py and, of the operator, by a test of vr-operator. Evaluated as IAM documents it: an explicit
+denial wins, then one statement must allow. That S3 itself evaluates so is not shown here. What a policy uses and this does
+not understand ends it.
 """
 import json
 import pathlib
@@ -22,10 +23,14 @@ UNRECORDED = [
     ("collector", "s3:ListBucket", "shop/LINEAGE/g/", [], WAIT_A_DAY),
     ("collector", "s3:DeleteObject", "shop/LINEAGE/g/N/log/N-N.seg", [], WAIT_A_DAY),
 ]
+# The operator's pods are in a namespace of their own.
+NAMESPACES = {"operator": "vr-system"}
 # A restore is the work of two: bootstrap moves HEAD, and the replicas that then start write.
 WORKERS = {"restore": ("bootstrap", "writer")}
 OBJECTS = ["FORMAT", "HEAD", "g/N/ckpt/N-N.json", "g/N/idx/ULID.idx", "g/N/tree/hh/ULID-n.pk", "g/N/data/hh/ULID-n.pk",
            "g/N/log/N-N.seg", "g/N/gc/ULID.json", "probe/ULID"]
+# Beside the lineages.
+CLAIM, RECORD = "shop/CLAIM", "shop/evidence/N.json"
 DESTROYS = ["s3:DeleteObjectVersion", "s3:BypassGovernanceRetention", "s3:PutObjectRetention", "s3:PutObjectLegalHold"]
 EVERYTHING = "an administrator"
 CONFIGURES = ["s3:PutBucketPolicy", "s3:DeleteBucketPolicy", "s3:PutBucketVersioning", "s3:PutLifecycleConfiguration",
@@ -87,7 +92,7 @@ class Policies:
         context = {
             "aws:SecureTransport": "true",
             "s3:TlsVersion": "1.3",
-            "aws:PrincipalTag/kubernetes-namespace": NAMESPACE,
+            "aws:PrincipalTag/kubernetes-namespace": NAMESPACES.get(role, NAMESPACE),
             **{f"s3:{condition}": "a-tag" for condition in conditions},
             **({"s3:prefix": key} if action == "s3:ListBucket" else {}),
             **more,
@@ -155,14 +160,21 @@ def refusals(policies):
             if name not in ("HEAD", "probe/ULID"):
                 yield refused(role, "s3:PutObject", key, swap)
         yield from (refused(role, "s3:DeleteObject", f"shop/LINEAGE/{name}") for name in ("HEAD", "FORMAT"))
+        for key in (CLAIM, RECORD):
+            yield from (refused(role, "s3:PutObject", key, conditions) for conditions in ((), swap))
     for role in policies.roles:
+        # Nothing but what the format has.
+        for key in ("shop/LINEAGE/other", "shop/HEAD", "shop/g/N", "other", "CLAIM"):
+            yield from (refused(role, action, key, create) for action in ("s3:PutObject", "s3:DeleteObject"))
+        yield from (refused(role, action, "") for action in CONFIGURES)
+        # Whose a prefix is, and what drills found, is for nobody to take away.
+        yield from (refused(role, "s3:DeleteObject", key) for key in (CLAIM, RECORD))
+        if role == "operator":
+            continue
+        yield from (refused(role, "s3:PutObject", key, create) for key in (CLAIM, RECORD))
         for name in OBJECTS:
             for action in ("s3:GetObject", "s3:PutObject", "s3:DeleteObject"):
                 yield refused(role, action, f"bank/LINEAGE/{name}", create)
-        # Nothing but what the format has.
-        for key in ("shop/LINEAGE/other", "shop/HEAD", "shop/g/N", "other"):
-            yield from (refused(role, action, key, create) for action in ("s3:PutObject", "s3:DeleteObject"))
-        yield from (refused(role, action, "") for action in CONFIGURES)
         yield refused(role, "s3:ListBucket", "bank/LINEAGE/g/")
         # A namespace whose name begins with this one's is another one.
         yield refused(role, "s3:GetObject", "shop-2/LINEAGE/HEAD")
@@ -171,6 +183,13 @@ def refusals(policies):
         for role in ("drill", "collector"):
             yield from (refused(role, "s3:PutObject", f"shop/LINEAGE/{name}", c) for c in (create, swap))
         yield refused("drill", "s3:DeleteObject", f"shop/LINEAGE/{name}")
+        if name != "probe/ULID":
+            yield refused("operator", "s3:DeleteObject", f"shop/LINEAGE/{name}")
+            if name != "HEAD":
+                yield refused("operator", "s3:PutObject", f"shop/LINEAGE/{name}", create)
+        # It cannot read what people have written.
+        if name != "HEAD" and "ckpt" not in name:
+            yield refused("operator", "s3:GetObject", f"shop/LINEAGE/{name}")
         if name.startswith("g/"):
             yield from (refused("bootstrap", action, f"shop/LINEAGE/{name}", create) for action in ("s3:PutObject", "s3:DeleteObject"))
 

@@ -6,7 +6,8 @@
 
 Recorded are a replica that starts, ships and stops (writer), one that is restored after the loss of everything (restore:
 the fence, and then the replica), and the reading of a tier (drill). A kind of call is an action, a key with its numbers
-taken out, and the conditions that were sent; iam.py holds the policies to them.
+taken out, and the conditions that were sent; iam.py holds the policies to them. What calls.json has of the operator is
+recorded by a test of vr-operator (operator/controller/src/run/bucket/calls.rs), and stays as it is here.
 """
 import argparse
 import http.client
@@ -25,6 +26,8 @@ import threading
 import time
 import urllib.parse
 
+# Whose calls are recorded there, and not here.
+ELSEWHERE = "operator"
 CALLS = pathlib.Path(__file__).with_name("calls.json")
 BUCKET, PREFIX = "vr-checkpoints", "shop"
 KEYS = {"AWS_ACCESS_KEY_ID": "vr", "AWS_SECRET_ACCESS_KEY": "only-on-this-machine"}
@@ -196,11 +199,13 @@ def main():
     parser.add_argument("--vr", required=True)
     args = parser.parse_args()
     calls = sorted(record(args.vr))
+    read = [tuple(c.values()) for c in json.loads(CALLS.read_text())]
     if args.what == "write":
-        lines = [json.dumps(dict(zip(("role", "action", "key", "conditions"), call))) for call in calls]
+        kept = [call for call in read if call[0] == ELSEWHERE]
+        lines = [json.dumps(dict(zip(("role", "action", "key", "conditions"), call))) for call in sorted(kept + calls)]
         CALLS.write_text("[\n" + ",\n".join(lines) + "\n]\n")
         return
-    known = {(c["role"], c["action"], c["key"], tuple(c["conditions"])) for c in json.loads(CALLS.read_text())}
+    known = {(*call[:3], tuple(call[3])) for call in read if call[0] != ELSEWHERE}
     new = [call for call in calls if call not in known]
     for call in new:
         print("not in calls.json:", *call)

@@ -47,5 +47,6 @@ module "identity" {
     { namespace = var.namespace, name = "vr-replica", role = "writer" },
     { namespace = var.namespace, name = "vr-restore", role = "bootstrap" },
     { namespace = var.namespace, name = "vr-drill", role = "drill" },
+    { namespace = var.operator_namespace, name = "vr-operator", role = "operator" },
   ]
 }

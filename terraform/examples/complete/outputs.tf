@@ -24,3 +24,10 @@ output "vr_cluster" {
     } : tier => settings if settings != null }
   }
 }
+
+output "vr_operator" {
+  description = "Values of the chart `vr-operator`: by this service account EKS knows it."
+  value = {
+    serviceAccount = { name = one(module.identity.service_accounts[var.operator_namespace]["operator"]) }
+  }
+}

@@ -21,3 +21,9 @@ variable "namespace" {
   type        = string
   default     = "vr"
 }
+
+variable "operator_namespace" {
+  description = "Namespace of the operator."
+  type        = string
+  default     = "vr-system"
+}

@@ -10,8 +10,9 @@ locals {
   kms_key_arn = var.kms_key_arn == null ? aws_kms_key.this[0].arn : var.kms_key_arn
   root_arn    = "arn:${data.aws_partition.current.partition}:iam::${data.aws_caller_identity.current.account_id}:root"
 
-  # What a lineage consists of is written once (docs/checkpoint-format.md); HEAD alone moves.
-  written_once = ["${local.bucket_arn}/*/g/*", "${local.bucket_arn}/*/FORMAT"]
+  # What a lineage consists of is written once (docs/checkpoint-format.md), and so are the claim of a prefix and the records
+  # of drills; HEAD alone moves.
+  written_once = [for key in ["g/*", "FORMAT", "CLAIM", "evidence/*"] : "${local.bucket_arn}/*/${key}"]
 
   # Replicas pass by the conditions of the others below: S3 writes them without a request of anybody's.
   no_replicas = [for statement in [{

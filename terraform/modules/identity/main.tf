@@ -1,6 +1,7 @@
 # Who may do what to the bucket. One role for each kind of work, for all clusters: EKS Pod Identity puts the pod's namespace
 # into the session, and the policies let a session touch only keys that begin with it. So the prefix of a VRCluster
-# (`storage.objectStore.prefix`) is its namespace, or begins with it and a slash.
+# (`storage.objectStore.prefix`) is its namespace, or begins with it and a slash. The operator alone works for clusters of
+# other namespaces than its own: its role reaches the prefixes of all, and there neither pages nor log.
 
 data "aws_region" "current" {}
 
@@ -53,6 +54,33 @@ locals {
       Action   = "s3:PutObject"
       Resource = ["${local.below}/*/HEAD"]
     }
+    # The operator: whose a prefix is, what there is to restore from, and the records of drills. Neither pages nor log: it
+    # cannot read what people have written.
+    look = {
+      Sid      = "Look"
+      Effect   = "Allow"
+      Action   = "s3:ListBucket"
+      Resource = var.bucket_arn
+    }
+    overview = {
+      Sid      = "Overview"
+      Effect   = "Allow"
+      Action   = "s3:GetObject"
+      Resource = [for key in ["CLAIM", "*/HEAD", "*/g/*/ckpt/*", "evidence/*"] : "${var.bucket_arn}/*/${key}"]
+    }
+    govern = {
+      Sid      = "Govern"
+      Effect   = "Allow"
+      Action   = "s3:PutObject"
+      Resource = [for key in ["CLAIM", "*/HEAD", "evidence/*"] : "${var.bucket_arn}/*/${key}"]
+    }
+    # The same as of a replica, before the first write to a place.
+    try = {
+      Sid      = "Try"
+      Effect   = "Allow"
+      Action   = ["s3:PutObject", "s3:DeleteObject"]
+      Resource = "${var.bucket_arn}/*/probe/*"
+    }
     decrypt = {
       Sid       = "Decrypt"
       Effect    = "Allow"
@@ -82,10 +110,12 @@ locals {
     writer = ["list", "read", "write", "probe", "collect", "encrypt"]
     # Collection by somebody else than the replicas.
     collector = ["list", "read", "collect", "decrypt"]
-    # Whoever begins a new generation: `vr checkpoint restore` in a pod of the cluster's namespace.
+    # Whoever begins a new generation where no operator does: `vr dev --restore` in a pod of the cluster's namespace.
     bootstrap = ["list", "read", "fence", "probe", "encrypt"]
     # Rehearsals of a restore.
     drill = ["list", "read", "decrypt"]
+    # vr-operator: claims prefixes, fences, pins, keeps the records of drills.
+    operator = ["look", "overview", "govern", "try", "encrypt"]
   }
 
   trust = jsonencode({
@@ -106,7 +136,7 @@ resource "aws_iam_role" "this" {
   for_each = local.roles
 
   name                 = "${var.name}-${each.key}"
-  description          = "VR: ${each.key} of checkpoints, below the prefix of the pod's namespace"
+  description          = each.key == "operator" ? "VR: operator of the clusters of all namespaces" : "VR: ${each.key} of checkpoints, below the prefix of the pod's namespace"
   assume_role_policy   = local.trust
   max_session_duration = 3600
   permissions_boundary = var.permissions_boundary_arn

@@ -9,7 +9,7 @@ output "policies" {
 }
 
 output "service_accounts" {
-  description = "Service account by namespace and role: `storage.objectStore.serviceAccountName` of a VRCluster is the writer of its namespace."
+  description = "Service account by namespace and role: `storage.objectStore.serviceAccountName` of a VRCluster is the writer of its namespace, `serviceAccount.name` of the chart `vr-operator` the operator of the chart's."
   value = {
     for namespace in distinct([for a in var.service_accounts : a.namespace]) : namespace => {
       for a in var.service_accounts : a.role => a.name... if a.namespace == namespace

@@ -1,5 +1,5 @@
 variable "name" {
-  description = "The roles are called NAME-writer, NAME-collector, NAME-bootstrap and NAME-drill."
+  description = "The roles are called NAME-writer, NAME-collector, NAME-bootstrap, NAME-drill and NAME-operator."
   type        = string
 
   validation {
@@ -50,7 +50,7 @@ variable "kms_key_arn" {
 }
 
 variable "service_accounts" {
-  description = "Which service account gets which role: writer (replicas), collector, bootstrap (restore) or drill."
+  description = "Which service account gets which role: writer (replicas), collector, bootstrap (restore), drill or operator (vr-operator)."
   type = list(object({
     namespace = string
     name      = string
@@ -59,8 +59,8 @@ variable "service_accounts" {
   default = []
 
   validation {
-    condition     = alltrue([for a in var.service_accounts : contains(["writer", "collector", "bootstrap", "drill"], a.role)])
-    error_message = "service_accounts: role is writer, collector, bootstrap or drill."
+    condition     = alltrue([for a in var.service_accounts : contains(["writer", "collector", "bootstrap", "drill", "operator"], a.role)])
+    error_message = "service_accounts: role is writer, collector, bootstrap, drill or operator."
   }
 
   validation {

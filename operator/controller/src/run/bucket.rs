@@ -5,6 +5,8 @@
 //! its own identity where the replicas have one of the cloud's.
 
 #[cfg(test)]
+mod calls;
+#[cfg(test)]
 mod tests;
 
 use crate::ids::*;

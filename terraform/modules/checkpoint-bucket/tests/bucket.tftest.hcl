@@ -36,7 +36,7 @@ run "policy" {
       Effect    = "Deny"
       Principal = "*"
       Action    = "s3:PutObject"
-      Resource  = ["arn:aws:s3:::vr-checkpoints/*/g/*", "arn:aws:s3:::vr-checkpoints/*/FORMAT"]
+      Resource  = [for key in ["g/*", "FORMAT", "CLAIM", "evidence/*"] : "arn:aws:s3:::vr-checkpoints/*/${key}"]
       Condition = { Null = { "s3:if-none-match" = "true" } }
     }
     error_message = "what a lineage consists of can be overwritten"

@@ -18,12 +18,13 @@ variables {
     { namespace = "shop", name = "vr-replica", role = "writer" },
     { namespace = "shop", name = "vr-drill", role = "drill" },
     { namespace = "bank", name = "vr-restore", role = "bootstrap" },
+    { namespace = "vr-system", name = "vr-operator", role = "operator" },
   ]
 }
 
 run "roles" {
   assert {
-    condition     = keys(output.role_arns) == ["bootstrap", "collector", "drill", "writer"]
+    condition     = keys(output.role_arns) == ["bootstrap", "collector", "drill", "operator", "writer"]
     error_message = "there is a role too many or too few"
   }
 
@@ -47,6 +48,7 @@ run "roles" {
       collector = ["kms:Decrypt", "s3:DeleteObject", "s3:GetObject", "s3:ListBucket"]
       bootstrap = ["kms:Decrypt", "kms:GenerateDataKey", "s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject"]
       drill     = ["kms:Decrypt", "s3:GetObject", "s3:ListBucket"]
+      operator  = ["kms:Decrypt", "kms:GenerateDataKey", "s3:DeleteObject", "s3:GetObject", "s3:ListBucket", "s3:PutObject"]
     })
     error_message = "a role can do more or less than its work needs"
   }
@@ -58,15 +60,15 @@ run "roles" {
 }
 
 run "keys" {
-  # Whatever can be touched is below the prefix of the pod's namespace.
+  # Whatever can be touched is below the prefix of the pod's namespace, except for the operator.
   assert {
     condition = alltrue(flatten([
-      for policy in output.policies : [
+      for kind, policy in output.policies : [
         for s in jsondecode(policy).Statement : [
           for resource in flatten([s.Resource]) :
           startswith(resource, "arn:aws:s3:::vr-checkpoints/$${aws:PrincipalTag/kubernetes-namespace}/")
         ] if s.Sid != "List" && !contains(["Decrypt", "Encrypt"], s.Sid)
-      ]
+      ] if kind != "operator"
     ]))
     error_message = "a role reaches another namespace's keys"
   }
@@ -99,10 +101,22 @@ run "keys" {
   }
 
   assert {
+    condition = jsonencode({
+      for s in jsondecode(output.policies["operator"]).Statement : s.Sid => sort(flatten([s.Resource])) if s.Sid != "Encrypt"
+      }) == jsonencode({
+      Look     = ["arn:aws:s3:::vr-checkpoints"]
+      Overview = [for key in ["*/HEAD", "*/g/*/ckpt/*", "CLAIM", "evidence/*"] : "arn:aws:s3:::vr-checkpoints/*/${key}"]
+      Govern   = [for key in ["*/HEAD", "CLAIM", "evidence/*"] : "arn:aws:s3:::vr-checkpoints/*/${key}"]
+      Try      = ["arn:aws:s3:::vr-checkpoints/*/probe/*"]
+    })
+    error_message = "the operator reads pages or log, or writes other keys than claims, HEAD and records"
+  }
+
+  assert {
     condition = alltrue([
-      for policy in output.policies : [
+      for kind, policy in output.policies : [
         for s in jsondecode(policy).Statement : s.Condition if s.Action == "s3:ListBucket"
-      ] == [{ StringLikeIfExists = { "s3:prefix" = ["$${aws:PrincipalTag/kubernetes-namespace}/*"] } }]
+      ] == [{ StringLikeIfExists = { "s3:prefix" = ["$${aws:PrincipalTag/kubernetes-namespace}/*"] } }] if kind != "operator"
     ])
     error_message = "a list of another namespace's prefix gets through"
   }
@@ -124,14 +138,15 @@ run "keys" {
 
 run "service_accounts" {
   assert {
-    condition     = keys(aws_eks_pod_identity_association.this) == ["bank/vr-restore", "shop/vr-drill", "shop/vr-replica"]
+    condition     = keys(aws_eks_pod_identity_association.this) == ["bank/vr-restore", "shop/vr-drill", "shop/vr-replica", "vr-system/vr-operator"]
     error_message = "a service account has no role"
   }
 
   assert {
     condition = output.service_accounts == {
-      shop = { writer = ["vr-replica"], drill = ["vr-drill"] }
-      bank = { bootstrap = ["vr-restore"] }
+      shop      = { writer = ["vr-replica"], drill = ["vr-drill"] }
+      bank      = { bootstrap = ["vr-restore"] }
+      vr-system = { operator = ["vr-operator"] }
     }
     error_message = "the output does not name the service accounts"
   }

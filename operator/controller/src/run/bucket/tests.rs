@@ -6,18 +6,18 @@ use crate::run::fake::Fake;
 use serde_json::json;
 use vr_checkpoint::s3_server::{Faults, Options, Server};
 
-const NOW: Moment = Moment(1_800_000_000);
+pub(super) const NOW: Moment = Moment(1_800_000_000);
 const ONE: &str = "0a4c3d5e-7d0b-4f7e-9a57-6c1e52f0b7aa";
 const OTHER: &str = "1b5d4e6f-8e1c-4a8f-8b68-7d2f63a1c8bb";
 
-struct Place {
-    server: Server,
+pub(super) struct Place {
+    pub(super) server: Server,
     fake: Fake,
     _folder: tempfile::TempDir,
 }
 
 impl Place {
-    async fn begin() -> Place {
+    pub(super) async fn begin() -> Place {
         // A second one could only be set by a test beside this one, and is the same.
         let _ = rustls::crypto::ring::default_provider().install_default();
         let folder = tempfile::tempdir().expect("a folder");
@@ -37,7 +37,7 @@ impl Place {
     }
 
     /// A cluster with this name and UID whose place is prefix `p` of a bucket.
-    fn cluster(&self, name: &str, bucket: &str) -> Arc<VRCluster> {
+    pub(super) fn cluster(&self, name: &str, bucket: &str) -> Arc<VRCluster> {
         let store = json!({"bucket": bucket, "prefix": "p", "region": "us-east-1",
             "endpoint": self.server.endpoint(), "credentialsSecretRef": {"name": "keys"}});
         let made = json!({
@@ -49,7 +49,7 @@ impl Place {
         Arc::new(serde_json::from_value(made).expect("it is a VRCluster"))
     }
 
-    async fn of(&self, cluster: &VRCluster) -> Bucket {
+    pub(super) async fn of(&self, cluster: &VRCluster) -> Bucket {
         Bucket::of(&self.fake.client(), cluster).await.expect("its keys are there")
     }
 
