@@ -16,7 +16,7 @@ use vr_api::LocalReference;
 /// Label: what kind of thing it is.
 pub(super) const NAME_LABEL: &str = "app.kubernetes.io/name";
 /// Where the pods of EKS get their identity.
-const POD_IDENTITY: &str = "169.254.170.23/32";
+pub(super) const POD_IDENTITY: &str = "169.254.170.23/32";
 /// Where it tells what it found: the kubelet takes it into the pod's status.
 pub(super) const TOLD: &str = "/dev/termination-log";
 

@@ -22,7 +22,8 @@ pub fn disruption_budget(cluster: &VRCluster, voters: usize) -> PodDisruptionBud
     PodDisruptionBudget { metadata: naming.owned(naming.name().to_owned()), spec: Some(spec), status: None }
 }
 
-/// Clients to the client port, replicas to each other, the operator to the control port, anybody to the metrics.
+/// Clients to the client port, replicas to each other, the operator to the control port and, for the canaries of drills, to
+/// the client port, anybody to the metrics.
 /// Nothing if people do without.
 #[must_use]
 pub fn network_policy(cluster: &VRCluster) -> Option<NetworkPolicy> {
@@ -44,8 +45,8 @@ pub fn network_policy(cluster: &VRCluster) -> Option<NetworkPolicy> {
         )]))),
         ip_block: None,
     };
+    let mut from_clients = vec![here(clients.clone()), operator.clone()];
     // Where only some pods are clients, the probe of a live drill is one, too.
-    let mut from_clients = vec![here(clients.clone())];
     if !clients.is_empty() {
         from_clients.push(here(super::drill::of_drills()));
     }
@@ -72,4 +73,39 @@ pub fn network_policy(cluster: &VRCluster) -> Option<NetworkPolicy> {
 
 fn pods(labels: BTreeMap<String, String>) -> LabelSelector {
     LabelSelector { match_labels: (!labels.is_empty()).then_some(labels), match_expressions: None }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::Value;
+
+    /// The charts' half of the way: a network that enforces policies would show a missing port, and the end-to-end tests
+    /// have no such network.
+    #[test]
+    fn the_operator_is_let_out_to_where_it_goes() {
+        let text = include_str!("../../../../charts/vr-operator.yaml");
+        let policy = text
+            .split("---\n")
+            .map(|object| serde_yaml::from_str::<Value>(object).expect("YAML"))
+            .find(|object| object["kind"] == "NetworkPolicy")
+            .expect("the chart has a policy");
+        let rules = policy["spec"]["egress"].as_array().expect("a list");
+        let let_out = |port: u16, peer: fn(&Value) -> bool| {
+            let has = |list: &Value, wanted: &dyn Fn(&Value) -> bool| {
+                list.as_array().is_some_and(|list| list.iter().any(wanted))
+            };
+            rules
+                .iter()
+                .any(|rule| has(&rule["ports"], &|one| one["port"] == port) && has(&rule["to"], &peer))
+        };
+        let replicas = |to: &Value| {
+            let labelled = to["podSelector"]["matchExpressions"][0]["key"] == CLUSTER_LABEL;
+            labelled && to["namespaceSelector"].is_object()
+        };
+        for port in [CLIENT_PORT, CONTROL_PORT] {
+            assert!(let_out(port, replicas), "{port}");
+        }
+        assert!(let_out(80, |to| to["ipBlock"]["cidr"] == errand::POD_IDENTITY));
+    }
 }
