@@ -2,9 +2,11 @@
 
 import base64
 import json
+import os
 import subprocess
 import sys
 import time
+from pathlib import Path
 
 from ..box import GATE, until
 from ..scene import BUCKET, KEYS, TREE, seconds
@@ -202,6 +204,40 @@ def twenty_drills(scene):
     scene.figures["twenty drills, the longest"] = max(took(status) for status in ends)
 
 
+def cpu(scene):
+    """CPU seconds that the replicas and the operator have used. The pod of a drill is neither."""
+    stats = [Path(f"/proc/{scene.box.pid('operator')}/stat").read_text()]
+    for pod in scene.pods():
+        node, pid = scene.process(pod)
+        stats.append(scene.box.on(node, "cat", f"/proc/{pid}/stat"))
+    # The name of a program may have spaces; behind it are 11 fields before the two that count.
+    ticks = sum(int(ticks) for stat in stats for ticks in stat.rpartition(")")[2].split()[11:13])
+    return ticks / os.sysconf("SC_CLK_TCK")
+
+
+def cost_of_drills(scene):
+    """Ten drills a day cost the replicas of a cluster at rest, and the operator, less than a hundredth of a core."""
+    scene.begin()
+    time.sleep(30)
+    before, began = cpu(scene), time.monotonic()
+    time.sleep(60)
+    rest = (cpu(scene) - before) / (time.monotonic() - began)
+    before, began, count = cpu(scene), time.monotonic(), 4
+    for number in range(count):
+        drill(scene, f"cost-{number}")
+        status = ended(scene, f"cost-{number}")
+        assert status["result"] == "Passed", json.dumps(status, indent=1)
+    # What a drill leaves to be done afterwards is its cost as well.
+    time.sleep(20)
+    lasted = time.monotonic() - began
+    one = (cpu(scene) - before - rest * lasted) / count
+    scene.figures["at rest, % of a core"] = f"{100 * rest:.2f}"
+    scene.figures["a drill, CPU seconds of replicas and operator"] = f"{one:.2f}"
+    scene.figures["ten drills a day, % of a core"] = f"{100 * 10 * one / 86400:.4f}"
+    assert 10 * one / 86400 < 0.01, f"a drill costs {one:.2f} s"
+    assert one > 0, "a drill that costs nothing was not measured"
+
+
 def keys_left(scene):
     """Keys of probes that are still in the cluster."""
     script = "import sys; from vre2e.load import Client; print(len(Client(*sys.argv[1:4]).keys('vr-operator.io/drill/')))"
@@ -298,4 +334,4 @@ def lose_all_memory(scene):
     scene.revisions_once()
 
 
-ALL = (named_checkpoints, drills, drill_of_200_mb, twenty_drills, lose_primary, lose_replica_and_zone, lose_all_memory)
+ALL = (named_checkpoints, drills, drill_of_200_mb, twenty_drills, cost_of_drills, lose_primary, lose_replica_and_zone, lose_all_memory)
