@@ -8,7 +8,7 @@ mod s3;
 
 use std::path::{Path, PathBuf};
 
-use common::{run, vr};
+use common::{operators_command, run, vr};
 use running::{Dev, put, settled, tiers};
 use s3::S3Server;
 use serde_json::Value;
@@ -273,20 +273,10 @@ async fn evidence_is_listed_shown_and_verified() {
     assert_eq!((status, said.contains("record 1 is missing before it")), (1, true), "{said}");
 }
 
-/// What the operator writes into the pod of a copy is a command line that this tool takes, from the file that the
-/// operator's own tests compare with what it makes.
+/// What the operator writes into the pod of a copy is a command line that this tool takes.
 #[test]
 fn the_operators_command_line_is_taken() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../controller/testdata/objects");
-    let text =
-        std::fs::read_to_string(folder.join("vrcluster-complete.yaml")).expect("the operator's objects");
-    let objects =
-        text.split("---\n").map(|object| serde_yaml::from_str::<Value>(object).expect("it is YAML"));
-    let command = objects
-        .filter_map(|object| object["spec"]["containers"][0]["command"].as_array().cloned())
-        .map(|words| words.iter().map(|word| word.as_str().expect("text").to_owned()).collect::<Vec<_>>())
-        .find(|words| words[..3] == ["vr", "drill", "restore"])
-        .expect("there is a copy");
+    let command = operators_command(["vr", "drill", "restore"]);
     // The same flags, for a place without a bucket and below a directory of this test.
     let empty = tempfile::tempdir().expect("a directory");
     let here = |name: &str| empty.path().join(name).to_string_lossy().into_owned();

@@ -4,12 +4,11 @@ mod common;
 #[path = "common/dev.rs"]
 mod running;
 
-use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 
 use bytes::Bytes;
-use common::{run, vr};
+use common::{operators_command, run, vr};
 use running::{Dev, PATIENCE, settled, wait_until};
 use rustix::process::test_kill_process;
 use serde_json::Value;
@@ -168,16 +167,7 @@ fn what_is_typed_wrong_is_refused() {
 /// As for a copy: what the operator writes into the pod of a probe is a command line that this tool takes.
 #[test]
 fn the_operators_command_line_is_taken() {
-    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("../controller/testdata/objects");
-    let text =
-        std::fs::read_to_string(folder.join("vrcluster-complete.yaml")).expect("the operator's objects");
-    let objects =
-        text.split("---\n").map(|object| serde_yaml::from_str::<Value>(object).expect("it is YAML"));
-    let words = objects
-        .filter_map(|object| object["spec"]["containers"][0]["command"].as_array().cloned())
-        .map(|words| words.iter().map(|word| word.as_str().expect("text").to_owned()).collect::<Vec<_>>())
-        .find(|words| words[..3] == ["vr", "drill", "probe"])
-        .expect("there is a probe");
+    let words = operators_command(["vr", "drill", "probe"]);
     // Only the authority, which is the cluster's, is not there.
     let done = run(vr([]).args(&words[1..]));
     let said = String::from_utf8_lossy(&done.stderr).into_owned();

@@ -6,26 +6,20 @@ use std::path::Path;
 
 use anyhow::Context;
 use serde::Serialize;
-use vr_checkpoint::restore::{self, Target};
 use vr_replica::export::Contents;
 
-use super::{Location, Place};
+use super::Search;
 use crate::recovery_point::{self, Found};
 
-pub(super) async fn export(
-    place: &Place,
-    also: &[Location],
-    target: &Target,
-    to: &Path,
-) -> anyhow::Result<()> {
-    let (sources, lineage) = place.one_with(also).await?;
-    let inventory = restore::inventory(&sources, &lineage.to_string()).await;
+pub(super) async fn export(search: &Search, to: &Path) -> anyhow::Result<()> {
+    let (sources, _, inventory) = search.inventory().await?;
     for finding in &inventory.findings {
         if let Some(problem) = &finding.problem {
             eprintln!("warning: {}: {problem}", finding.source);
         }
     }
-    let Found { loaded, table, passed_over, .. } = recovery_point::find(&inventory, &sources, target).await?;
+    let Found { loaded, table, passed_over, .. } =
+        recovery_point::find(&inventory, &sources, &search.target.target()).await?;
     eprintln!("{}", recovery_point::show(&table));
     passed_over.iter().for_each(|reason| eprintln!("warning: {reason}"));
     let contents = Contents::open(loaded)?;

@@ -3,21 +3,16 @@
 use std::path::Path;
 
 use anyhow::{Context, bail};
-use vr_checkpoint::restore::{self, Answer, Located, Target, TargetError};
+use vr_checkpoint::restore::{Answer, Located, Target, TargetError};
 use vr_replica::export::Contents;
 
-use super::{Location, Place};
+use super::Search;
 use crate::output::{self, Format};
 use crate::recovery_point::{self, Found, NotFound};
 
-pub(super) async fn run(
-    place: &Place,
-    also: &[Location],
-    target: &Target,
-    report: Option<&Path>,
-    format: Format,
-) -> anyhow::Result<()> {
-    let answer = locate(place, also, target).await?;
+pub(super) async fn run(search: &Search, report: Option<&Path>, format: Format) -> anyhow::Result<()> {
+    let target = &search.target.target();
+    let answer = locate(search, target).await?;
     if let Some(file) = report {
         let text = serde_json::to_vec(&answer)?;
         std::fs::write(file, text).with_context(|| format!("cannot write {}", file.display()))?;
@@ -42,9 +37,8 @@ fn sentence(target: &Target, found: &Located) -> String {
 }
 
 /// What cannot be read is an error: it says nothing about the target.
-async fn locate(place: &Place, also: &[Location], target: &Target) -> anyhow::Result<Answer> {
-    let (sources, lineage) = place.one_with(also).await?;
-    let inventory = restore::inventory(&sources, &lineage.to_string()).await;
+async fn locate(search: &Search, target: &Target) -> anyhow::Result<Answer> {
+    let (sources, lineage, inventory) = search.inventory().await?;
     let problems = inventory.findings.iter().filter_map(|finding| finding.problem.as_deref());
     let problems: Vec<&str> = problems.collect();
     let found = match recovery_point::find(&inventory, &sources, target).await {

@@ -16,6 +16,7 @@ use std::path::PathBuf;
 use anyhow::{Context, bail};
 use clap::{Args, Subcommand};
 use serde::Serialize;
+use uuid::Uuid;
 use vr_checkpoint::format::{Head, Manifest};
 use vr_checkpoint::restore::{self, Candidate, Inventory, Source};
 
@@ -133,12 +134,7 @@ enum What {
     /// What leads there is loaded and the log executed, as a restore would. Exit status 1 if nothing whole leads there.
     Locate {
         #[command(flatten)]
-        place: Place,
-        /// Another tier of the same lineage, whose checkpoints, pages and log count as well; may be given several times
-        #[arg(long, value_name = "LOCATION")]
-        also: Vec<Location>,
-        #[command(flatten)]
-        target: TargetArgs,
+        search: Search,
         /// Write the answer there as well, as JSON; also where nothing leads there
         #[arg(long, value_name = "FILE")]
         report: Option<PathBuf>,
@@ -155,12 +151,7 @@ enum What {
     /// other places.
     Restore {
         #[command(flatten)]
-        place: Place,
-        /// Another tier of the same lineage, whose checkpoints, pages and log count as well; may be given several times
-        #[arg(long, value_name = "LOCATION")]
-        also: Vec<Location>,
-        #[command(flatten)]
-        target: TargetArgs,
+        search: Search,
         /// The file to write; it must not exist
         #[arg(long, value_name = "FILE")]
         to: PathBuf,
@@ -172,6 +163,27 @@ struct Choice {
     /// The checkpoint at this op [default: the newest]
     #[arg(long, value_name = "OP")]
     op: Option<u64>,
+}
+
+/// What is looked for, and where.
+#[derive(Debug, Args)]
+struct Search {
+    #[command(flatten)]
+    place: Place,
+    /// Another tier of the same lineage, whose checkpoints, pages and log count as well; may be given several times
+    #[arg(long, value_name = "LOCATION")]
+    also: Vec<Location>,
+    #[command(flatten)]
+    target: TargetArgs,
+}
+
+impl Search {
+    /// The places, the lineage, and what stands there of it.
+    async fn inventory(&self) -> anyhow::Result<(Vec<Source>, Uuid, Inventory)> {
+        let (sources, lineage) = self.place.one_with(&self.also).await?;
+        let inventory = restore::inventory(&sources, &lineage.to_string()).await;
+        Ok((sources, lineage, inventory))
+    }
 }
 
 /// One lineage and what stands there of it.
@@ -202,11 +214,9 @@ impl Checkpoint {
             match self.what {
                 What::Ls { place, output } => list(&place, output).await,
                 What::Show { place, choice, output } => show(&place, &choice, output).await,
-                What::Restore { place, also, target, to } => {
-                    export::export(&place, &also, &target.target(), &to).await
-                }
-                What::Locate { place, also, target, report, output } => {
-                    locate::run(&place, &also, &target.target(), report.as_deref(), output).await
+                What::Restore { search, to } => export::export(&search, &to).await,
+                What::Locate { search, report, output } => {
+                    locate::run(&search, report.as_deref(), output).await
                 }
                 What::Pin { place, name, choice, output } => pin::pin(&place, &name, choice.op, output).await,
                 What::Unpin { place, name, output } => pin::unpin(&place, &name, output).await,

@@ -11,7 +11,7 @@
 use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::{Context, bail};
+use anyhow::bail;
 use bytes::Bytes;
 use clap::Args;
 use futures_util::{TryStreamExt, stream};
@@ -20,7 +20,7 @@ use vr_checkpoint::restore::{Candidate, Target};
 use vr_checkpoint::store::{Created, ObjectStore, StoreError, Swapped};
 use vr_proto::etcdserverpb::RangeRequest;
 
-use super::course::{Course, Step, Stop, errored};
+use super::course::{Course, Step, Stop, Telling, errored};
 use super::load::Writers;
 use super::progress::Progress;
 use super::report::{self, Outcome, Report};
@@ -33,7 +33,6 @@ use crate::dev::cluster::Cluster;
 use crate::dev::object_store::ObjectStoreArgs;
 use crate::dev::signals::Signals;
 use crate::dev::{self, recovery, tiers};
-use crate::output::{self, Format};
 use crate::recovery_point::NotFound;
 use crate::units;
 
@@ -47,8 +46,6 @@ const FETCHES: usize = 8;
 /// How often an object is read before it counts as one that cannot be.
 const READS: usize = 4;
 const AGAIN: Duration = Duration::from_millis(500);
-/// A pod's termination message holds 4,096 bytes.
-pub(super) const BRIEF: usize = 4_000;
 /// The first write of the copy.
 const FIRST: &str = "drill/first-write";
 
@@ -89,13 +86,8 @@ pub struct Restore {
     #[arg(long, value_name = "DIRECTORY")]
     dir: Option<PathBuf>,
 
-    /// Write the report into this file as well, as JSON of at most 4000 bytes
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
-
-    /// How to print the report
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    #[command(flatten)]
+    telling: Telling,
 }
 
 fn canary(typed: &str) -> Result<(String, String), String> {
@@ -113,15 +105,7 @@ impl Restore {
     pub fn run(self) -> anyhow::Result<std::process::ExitCode> {
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = LocalSet::new().block_on(&runtime, self.carry_out());
-        if let Some(path) = &self.report {
-            std::fs::write(path, report.brief(BRIEF))
-                .with_context(|| format!("cannot write the report to {}", path.display()))?;
-        }
-        match self.output {
-            Format::Json => output::json(&report)?,
-            Format::Table => output::text(report::table(&report))?,
-        }
-        Ok(std::process::ExitCode::from(report.result.exit_status()))
+        self.telling.tell(&report)
     }
 
     async fn carry_out(&self) -> Report {

@@ -1,12 +1,21 @@
-//! The course of a drill: its phases, what was checked, and what the end of it means.
+//! The course of a drill: its phases, what was checked, what the end of it means, and whom it is told.
 //!
 //! A step that the service fails ends a drill as Failed, with the reason as a check; a step that this machine or the
 //! input fails ends it as Errored. Whatever was found out until then is in the report.
 
+use std::path::PathBuf;
+use std::process::ExitCode;
 use std::time::Instant;
 
+use anyhow::Context;
+use clap::Args;
+
 use super::progress::Progress;
-use super::report::{Check, Outcome, Phase, Report};
+use super::report::{self, Check, Outcome, Phase, Report};
+use crate::output::{self, Format};
+
+/// A pod's termination message holds 4,096 bytes.
+const BRIEF: usize = 4_000;
 
 /// Why a drill ended early.
 pub enum Stop {
@@ -82,6 +91,36 @@ impl<'a> Course<'a> {
             let millis = u64::try_from(begun.elapsed().as_millis()).unwrap_or(u64::MAX);
             self.report.phases.push(Phase { name: name.to_owned(), millis });
         }
+    }
+}
+
+/// Where the report of a drill goes.
+#[derive(Debug, Args)]
+pub struct Telling {
+    /// Write the report into this file as well, as JSON of at most 4000 bytes
+    #[arg(long, value_name = "FILE")]
+    report: Option<PathBuf>,
+
+    /// How to print the report
+    #[arg(short, long, value_enum, default_value_t)]
+    output: Format,
+}
+
+impl Telling {
+    /// Writes and prints the report; the exit status says what came of the drill.
+    ///
+    /// # Errors
+    /// When the file cannot be written, or stdout is closed.
+    pub fn tell(&self, report: &Report) -> anyhow::Result<ExitCode> {
+        if let Some(path) = &self.report {
+            std::fs::write(path, report.brief(BRIEF))
+                .with_context(|| format!("cannot write the report to {}", path.display()))?;
+        }
+        match self.output {
+            Format::Json => output::json(report)?,
+            Format::Table => output::text(report::table(report))?,
+        }
+        Ok(ExitCode::from(report.result.exit_status()))
     }
 }
 

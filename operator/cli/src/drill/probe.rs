@@ -8,10 +8,8 @@
 //! Promises: nothing but what is below its prefix is touched. Not: that the cluster has suffered any harm; whoever does
 //! it knows that.
 
-use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
-use anyhow::Context;
 use bytes::Bytes;
 use clap::Args;
 use tokio::task::{JoinSet, LocalSet};
@@ -19,17 +17,15 @@ use tonic::Status;
 use vr_proto::etcdserverpb::{DeleteRangeRequest, RangeRequest};
 use vr_replica::tls::Connector;
 
-use super::copy::BRIEF;
-use super::course::{Course, Step, Stop};
+use super::course::{Course, Step, Stop, Telling};
 use super::load::{self, Writers};
 use super::progress::Progress;
 use super::proof::{self, Findings, View};
 use super::record::Record;
-use super::report::{self, Report};
+use super::report::Report;
 use crate::client::Client;
 use crate::dev::signals::Signals;
 use crate::endpoint::Endpoint;
-use crate::output::{self, Format};
 use crate::trust::Trust;
 use crate::units;
 
@@ -85,13 +81,8 @@ pub struct Probe {
     #[arg(long, value_name = "DURATION", value_parser = units::duration)]
     rto: Option<Duration>,
 
-    /// Write the report into this file as well, as JSON of at most 4000 bytes
-    #[arg(long, value_name = "FILE")]
-    report: Option<PathBuf>,
-
-    /// How to print the report
-    #[arg(short, long, value_enum, default_value_t)]
-    output: Format,
+    #[command(flatten)]
+    telling: Telling,
 }
 
 fn prefix(typed: &str) -> Result<String, String> {
@@ -112,15 +103,7 @@ impl Probe {
         let connector = self.trust.connector(&self.endpoints)?;
         let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build()?;
         let report = LocalSet::new().block_on(&runtime, self.carry_out(&connector));
-        if let Some(path) = &self.report {
-            std::fs::write(path, report.brief(BRIEF))
-                .with_context(|| format!("cannot write the report to {}", path.display()))?;
-        }
-        match self.output {
-            Format::Json => output::json(&report)?,
-            Format::Table => output::text(report::table(&report))?,
-        }
-        Ok(std::process::ExitCode::from(report.result.exit_status()))
+        self.telling.tell(&report)
     }
 
     async fn carry_out(&self, connector: &Connector) -> Report {

@@ -3,6 +3,7 @@
 //! It asks with the rights of whoever runs it: every kind can be listed, and the lease is held by somebody who renews it
 //! while it is looked at. It changes nothing.
 
+use super::Charge;
 use anyhow::Context as _;
 use clap::Args;
 use k8s_openapi::api::coordination::v1::{Lease, LeaseSpec};
@@ -19,17 +20,8 @@ const LOOK: Duration = Duration::from_millis(500);
 /// Exit status: 0 one acts, 1 none does or it could not be asked, 2 wrong usage.
 #[derive(Debug, Args)]
 pub(super) struct Check {
-    /// List the kinds in this namespace; without, in all
-    #[arg(long, value_name = "NAME", env = "VR_OPERATOR_NAMESPACE")]
-    namespace: Option<String>,
-
-    /// Where the lease is; without, the namespace of the pod or of the kubeconfig
-    #[arg(long, value_name = "NAME", env = "VR_OPERATOR_LEASE_NAMESPACE")]
-    lease_namespace: Option<String>,
-
-    /// Which lease
-    #[arg(long, value_name = "NAME", env = "VR_OPERATOR_LEASE", default_value = "vr-operator")]
-    lease: String,
+    #[command(flatten)]
+    charge: Charge,
 
     /// How many seconds somebody may take to renew it
     #[arg(long, value_name = "SECONDS", default_value_t = 60)]
@@ -39,27 +31,27 @@ pub(super) struct Check {
 impl Check {
     pub(super) async fn run(self) -> anyhow::Result<()> {
         let config = kube::Config::infer().await.context(super::NO_WAY)?;
-        let namespace = self.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone());
+        let namespace = self.charge.lease_namespace(&config);
         let client =
             Client::try_from(config).context("the configuration of the API server cannot be used")?;
-        let within = self.namespace.as_deref();
+        let within = self.charge.namespace.as_deref();
         listed::<VRCluster>(&client, within).await?;
         listed::<VRRestore>(&client, within).await?;
         listed::<VRCheckpoint>(&client, within).await?;
         listed::<VRDrill>(&client, within).await?;
         listed::<VRDrillSchedule>(&client, within).await?;
         let holder = self.held(&Api::namespaced(client, &namespace), &namespace).await?;
-        println!("{holder} acts: it holds the lease {namespace}/{} and renews it", self.lease);
+        println!("{holder} acts: it holds the lease {namespace}/{} and renews it", self.charge.lease);
         Ok(())
     }
 
     /// Who holds the lease and is seen to renew it.
     async fn held(&self, api: &Api<Lease>, namespace: &str) -> anyhow::Result<String> {
-        let name = format!("{namespace}/{}", self.lease);
+        let name = format!("{namespace}/{}", self.charge.lease);
         let deadline = Instant::now() + Duration::from_secs(self.patience);
         let mut first: Option<LeaseSpec> = None;
         loop {
-            let found = api.get_opt(&self.lease).await.with_context(|| format!("the lease {name}"))?;
+            let found = api.get_opt(&self.charge.lease).await.with_context(|| format!("the lease {name}"))?;
             let now = found.and_then(|lease| lease.spec);
             if let Some(holder) = renewed(first.as_ref(), now.as_ref()) {
                 return Ok(holder);

@@ -67,17 +67,8 @@ enum Command {
 #[derive(Debug, Args)]
 #[command(after_help = "Log level by VR_LOG, for example VR_LOG=debug.")]
 struct Run {
-    /// Look after this namespace only; without, after all
-    #[arg(long, value_name = "NAME", env = "VR_OPERATOR_NAMESPACE")]
-    namespace: Option<String>,
-
-    /// Where the lease is; without, the namespace of the pod or of the kubeconfig
-    #[arg(long, value_name = "NAME", env = "VR_OPERATOR_LEASE_NAMESPACE")]
-    lease_namespace: Option<String>,
-
-    /// Which lease; operators of different namespaces need different ones
-    #[arg(long, value_name = "NAME", env = "VR_OPERATOR_LEASE", default_value = "vr-operator")]
-    lease: String,
+    #[command(flatten)]
+    charge: Charge,
 
     /// Who this process is, shown in the lease; without, the host name. A random part is added
     #[arg(long, value_name = "NAME", env = "POD_NAME")]
@@ -90,6 +81,29 @@ struct Run {
     /// How the log is written to stderr
     #[arg(long, value_name = "FORMAT", env = "VR_OPERATOR_LOG_FORMAT", default_value = "plain")]
     log_format: LogFormat,
+}
+
+/// What an operator looks after, and the lease that says which of several does.
+#[derive(Debug, Args)]
+struct Charge {
+    /// The namespace whose VRClusters are looked after; without, those of all
+    #[arg(long, value_name = "NAME", env = "VR_OPERATOR_NAMESPACE")]
+    namespace: Option<String>,
+
+    /// Where the lease is; without, the namespace of the pod or of the kubeconfig
+    #[arg(long, value_name = "NAME", env = "VR_OPERATOR_LEASE_NAMESPACE")]
+    lease_namespace: Option<String>,
+
+    /// Which lease; operators of different namespaces need different ones
+    #[arg(long, value_name = "NAME", env = "VR_OPERATOR_LEASE", default_value = "vr-operator")]
+    lease: String,
+}
+
+impl Charge {
+    /// Where the lease is.
+    fn lease_namespace(&self, config: &kube::Config) -> String {
+        self.lease_namespace.clone().unwrap_or_else(|| config.default_namespace.clone())
+    }
 }
 
 #[derive(Clone, Copy, Debug, ValueEnum)]
@@ -146,7 +160,8 @@ impl Run {
         let (mut terminate, mut interrupt) =
             (signal(SignalKind::terminate())?, signal(SignalKind::interrupt())?);
         let config = kube::Config::infer().await.context(NO_WAY)?;
-        let lease_namespace = self.lease_namespace.unwrap_or_else(|| config.default_namespace.clone());
+        let lease_namespace = self.charge.lease_namespace(&config);
+        let Charge { namespace, lease: lease_name, .. } = self.charge;
         let client =
             kube::Client::try_from(config).context("the configuration of the API server cannot be used")?;
         let who = self.identity.or_else(host_name).unwrap_or_else(|| "vr-operator".to_owned());
@@ -157,11 +172,11 @@ impl Run {
         let (stop, stopped) = watch::channel(false);
         let health = health::Health::default();
         tokio::spawn(health::serve(listener, health.clone(), stopped.clone()));
-        let lease = lease::Lease::new(client.clone(), &lease_namespace, &self.lease, who.clone());
+        let lease = lease::Lease::new(client.clone(), &lease_namespace, &lease_name, who.clone());
         let (hold, held) = watch::channel(None);
         let leading = tokio::spawn(lease.keep(hold, health.clone(), stopped.clone()));
-        tracing::info!(identity = %who, lease = %format!("{lease_namespace}/{}", self.lease), "the operator runs");
-        let rounds = rounds::Rounds::new(client, self.namespace, held, health, who);
+        tracing::info!(identity = %who, lease = %format!("{lease_namespace}/{lease_name}"), "the operator runs");
+        let rounds = rounds::Rounds::new(client, namespace, held, health, who);
         let working = tokio::spawn(rounds.run(stopped));
         tokio::select! {
             _ = terminate.recv() => {}
