@@ -131,14 +131,12 @@ pub async fn find(inventory: &Inventory, sources: &[Source], target: &Target) ->
 async fn load(candidate: &Candidate, sources: &[Source], target: &Target) -> Result<(Loaded, u64), String> {
     let loaded = restore::load(candidate, sources, target.load_to(candidate)).await;
     let mut loaded = loaded.map_err(|error| error.to_string())?;
+    let place = format!("checkpoint at op {} on {}", candidate.checkpoint_op, candidate.source);
+    export::is_of_its_op(&loaded).map_err(|error| format!("{place}: {error:#}"))?;
     let op = match (target.op_in(&loaded), target) {
         (Some(op), _) => op,
-        (None, Target::Revision(revision)) => {
-            export::op_at_revision(&loaded, *revision).map_err(|error| {
-                let place = format!("checkpoint at op {} on {}", candidate.checkpoint_op, candidate.source);
-                format!("{place}: {error:#}{}", because(&loaded))
-            })?
-        }
+        (None, Target::Revision(revision)) => export::op_at_revision(&loaded, *revision)
+            .map_err(|error| format!("{place}: {error:#}{}", because(&loaded)))?,
         (None, _) => unreachable!("every other target is a place in the log"),
     };
     if loaded.entries.iter().any(|entry| entry.op > op) {

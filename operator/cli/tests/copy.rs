@@ -12,6 +12,8 @@ use common::{operators_command, run, vr};
 use running::{Dev, put, settled, tiers};
 use s3::S3Server;
 use serde_json::Value;
+use vr_checkpoint::format::Manifest;
+use vr_checkpoint::s3_server::{Act, Faults, Options, Rule, Server, Verb};
 use vr_checkpoint::store::{DirStore, ObjectStore};
 use vr_evidence::chain::{self, Drill};
 use vr_evidence::envelope::SigningKey;
@@ -179,6 +181,52 @@ async fn a_copy_passes_and_what_is_wrong_turns_it_red() {
     );
     let elsewhere = format!("s3://nobodys/{}", "prod");
     errored(&[&[&*elsewhere], &endpoint[..]].concat(), "nobodys");
+
+    // A second checkpoint beside the first, and manifests that somebody has written anew, with hashes that fit.
+    let dev = Dev::start(dir.path(), &[]);
+    settled(&dev).await;
+    put(&dev.client(), "key/200").await;
+    dev.interrupt();
+    let unknown = forged(&nvme, |newest, _| newest.state.root = "11".repeat(32));
+    failed(&[&unknown.path().to_string_lossy()], "newestIsWhole", "page 1111111111111111 is missing");
+    let older = forged(&nvme, |newest, older| {
+        newest.state = older.state.clone();
+        newest.packs.extend(older.packs.clone());
+    });
+    failed(&[&older.path().to_string_lossy()], "newestIsWhole", "names the root of a state at op");
+
+    // The same bucket, with credentials that end while the copy is fetched: nothing is said about the data.
+    drop(s3);
+    let options = Options {
+        access_key: "vr".to_owned(),
+        secret_key: "only-on-this-machine".to_owned(),
+        buckets: vec![BUCKET.to_owned()],
+        faults: Faults::default(),
+    };
+    let any = "127.0.0.1:0".parse().expect("an address");
+    let server = Server::start(objects.path(), any, options).await.expect("nobody else has it");
+    let (verb, path_contains) = (Verb::Get, "/data/".to_owned());
+    server.faults().add(Rule { verb, path_contains, skip: 0, times: u32::MAX, act: Act::Expired });
+    errored(&[&place, "--s3-endpoint", &server.endpoint()], "the credentials have expired: get new ones");
+    server.stop().await;
+}
+
+/// A copy of a tier in which the newest checkpoint says something else than was written, given one with another state
+/// beside it.
+fn forged(tier: &Path, forge: fn(&mut Manifest, &Manifest)) -> tempfile::TempDir {
+    let copy = tempfile::tempdir().expect("a directory");
+    copied(tier, copy.path());
+    let mut all: Vec<(Manifest, PathBuf)> = files(copy.path(), "ckpt")
+        .into_iter()
+        .map(|path| (Manifest::parse("it", &std::fs::read(&path).expect("readable")).expect("whole"), path))
+        .collect();
+    all.sort_by_key(|(manifest, _)| manifest.op);
+    let (mut newest, path) = all.pop().expect("there are checkpoints");
+    let (older, _) =
+        all.iter().rfind(|(older, _)| older.state.root != newest.state.root).expect("another state");
+    forge(&mut newest, older);
+    std::fs::write(path, newest.encode()).expect("written");
+    copy
 }
 
 /// Keys that the store does not know: what S3 says, and that it says nothing about the data.

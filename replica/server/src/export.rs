@@ -16,6 +16,19 @@ pub struct Contents {
     op: Op,
 }
 
+/// Holds the state of a checkpoint to the op that its manifest says. Checksums cannot tell that: whoever can write a manifest
+/// can compute them, and the root of an older checkpoint leads to pages that are whole.
+///
+/// # Errors
+/// When it is the state at another op, or no store of this release.
+pub fn is_of_its_op(loaded: &Loaded) -> anyhow::Result<()> {
+    let mut state = Store::from_snapshot(loaded.snapshot.clone(), Options::default())?;
+    let core = state.core_state();
+    let (is, says) = (vr_core::replay(&mut state, &core, [])?.op.0, loaded.manifest.op);
+    anyhow::ensure!(is == says, "its manifest says op {says} and names the root of a state at op {is}");
+    Ok(())
+}
+
 /// The last op that leaves the store at `revision` or below, of a checkpoint that does and the log above it. An op may
 /// hand out several revisions; it comes back whole or not at all.
 ///

@@ -30,6 +30,8 @@ pub enum Verb {
 pub enum Act {
     /// Nothing is done and this status is answered: 503, 409, 500.
     Status(u16),
+    /// Nothing is done: the credentials were good until now.
+    Expired,
     /// It is done, and the connection closes before the answer.
     LoseResponse,
     /// It is done after this long.
@@ -118,7 +120,8 @@ impl Faults {
         }
         match act {
             None => service.call(request).await,
-            Some(Act::Status(status)) => Ok(refusal(status)),
+            Some(Act::Status(status)) => Ok(refusal(status, code_of(status))),
+            Some(Act::Expired) => Ok(refusal(400, "ExpiredToken")),
             Some(Act::LoseResponse) => {
                 service.call(request).await?;
                 Err(HttpError::new("the answer is lost, as asked for".into()))
@@ -172,13 +175,16 @@ impl Rule {
     }
 }
 
-fn refusal(status: u16) -> HttpResponse {
-    let code = match status {
+fn code_of(status: u16) -> &'static str {
+    match status {
         409 => "ConditionalRequestConflict",
         412 => "PreconditionFailed",
         503 => "SlowDown",
         _ => "InternalError",
-    };
+    }
+}
+
+fn refusal(status: u16, code: &str) -> HttpResponse {
     let body =
         format!("<?xml version=\"1.0\"?><Error><Code>{code}</Code><Message>as asked for</Message></Error>");
     let mut response = HttpResponse::new(Body::from(body));

@@ -271,6 +271,7 @@ impl S3Store {
     {
         let advice = match (status(error), code(error)) {
             (Some(404), _) => "; create the bucket or correct its name",
+            (_, "ExpiredToken") => "; the credentials have expired: get new ones",
             (Some(301 | 307), _) => "; the bucket is in another region: correct the region",
             (Some(400 | 401 | 403), _) => "; check the credentials and what they permit",
             _ => "",

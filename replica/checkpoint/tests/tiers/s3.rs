@@ -85,10 +85,14 @@ async fn what_is_refused_in_the_middle_of_an_upload_is_named_and_gone_on_with_la
     let (server, store) = server(&dir).await;
     let mut writer = open(&store, 1, 9).await.expect("opens");
     writer.checkpoint(&cut(1), &state(1)).await.expect("ships");
-    for (op, path) in [(2, "/data/"), (3, "/idx/"), (4, "/ckpt/"), (5, "/HEAD")] {
-        server.faults().add(rule(Verb::Put, path, u32::MAX, Act::Status(403)));
+    let (forbids, ends) =
+        ((Act::Status(403), "check the credentials and what they permit"), (Act::Expired, "get new ones"));
+    for (op, path, (act, says)) in
+        [(2, "/data/", forbids), (3, "/idx/", ends), (4, "/ckpt/", forbids), (5, "/HEAD", ends)]
+    {
+        server.faults().add(rule(Verb::Put, path, u32::MAX, act));
         let error = writer.checkpoint(&cut(op), &state(op)).await.expect_err("refused").to_string();
-        assert!(error.contains("check the credentials and what they permit"), "{path}: {error}");
+        assert!(error.contains(says), "{path}: {error}");
         server.faults().clear();
         assert_eq!((retained(&store).await, newest_op(&store).await), (vec![1], 1), "{path}");
     }
