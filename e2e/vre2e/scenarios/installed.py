@@ -9,7 +9,7 @@ import sys
 import time
 
 from ..box import GATE, until
-from ..scene import BUCKET, TREE, programs
+from ..scene import BUCKET, KEYS, TREE, programs
 
 SYSTEM = "vr-system"
 IMAGE = "vr.local/vr:ci"
@@ -202,9 +202,20 @@ def followed(scene, page, mark, values=None):
         if words[0] == "helm":
             place = words.index("--namespace")
             helm(scene, *words[1:place], *words[place + 2:], space=words[place + 1], timeout=260)
+        elif words[:2] == ["kubectl", "vr"]:
+            plugin(scene, *words[2:])
         else:
             assert words[0] == "kubectl", words
             scene.box.kubectl(*(TREE / word if word == "crds/" else word for word in words[1:]), timeout=900)
+
+
+def plugin(scene, *words):
+    """`kubectl vr …`. Nobody is at a terminal who could type the name of the cluster."""
+    unasked = ["--yes"] if "recover" in words else []
+    command = scene.box.inside(programs("kubectl-vr") / "kubectl-vr", *words, *unasked)
+    done = subprocess.run(command, capture_output=True, text=True, timeout=60,
+                          env={**os.environ, "KUBECONFIG": str(scene.box.config)})
+    assert done.returncode == 0, f"kubectl vr {' '.join(words)}: {done.stdout} {done.stderr}"
 
 
 def upgraded(scene):
@@ -237,6 +248,49 @@ def upgraded(scene):
         assert definitions(scene) == [], definitions(scene)
         looked_after(scene)
         assert scene.uids() == uids and scene.is_ready()
+        scene.nothing_lost()
+        helm(scene, "uninstall", scene.name, space=scene.space)
+        until(200, "the resource is gone", lambda: not box.objects("vrc", "-n", scene.space))
+    finally:
+        by_hand(scene)
+
+
+def only_the_bucket(scene):
+    """Nothing is left but the bucket: what docs/disaster-recovery.md says brings the cluster back."""
+    box = scene.box
+    image(scene)
+    until(120, "no cluster of another scenario is left", lambda: not box.objects("vrc", "-A"))
+    box.stop("operator")
+    try:
+        box.kubectl("delete", "-f", TREE / "crds")
+        install(scene)
+        cluster(scene)
+        scene.load()
+        time.sleep(5)
+        scene.rest()
+        told = max(line["revision"] for line in scene.journal())
+        op = max(r.get("commit", 0) for r in scene.status()["replicaStatuses"])
+        until(60, "the object store holds it", lambda: next(
+            t["op"] for t in scene.status()["tiers"] if t["name"] == "objectStore") >= op, 0.5)
+        values = json.loads(helm(scene, "get", "values", scene.name, "-o", "json", space=scene.space))
+        # Without anybody who would end it in order, and with all that is there of it.
+        helm(scene, "uninstall", "vr-operator")
+        box.kubectl("patch", "vrc", scene.name, "-n", scene.space, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+        for pod in scene.pods():
+            scene.kubectl("patch", "pod", pod, "--type=merge", "-p", '{"metadata":{"finalizers":null}}')
+        box.kubectl("delete", "namespace", scene.space, timeout=180)
+        box.kubectl("delete", "-f", TREE / "crds", timeout=120)
+        (scene.folder / "ca.crt").unlink()
+
+        (scene.folder / "my-cluster.yaml").write_text(json.dumps(values))
+        began = time.monotonic()
+        followed(scene, "docs/disaster-recovery.md", "only-the-bucket", {
+            "operator.yaml": "charts/vr-operator/ci/box.yaml", "my-cluster.yaml": scene.folder / "my-cluster.yaml",
+            "AWS_ACCESS_KEY_ID=ID": f"AWS_ACCESS_KEY_ID={KEYS['AWS_ACCESS_KEY_ID']}",
+            "AWS_SECRET_ACCESS_KEY=KEY": f"AWS_SECRET_ACCESS_KEY={KEYS['AWS_SECRET_ACCESS_KEY']}"})
+        scene.figures["from a bucket to Ready"] = time.monotonic() - began
+        assert until(30, "a write is acknowledged", scene.put_one) > told, "a revision that was given before"
+        assert scene.status()["lineage"]["generation"] == 2, scene.status()["lineage"]
         scene.nothing_lost()
         helm(scene, "uninstall", scene.name, space=scene.space)
         until(200, "the resource is gone", lambda: not box.objects("vrc", "-n", scene.space))
@@ -313,4 +367,4 @@ def deleted(scene):
     assert any(path.is_file() for path in kept.rglob("*")), "the object store is empty"
 
 
-ALL = [by_helm, helm_tests, upgraded]
+ALL = [by_helm, helm_tests, upgraded, only_the_bucket]
