@@ -1,5 +1,6 @@
 """The operator as people install it: by the chart, with a helm, in pods, with the role and the policies of the chart."""
 
+import contextlib
 import json
 import os
 import re
@@ -86,14 +87,30 @@ def looked_after(scene):
     scene.until_ready()
 
 
-def by_helm(scene):
-    """Installed, upgraded, rolled back, uninstalled and installed again: no replica notices, and the data stays."""
+@contextlib.contextmanager
+def by_charts(scene):
+    """Images, and neither an operator nor definitions: charts bring them. Afterwards all is as other scenarios want it."""
     box = scene.box
     image(scene)
     until(120, "no cluster of another scenario is left", lambda: not box.objects("vrc", "-A"))
     box.stop("operator")
     try:
         box.kubectl("delete", "-f", TREE / "crds")
+        yield
+    finally:
+        by_hand(scene)
+
+
+def removed(scene):
+    """The cluster's chart is uninstalled, and the cluster with it."""
+    helm(scene, "uninstall", scene.name, space=scene.space)
+    until(200, "the resource is gone", lambda: not scene.box.objects("vrc", "-n", scene.space))
+
+
+def by_helm(scene):
+    """Installed, upgraded, rolled back, uninstalled and installed again: no replica notices, and the data stays."""
+    box = scene.box
+    with by_charts(scene):
         began = time.monotonic()
         install(scene)
         scene.figures["helm install to Ready"] = time.monotonic() - began
@@ -134,18 +151,12 @@ def by_helm(scene):
         assert scene.uids() == uids
         scene.nothing_lost()
         deleted(scene)
-    finally:
-        by_hand(scene)
 
 
 def helm_tests(scene):
     """`helm test` of both charts is green where all is well, and red where no operator acts or no write is served."""
     box = scene.box
-    image(scene)
-    until(120, "no cluster of another scenario is left", lambda: not box.objects("vrc", "-A"))
-    box.stop("operator")
-    try:
-        box.kubectl("delete", "-f", TREE / "crds")
+    with by_charts(scene):
         install(scene)
         said = tested(scene, "vr-operator", SYSTEM)
         assert "acts: it holds the lease" in said, said
@@ -174,10 +185,7 @@ def helm_tests(scene):
         left = [pod["metadata"]["name"] for space in (SYSTEM, scene.space) for pod in box.objects("pods", "-n", space)
                 if pod["metadata"]["name"].endswith("-test")]
         assert not left, f"what is green leaves nothing: {left}"
-        helm(scene, "uninstall", scene.name, space=scene.space)
-        until(200, "the resource is gone", lambda: not box.objects("vrc", "-n", scene.space))
-    finally:
-        by_hand(scene)
+        removed(scene)
 
 
 def definitions(scene):
@@ -221,12 +229,8 @@ def plugin(scene, *words):
 def upgraded(scene):
     """From the charts before to these, as docs/upgrades.md says: nothing restarts, nothing is lost, definitions are new."""
     box = scene.box
-    image(scene)
-    until(120, "no cluster of another scenario is left", lambda: not box.objects("vrc", "-A"))
-    box.stop("operator")
     before = TREE / "e2e/previous"
-    try:
-        box.kubectl("delete", "-f", TREE / "crds")
+    with by_charts(scene):
         install(scene, before / "vr-operator.tgz")
         old = definitions(scene)
         assert old, "the charts before have today's definitions: this proves nothing"
@@ -249,24 +253,17 @@ def upgraded(scene):
         looked_after(scene)
         assert scene.uids() == uids and scene.is_ready()
         scene.nothing_lost()
-        helm(scene, "uninstall", scene.name, space=scene.space)
-        until(200, "the resource is gone", lambda: not box.objects("vrc", "-n", scene.space))
-    finally:
-        by_hand(scene)
+        removed(scene)
 
 
 def only_the_bucket(scene):
     """Nothing is left but the bucket: what docs/disaster-recovery.md says brings the cluster back."""
     box = scene.box
-    image(scene)
-    until(120, "no cluster of another scenario is left", lambda: not box.objects("vrc", "-A"))
-    box.stop("operator")
-    try:
-        box.kubectl("delete", "-f", TREE / "crds")
+    with by_charts(scene):
         install(scene)
         cluster(scene)
         scene.load()
-        time.sleep(5)
+        until(60, "there is something to lose", lambda: len(scene.journal()) > 1000)
         scene.rest()
         told = max(line["revision"] for line in scene.journal())
         op = max(r.get("commit", 0) for r in scene.status()["replicaStatuses"])
@@ -292,10 +289,7 @@ def only_the_bucket(scene):
         assert until(30, "a write is acknowledged", scene.put_one) > told, "a revision that was given before"
         assert scene.status()["lineage"]["generation"] == 2, scene.status()["lineage"]
         scene.nothing_lost()
-        helm(scene, "uninstall", scene.name, space=scene.space)
-        until(200, "the resource is gone", lambda: not box.objects("vrc", "-n", scene.space))
-    finally:
-        by_hand(scene)
+        removed(scene)
 
 
 def by_hand(scene):
