@@ -298,7 +298,7 @@ class Scene:
         }.items():
             (folder / name).write_text(self.kubectl(*command, check=False))
         (folder / "nodes.txt").write_text(self.box.kubectl("get", "nodes", "-o", "wide", check=False))
-        for pod in self.pods():
+        for pod in (found["metadata"]["name"] for found in self.box.objects("pods", "-n", self.space)):
             for more in ((), ("--previous",)):
                 log = self.kubectl("logs", pod, *more, check=False)
                 if log:

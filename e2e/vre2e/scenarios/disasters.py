@@ -7,7 +7,7 @@ import time
 from datetime import datetime, timezone
 
 from ..box import until
-from ..scene import BUCKET, Scene, seconds
+from ..scene import BUCKET, TREE, Scene, seconds
 
 
 def everything_gone(scene):
@@ -309,6 +309,65 @@ def another_region(scene):
     scene.nothing_lost()
 
 
+def begins_with_a_copy(scene):
+    """A new cluster begins with what another one's prefix holds at a moment; what cannot be is said before anything begins."""
+    # So many are kept that the moment is not left behind by what comes first.
+    scene.begin(checkpoint={"nvmeIntervalSeconds": 5, "volumeIntervalSeconds": 5, "objectStoreIntervalSeconds": 10,
+                            "keepLast": 100})
+    scene.load()
+    until(60, "a checkpoint is in the object store", lambda: stored(scene))
+    time.sleep(3)
+    moment = time.time()
+    time.sleep(6)
+    scene.rest()
+    op = max(r.get("commit", 0) for r in scene.status()["replicaStatuses"])
+    until(60, "the object store holds it", lambda: next(
+        t["op"] for t in scene.status()["tiers"] if t["name"] == "objectStore") >= op, 0.5)
+    journal, uids = scene.journal(), scene.uids()
+    there = Scene(scene.ground, "begins-with-a-copy-there")
+    try:
+        def asks(**lineage):
+            there.box.apply(there.cluster(bootstrap={"restore": {"lineage": {"bucket": BUCKET, **lineage}}}))
+
+        def begun_anew():
+            there.kubectl("delete", "vrc", there.name, "--timeout=60s")
+            until(60, "nothing of it is left", lambda: not there.box.objects("pods", "-n", there.space))
+
+        # What cannot be meant, and what is not there.
+        asks(prefix=scene.space, beforeTime="2999-01-01T00:00:00Z")
+        found = there.until_reason(60, "Ready", "BootstrapRefused")
+        assert "yet to come" in found["message"], found
+        assert not there.status().get("lineage"), there.status()
+        begun_anew()
+        asks(prefix="nobody-has-this")
+        found = there.until_reason(90, "Ready", "BootstrapRefused")
+        assert "no lineage stands in" in found["message"] and "kubectl delete pod" in found["message"], found
+        begun_anew()
+
+        began = time.monotonic()
+        asks(prefix=scene.space, beforeTime=datetime.fromtimestamp(moment, timezone.utc).isoformat())
+        there.until_ready(180)
+        scene.figures["apply to Ready, with a copy"] = time.monotonic() - began
+        stored_there = until(30, "everything can be read", there.stored)
+        early = [line for line in journal if line["at"] < moment and stored_there.get(line["key"]) != line["revision"]]
+        late = [line for line in journal if line["sent"] > moment and line["key"] in stored_there]
+        assert stored_there and not early and not late, (early[:1], late[:1])
+        here, copy = scene.status()["lineage"], there.status()["lineage"]
+        assert copy["id"] != here["id"] and copy["generation"] == here["generation"] + 1, (here, copy)
+        assert not there.status().get("dataLoss"), there.status()
+        # No revision of the first is given again, not even one that was given after the moment.
+        assert there.put_one() > max(line["revision"] for line in journal)
+    except BaseException:
+        there.bundle(TREE / "e2e-bundle" / there.space)
+        raise
+    finally:
+        there.end()
+    assert scene.uids() == uids
+    scene.load()
+    time.sleep(2)
+    scene.nothing_lost()
+
+
 def acknowledge(scene, plan):
     scene.box.apply({"apiVersion": "vr-operator.io/v1alpha1", "kind": "VRRestore",
                      "metadata": {"name": "back", "namespace": scene.space},
@@ -342,4 +401,4 @@ def covered(scene, moment):
 
 
 ALL = [total_loss, total_loss_automatic, all_pods_deleted, made_again, roll_back, survivors_memory, volumes_left,
-       another_region]
+       another_region, begins_with_a_copy]

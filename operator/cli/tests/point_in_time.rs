@@ -118,6 +118,37 @@ async fn any_moment_comes_back() {
     assert_eq!(unread.status.code(), Some(1));
     assert!(String::from_utf8_lossy(&unread.stderr).contains("cannot read /nowhere"));
 
+    // The same moment as the beginning of another lineage, beside which nothing is needed any more.
+    let (copies, id) = (tier("copies"), "0b7c3f52-9f0e-4a36-9d07-3f3f0c1e2a4b");
+    let copied = |arguments: &[&str]| {
+        run(vr(["checkpoint", "copy", &nvme, "--to", &copies, "--new-lineage", id, "-o", "json"])
+            .args(arguments))
+    };
+    let nowhere = copied(&["--to-revision", "1000"]);
+    assert_eq!(nowhere.status.code(), Some(1));
+    assert!(!Path::new(&copies).exists(), "nothing is begun for what is not there");
+    for _ in 0..2 {
+        let made = copied(&["--to-revision", &revision]);
+        let made: Value = serde_json::from_slice(&made.stdout).expect("JSON");
+        assert_eq!(
+            (made["lineage"].as_str(), made["revision"].as_i64()),
+            (Some(id), Some(revisions[9])),
+            "{made}"
+        );
+        assert_eq!(
+            (&made["op"], made["generation"].as_u64()),
+            (&by_revision["located"]["op"], Some(1)),
+            "{made}"
+        );
+        assert_eq!(restored(&[&copies]).as_ref(), Ok(&with(&first_ten)));
+    }
+    let refused = copied(&[]);
+    assert!(String::from_utf8_lossy(&refused.stderr).contains("holds something else already"), "{refused:?}");
+    assert_eq!(restored(&[&copies]).as_ref(), Ok(&with(&first_ten)));
+    let lineage = by_time["located"]["lineage"].as_str().expect("text");
+    let same = run(&mut vr(["checkpoint", "copy", &nvme, "--to", &copies, "--new-lineage", lineage]));
+    assert!(String::from_utf8_lossy(&same.stderr).contains("needs an id of its own"), "{same:?}");
+
     let beyond = (reachable + 1_000).to_string();
     for (target, expected) in [
         (["--to-op", &*beyond], format!("the newest that leads on is op {reachable}")),

@@ -14,6 +14,8 @@ use vr_api::{Operation, VRClusterStatus};
 
 /// How the step of an operation begins in which pods are made; their number follows.
 pub(crate) const FORMING: &str = "Pods of ";
+/// The step of a bootstrap in which what a lineage begins with is copied below the prefix.
+pub(crate) const COPYING: &str = "Copying";
 
 /// Proof that the last process of a replica has ended and that its vote record is still there: it may start again under
 /// its id.
@@ -304,6 +306,12 @@ impl<'a> Look<'a> {
             }
             _ => None,
         }
+    }
+
+    /// Whether what a lineage begins with is about to come below the prefix: what is there is of no past of this cluster.
+    #[must_use]
+    pub fn copies(&self) -> bool {
+        self.before.operation.as_ref().is_some_and(|o| o.kind == "Bootstrap" && o.step == COPYING)
     }
 
     /// Whether the node of a pod is known to be gone.

@@ -222,8 +222,8 @@ fn conditions(look: &Look<'_>, decision: &Decision, status: &mut VRClusterStatus
     let (serving, voters) = (look.serving().len(), configuration.map_or(0, |c| c.voters.len()));
     let available = if committing {
         (Some(true), "QuorumHealthy", format!("{serving} of {voters} voters take part"))
-    } else if let "QuorumLost" | "TotalLoss" | "Bootstrapping" | "Restoring" | "Hibernated" | "Superseded"
-    | "LineageFound" = decision.reason
+    } else if let "QuorumLost" | "TotalLoss" | "Bootstrapping" | "BootstrapRefused" | "Restoring"
+    | "Hibernated" | "Superseded" | "LineageFound" = decision.reason
     {
         (Some(false), decision.reason, says.to_owned())
     } else if !heard && configuration.is_some() {
@@ -355,7 +355,7 @@ fn owned(look: &Look<'_>) -> Fact {
             let says = format!("lineage {lineage}");
             if look.lineage.as_ref() != Some(lineage) {
                 (Some(false), "ForeignLineage", says)
-            } else if generation.is_some_and(|found| found > look.generation) {
+            } else if !look.copies() && generation.is_some_and(|found| found > look.generation) {
                 (Some(false), "Superseded", says)
             } else {
                 (Some(true), "Owned", says)

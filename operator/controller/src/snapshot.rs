@@ -61,6 +61,8 @@ pub struct Snapshot {
     pub acknowledged: Known<BTreeSet<String>>,
     /// A roll-back that somebody has ordered, once its target is found and held.
     pub ordered: Known<Option<Rollback>>,
+    /// The state that `spec.bootstrap` asks to begin with. Looked at until something has begun.
+    pub origin: Known<Origin>,
     /// Drawn anew for each look; used where something needs a name that nobody else has.
     pub fresh: Fresh,
 }
@@ -322,6 +324,19 @@ pub struct Find {
 /// The name of a checkpoint as something to restore from.
 pub(crate) fn source(place: &str, checkpoint: Op, generation: Generation) -> String {
     format!("{place}: checkpoint {checkpoint} of generation {generation}")
+}
+
+/// The state that a cluster is to begin with, on its way from another place into the prefix of the cluster.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Origin {
+    /// Nothing brings it along.
+    Absent,
+    /// It is about to come: what is awaited.
+    Awaited(String),
+    /// It is there, in this generation.
+    There(Find, Generation),
+    /// It cannot come: why, and what to do.
+    Refused(String),
 }
 
 /// A roll-back that somebody has ordered.

@@ -34,6 +34,8 @@ pub enum Change {
 pub enum Step {
     /// Claims the prefix in the object store for the lineage, unless there is something.
     Claim(Lineage),
+    /// Has the state that `spec.bootstrap` names copied below the prefix.
+    Copy(Lineage),
     /// Lets HEAD in the object store say that this generation is the newest, if it says the one before: whoever still
     /// runs of that one stops for good.
     Fence {
@@ -130,6 +132,7 @@ impl Step {
     pub fn disruptive(&self) -> bool {
         match self {
             Step::Claim(_)
+            | Step::Copy(_)
             | Step::LetGo
             | Step::Fence { .. }
             | Step::Save { .. }
@@ -152,6 +155,7 @@ impl Step {
                 matches!(change, Change::Remove(_) | Change::Promote(_, Some(_)))
             }
             Step::Claim(_)
+            | Step::Copy(_)
             | Step::Save { .. }
             | Step::AssignVolume { .. }
             | Step::MakeVolume { .. }
@@ -166,6 +170,9 @@ impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Step::Claim(lineage) => write!(f, "claim the prefix for lineage {lineage}"),
+            Step::Copy(lineage) => {
+                write!(f, "copy what spec.bootstrap names below the prefix, as lineage {lineage}")
+            }
             Step::Fence { generation, .. } => write!(f, "fence: generation {generation} begins"),
             Step::Save { replica, .. } => {
                 write!(f, "bring what replica {replica} has to the object store")

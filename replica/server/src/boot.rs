@@ -8,6 +8,7 @@
 //!   point.
 
 use crate::config::{Config, DiskTier, Initial, ObjectStoreTier, Restore};
+use crate::export::Contents;
 use crate::marker::{self, Marker};
 use crate::node::{CutHeader, DiskAsk, Node, PeerDisks, Tiering};
 use crate::serve::End;
@@ -302,14 +303,8 @@ pub(crate) async fn held(config: &Config) -> anyhow::Result<Option<(Cut, Snapsho
                 continue;
             }
         };
-        let mut state = Store::from_snapshot(loaded.snapshot, state_options(config))?;
-        let entries: Vec<Entry> =
-            loaded.entries.iter().map(|e| Entry::decode(&e.bytes)).collect::<Result<_, _>>()?;
-        let core = state.core_state();
-        let end = vr_core::replay(&mut state, &core, entries)?;
-        let header = CutHeader { op: end.op, ballot: end.ballot, time: end.time, digest: end.digest };
-        let snapshot = state.cut(end.op, &end.core.encode());
-        return Ok(Some((node::cut(&end.core.configuration, &state, header), snapshot)));
+        let contents = Contents::open_as(loaded, state_options(config))?;
+        return Ok(Some(contents.into_checkpoint()));
     }
     problem.map_or(Ok(None), |error| Err(error.into()))
 }

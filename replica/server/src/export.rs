@@ -3,9 +3,12 @@
 //! Executes the log as a replica would. Does not know a replica's memory limit: writes that were refused for want of
 //! memory above the checkpoint are executed here.
 
+use crate::node::{self, CutHeader};
 use vr_checkpoint::restore::Loaded;
-use vr_core::{Entry, Op, StateMachine};
+use vr_checkpoint::writer::Cut;
+use vr_core::{Entry, ReplayEnd, StateMachine};
 use vr_store::{KeyValue, Options, RangeQuery, Span, Store};
+use vr_tree::Snapshot;
 
 /// Keys read at a time.
 const PAGE: i64 = 256;
@@ -13,7 +16,7 @@ const PAGE: i64 = 256;
 /// The state at a recovery point.
 pub struct Contents {
     state: Store,
-    op: Op,
+    end: ReplayEnd,
 }
 
 /// Holds the state of a checkpoint to the op that its manifest says. Checksums cannot tell that: whoever can write a manifest
@@ -56,19 +59,35 @@ impl Contents {
     /// # Errors
     /// When the state is no store of this release, or the log does not continue it.
     pub fn open(loaded: Loaded) -> anyhow::Result<Contents> {
-        let op = Op(loaded.manifest.op);
-        let mut state = Store::from_snapshot(loaded.snapshot, Options::default())?;
+        Contents::open_as(loaded, Options::default())
+    }
+
+    /// The same, by the options of a replica.
+    ///
+    /// # Errors
+    /// As [`Contents::open`].
+    pub fn open_as(loaded: Loaded, options: Options) -> anyhow::Result<Contents> {
+        let mut state = Store::from_snapshot(loaded.snapshot, options)?;
         let entries =
             loaded.entries.iter().map(|e| Entry::decode(&e.bytes)).collect::<Result<Vec<Entry>, _>>()?;
         let core = state.core_state();
         let end = vr_core::replay(&mut state, &core, entries)?;
-        Ok(Contents { state, op: op.max(end.op) })
+        Ok(Contents { state, end })
+    }
+
+    /// What a checkpoint of it consists of.
+    #[must_use]
+    pub fn into_checkpoint(self) -> (Cut, Snapshot) {
+        let Contents { mut state, end } = self;
+        let header = CutHeader { op: end.op, ballot: end.ballot, time: end.time, digest: end.digest };
+        let snapshot = state.cut(end.op, &end.core.encode());
+        (node::cut(&end.core.configuration, &state, header), snapshot)
     }
 
     /// The last op in it.
     #[must_use]
     pub fn op(&self) -> u64 {
-        self.op.0
+        self.end.op.0
     }
 
     /// The store's revision there.

@@ -1,8 +1,9 @@
 //! `vr checkpoint`: what stands on a tier, read directly, with no cluster alive.
 //!
-//! Reads only, but for `repair-index`, `pin` and `unpin`. A location is a directory or an `s3://bucket/prefix`, either the root below which
+//! Reads only, but for `repair-index`, `pin`, `unpin` and `copy`. A location is a directory or an `s3://bucket/prefix`, either the root below which
 //! lineages stand or one lineage's own.
 
+mod copy;
 mod export;
 mod garbage;
 mod locate;
@@ -142,6 +143,26 @@ enum What {
         #[arg(short, long, value_enum, default_value_t)]
         output: Format,
     },
+    /// Begins a lineage of its own elsewhere, with what is here at a moment
+    ///
+    /// What leads there is loaded and the log executed, as a restore would; the state is written to the other place as one
+    /// checkpoint, from which a cluster can be restored. Here nothing is written. Done again it changes nothing.
+    Copy {
+        #[command(flatten)]
+        search: Search,
+        /// The other place, reached in the same way: a directory, or s3://BUCKET/PREFIX
+        #[arg(long, value_name = "LOCATION")]
+        to: Location,
+        /// The new lineage [default: a random one]
+        #[arg(long, value_name = "UUID")]
+        new_lineage: Option<Uuid>,
+        /// Write the answer there as well, as JSON; also where nothing leads to the moment
+        #[arg(long, value_name = "FILE")]
+        report: Option<PathBuf>,
+        /// How to print it
+        #[arg(short, long, value_enum, default_value_t)]
+        output: Format,
+    },
     /// Gets the keys and values out: a checkpoint and the log above it, as JSON Lines
     ///
     /// One line for each key, {"key": …, "value": …}, which `vr drill --input` reads as well. What is not UTF-8 is
@@ -217,6 +238,10 @@ impl Checkpoint {
                 What::Restore { search, to } => export::export(&search, &to).await,
                 What::Locate { search, report, output } => {
                     locate::run(&search, report.as_deref(), output).await
+                }
+                What::Copy { search, to, new_lineage, report, output } => {
+                    let to = copy::Destination { location: to, lineage: new_lineage };
+                    copy::run(&search, &to, report.as_deref(), output).await
                 }
                 What::Pin { place, name, choice, output } => pin::pin(&place, &name, choice.op, output).await,
                 What::Unpin { place, name, output } => pin::unpin(&place, &name, output).await,

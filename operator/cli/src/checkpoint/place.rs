@@ -142,9 +142,18 @@ impl Place {
 
     /// The lineage there, to be written to.
     pub(super) async fn for_writing(&self, lineage: Uuid) -> anyhow::Result<Arc<dyn ObjectStore>> {
-        Ok(match &self.location {
-            Location::S3 { .. } => self.source(lineage).await.store,
-            Location::Directory(root) if self.location.lineage() == Some(lineage) => {
+        self.writable(&self.location, lineage).await
+    }
+
+    /// The lineage in another location, reached in the same way, to be written to.
+    pub(super) async fn writable(
+        &self,
+        location: &Location,
+        lineage: Uuid,
+    ) -> anyhow::Result<Arc<dyn ObjectStore>> {
+        Ok(match location {
+            Location::S3 { .. } => self.at(location, lineage).await.store,
+            Location::Directory(root) if location.lineage() == Some(lineage) => {
                 Arc::new(DirStore::open(root)?)
             }
             Location::Directory(root) => Arc::new(DirStore::open(&root.join(lineage.to_string()))?),

@@ -76,14 +76,23 @@ pub(super) fn owned_by(
 /// The place of a cluster in the object store, as the tool takes it, and how it gets there.
 pub(super) fn place(cluster: &VRCluster, lineage: &str) -> Vec<String> {
     let store = &cluster.spec.storage.object_store;
-    let prefix = store.prefix.as_deref().unwrap_or_default().trim_matches('/');
-    let place = format!("s3://{}/{prefix}", store.bucket);
-    let mut words = vec![place.trim_end_matches('/').to_owned(), "--lineage".to_owned(), lineage.to_owned()];
+    let place = url(&store.bucket, store.prefix.as_deref().unwrap_or_default());
+    [vec![place, "--lineage".to_owned(), lineage.to_owned()], reach(cluster)].concat()
+}
+
+/// A place in a bucket, as the tool takes it.
+pub(super) fn url(bucket: &str, prefix: &str) -> String {
+    format!("s3://{bucket}/{}", prefix.trim_matches('/')).trim_end_matches('/').to_owned()
+}
+
+/// How the tool gets to the object store of a cluster.
+pub(super) fn reach(cluster: &VRCluster) -> Vec<String> {
+    let store = &cluster.spec.storage.object_store;
     let given = [("--s3-endpoint", &store.endpoint), ("--s3-region", &store.region)];
-    for (name, value) in given {
-        words.extend(value.iter().flat_map(|value| [name.to_owned(), value.clone()]));
-    }
-    words
+    let words = given
+        .into_iter()
+        .flat_map(|(name, value)| value.iter().map(move |value| [name.to_owned(), value.clone()]));
+    words.flatten().collect()
 }
 
 impl Errand<'_> {

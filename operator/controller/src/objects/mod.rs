@@ -7,6 +7,7 @@
 mod configuration;
 mod drill;
 mod errand;
+mod origin;
 mod pod;
 mod policies;
 mod quantity;
@@ -17,6 +18,7 @@ mod volume;
 
 pub use configuration::{Restored, configuration};
 pub use drill::{CANARY, DRILL, DRILL_LABEL, copy_name, copy_network_policy, drill_pod, probe_prefix};
+pub use origin::{COPY, Copied, copy_of_origin, copy_of_origin_name, copy_of_origin_network_policy};
 pub use pod::{CONTAINER, PROCESS_FINALIZER, pod};
 pub use policies::{disruption_budget, network_policy};
 pub use quantity::{NoQuantity, bytes};

@@ -3,11 +3,16 @@
 //! It begins only where nothing is: no lineage in the status, on a volume or below the prefix in the object store,
 //! each of these seen and none of them guessed. From then on the status says what is being begun, step by step and
 //! before it is done.
+//!
+//! It begins with nothing, or with a copy of what `spec.bootstrap` names: the prefix is claimed for a lineage of its own,
+//! the copy comes below it, and the next generation forms from there as after a loss. What the copy is made of is only
+//! read.
 
 use super::Decision;
 use super::form::{self, Beginning, PATIENCE};
-use crate::evidence::Look;
-use crate::snapshot::Store;
+use super::recover;
+use crate::evidence::{COPYING, Look};
+use crate::snapshot::{FRESH, Origin, Store};
 use crate::step::Step;
 use std::collections::BTreeMap;
 
@@ -15,6 +20,7 @@ pub(super) fn decide(look: &Look<'_>) -> Option<Decision> {
     let step = look.before.operation.as_ref().filter(|o| o.kind == "Bootstrap").map(|o| o.step.as_str());
     match (step, &look.before.lineage) {
         (Some("Claim"), Some(_)) => Some(claim(look)),
+        (Some(COPYING), Some(_)) => Some(copying(look)),
         (Some(_), Some(_)) => form::decide(look, Beginning::OfLineage),
         // Something was begun: the rest of the plan looks after it.
         _ if look.before.lineage.is_some() => None,
@@ -26,10 +32,11 @@ pub(super) fn decide(look: &Look<'_>) -> Option<Decision> {
 
 fn first(look: &Look<'_>) -> Decision {
     if look.wanted.begins_with {
-        return Decision::wait(
-            "Bootstrapping",
-            "spec.bootstrap asks for a beginning from a bucket, which this operator cannot do yet",
-        );
+        match look.seen.origin.fresh(look.now, FRESH) {
+            None => return Decision::wait("Bootstrapping", UNSEEN),
+            Some(Origin::Refused(why)) => return Decision::wait(REFUSED, why.clone()),
+            Some(_) => {}
+        }
     }
     match look.store() {
         None => Decision::wait(
@@ -57,10 +64,44 @@ fn first(look: &Look<'_>) -> Decision {
     }
 }
 
+/// Why a cluster does not begin with what it is to begin with.
+const REFUSED: &str = "BootstrapRefused";
+const UNSEEN: &str = "what spec.bootstrap begins with could not be looked at";
+
+/// What the lineage begins with is brought below its prefix, and then a generation of it begins.
+fn copying(look: &Look<'_>) -> Decision {
+    let lineage = look.lineage.clone().unwrap_or_default();
+    let part = |decision: Decision| decision.part_of("Bootstrap", COPYING, None, PATIENCE);
+    match (look.seen.origin.fresh(look.now, FRESH), look.store()) {
+        (None, _) => part(Decision::wait("Bootstrapping", UNSEEN)),
+        (Some(Origin::Refused(why)), _) => part(Decision::wait(REFUSED, why.clone())),
+        (Some(Origin::Awaited(what)), _) => part(Decision::wait("Bootstrapping", what.clone())),
+        (Some(Origin::Absent), _) => part(Decision::act("Bootstrapping", Step::Copy(lineage))),
+        (Some(Origin::There(copy, of)), Some(Store::Mine { lineage: found, generation }))
+            if *found == lineage && *generation == Some(*of) =>
+        {
+            recover::sprout(look, copy, *of)
+        }
+        (Some(Origin::There(..)), _) => {
+            part(Decision::wait("Bootstrapping", "the object store is to show the copy"))
+        }
+    }
+}
+
 /// The resource was made again, or its status was lost, and nothing is left here but what the bucket holds.
 fn found_again(look: &Look<'_>) -> Decision {
     let lineage = look.lineage.clone().unwrap_or_default();
     let says = match look.store() {
+        // The copy had not begun.
+        Some(Store::Mine { generation: None, .. }) if look.wanted.begins_with => {
+            let decision = Decision::wait("Bootstrapping", "the prefix is claimed");
+            let decision = decision.part_of("Bootstrap", COPYING, None, PATIENCE);
+            return Decision { begins: Some(lineage), ..decision };
+        }
+        _ if look.wanted.begins_with => format!(
+            "lineage {lineage} is below the prefix already, and spec.bootstrap begins only where nothing is: what a restore \
+             of this lineage would reach is looked up. To begin with another state, choose an empty prefix"
+        ),
         Some(Store::Mine { generation: None, .. }) => format!(
             "lineage {lineage} was claimed below the prefix and has left nothing there: choose another prefix, or \
              delete the object CLAIM if no cluster of it runs anywhere"
@@ -87,7 +128,8 @@ fn claim(look: &Look<'_>) -> Decision {
             );
         }
         Some(Store::Mine { lineage: found, .. }) if *found == lineage => {
-            return says("the prefix is claimed").part_of("Bootstrap", "Volumes", None, PATIENCE);
+            let next = if look.wanted.begins_with { COPYING } else { "Volumes" };
+            return says("the prefix is claimed").part_of("Bootstrap", next, None, PATIENCE);
         }
         Some(Store::Mine { lineage: found, .. }) => Decision::wait(
             "ForeignLineage",

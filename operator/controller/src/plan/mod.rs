@@ -166,7 +166,7 @@ fn decide(look: &Look<'_>) -> Decision {
 fn superseded(look: &Look<'_>) -> Option<Decision> {
     match look.store()? {
         Store::Mine { lineage, generation: Some(found) }
-            if look.lineage.as_ref() == Some(lineage) && *found > look.generation =>
+            if look.lineage.as_ref() == Some(lineage) && *found > look.generation && !look.copies() =>
         {
             Some(Decision::wait(
                 "Superseded",

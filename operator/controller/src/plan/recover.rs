@@ -1,7 +1,7 @@
 //! A new generation follows one that has lost its memory, or is to go back to an earlier state.
 //!
 //! It begins when somebody has acknowledged the plan by its nonce, or had said beforehand how much may be lost, or has
-//! ordered a roll-back whose target is found and held. First the fence: the generation in the status, then in HEAD of the object store, so that nothing of the old one is taken
+//! ordered a roll-back whose target is found and held; and where a cluster begins with a copy, once that is there. First the fence: the generation in the status, then in HEAD of the object store, so that nothing of the old one is taken
 //! for the present any more. Then what runs of the old one ends, and the new one forms on volumes whose contents
 //! stay, from the source that the plan names first. The plan is on record until it is done: whoever takes over
 //! restores the same.
@@ -10,12 +10,14 @@ use super::form::{self, Beginning, PATIENCE};
 use super::{Decision, loss};
 use crate::evidence::Look;
 use crate::ids::*;
-use crate::snapshot::{FRESH, FRESH_STORE, Pod, Process, Store};
+use crate::snapshot::{FRESH, FRESH_STORE, Find, Pod, Process, Store};
 use crate::step::Step;
 use vr_api::{Candidate, DataLoss, RecoveryPlan};
 
 const FENCING: &str = "Fencing";
 const SAVING: &str = "Saving";
+/// Who orders the generation that a cluster begins with, in the place of a VRRestore; none can have this name.
+const BOOTSTRAP: &str = "VRCluster.spec.bootstrap";
 
 /// The best of what can be used.
 fn best(plan: &RecoveryPlan) -> Option<&Candidate> {
@@ -39,7 +41,7 @@ pub(super) fn begin(look: &Look<'_>, plan: &RecoveryPlan) -> Option<Decision> {
     let why =
         if named { "the plan is acknowledged" } else { "the expected loss is within maxDataLossSeconds" };
     if loss::holder(look, best).is_none() {
-        return Some(succeed(look, plan, best, why));
+        return Some(succeed(look.generation, plan, best, why));
     }
     let says = format!("{why}: {} at op {} is brought to the object store", best.source, best.op);
     let decision = Decision { recovery_plan: Some(plan.clone()), ..Decision::wait("Restoring", says) };
@@ -60,7 +62,7 @@ fn save(look: &Look<'_>, plan: &RecoveryPlan) -> Option<Decision> {
         let saved = loss::candidate(found);
         plan.candidates.insert(0, saved.clone());
         plan.candidates.truncate(loss::SHOWN);
-        return Some(succeed(look, &plan, &saved, "what was left is in the object store"));
+        return Some(succeed(look.generation, &plan, &saved, "what was left is in the object store"));
     }
     let (slot, replica) = loss::holder(look, best)?;
     let step = Step::Save { slot, replica };
@@ -90,18 +92,31 @@ pub(super) fn ordered(look: &Look<'_>) -> Option<Decision> {
         expected_data_loss_seconds: target.time.map(|time| look.now.since(time).0),
     };
     let best = best(&plan)?;
-    Some(succeed(look, &plan, best, "a roll-back is ordered"))
+    Some(succeed(look.generation, &plan, best, "a roll-back is ordered"))
 }
 
 /// The next generation is on record, and what it begins from.
-fn succeed(look: &Look<'_>, plan: &RecoveryPlan, best: &Candidate, why: &str) -> Decision {
-    let generation = Generation(look.generation.0 + 1);
+fn succeed(of: Generation, plan: &RecoveryPlan, best: &Candidate, why: &str) -> Decision {
+    let generation = Generation(of.0 + 1);
     let from = format!("{} at op {}", best.source, best.op);
     let says = format!("{why}: generation {generation} begins from {from}");
     let succeeds = Some((generation, from));
     let decision =
         Decision { succeeds, recovery_plan: Some(plan.clone()), ..Decision::wait("Restoring", says) };
     decision.part_of("Recover", FENCING, None, PATIENCE)
+}
+
+/// The lineage begins with what was copied below its prefix: the generation that follows the copy's is on record.
+pub(super) fn sprout(look: &Look<'_>, copy: &Find, of: Generation) -> Decision {
+    let best = loss::candidate(copy);
+    let plan = RecoveryPlan {
+        nonce: look.seen.fresh.nonce.clone(),
+        reason: format!("spec.bootstrap begins with op {}", copy.op),
+        ordered_by: Some(BOOTSTRAP.to_owned()),
+        candidates: vec![best.clone()],
+        expected_data_loss_seconds: None,
+    };
+    succeed(of, &plan, &best, "the copy is there")
 }
 
 /// What follows once that is on record.
@@ -173,6 +188,12 @@ fn end(look: &Look<'_>) -> Decision {
 /// The loss is said, and the plan is off the table. Nothing if there is a new loss: then the next plan follows.
 fn done(look: &Look<'_>, plan: &RecoveryPlan) -> Option<Decision> {
     look.committing()?;
+    let says = format!("generation {} serves", look.generation);
+    let done = Decision::wait("Restored", says);
+    if plan.ordered_by.as_deref() == Some(BOOTSTRAP) {
+        // It had nothing to lose.
+        return Some(done);
+    }
     let best = best(plan);
     // The old generation served until its fence, which was after the plan.
     let served = plan.ordered_by.as_ref().and(best).and_then(|best| Moment::parse(best.time.as_deref()?));
@@ -182,6 +203,5 @@ fn done(look: &Look<'_>, plan: &RecoveryPlan) -> Option<Decision> {
         operations: None,
         seconds: served.map(|time| look.now.since(time).0).or(plan.expected_data_loss_seconds),
     };
-    let says = format!("generation {} serves", look.generation);
-    Some(Decision { lost: Some(lost), ..Decision::wait("Restored", says) })
+    Some(Decision { lost: Some(lost), ..done })
 }

@@ -4,8 +4,9 @@ use super::bucket::Bucket;
 use super::certificates::{self, Trust};
 use super::control::Slots;
 use super::lease::Hold;
+use super::origin;
 use crate::ids::*;
-use crate::objects::{self, GENERATION_LABEL, Naming, PROCESS_FINALIZER, REPLICA_LABEL, Restored};
+use crate::objects::{self, Copied, GENERATION_LABEL, Naming, PROCESS_FINALIZER, REPLICA_LABEL, Restored};
 use crate::snapshot::Member;
 use crate::step::{Change, Step};
 use k8s_openapi::api::core::v1::{ConfigMap, PersistentVolumeClaim, Pod};
@@ -34,6 +35,8 @@ pub(super) struct Means<'a> {
     pub(super) lineage: Option<Lineage>,
     /// The plan that is being carried out.
     pub(super) recovery: Option<&'a RecoveryPlan>,
+    /// What it is to begin with.
+    pub(super) copied: Option<&'a Copied>,
     pub(super) now: Moment,
 }
 
@@ -42,6 +45,10 @@ pub(super) async fn carry_out(means: &Means<'_>, step: &Step) -> anyhow::Result<
     anyhow::ensure!(means.hold.lasts(), "the lease ran out: whoever holds it goes on");
     match step {
         Step::Claim(lineage) => means.bucket()?.claim(means.cluster, lineage).await,
+        Step::Copy(lineage) => {
+            let copied = means.copied.ok_or_else(|| anyhow::anyhow!("spec.bootstrap is gone"))?;
+            origin::copy(means.client, means.cluster, copied, lineage).await
+        }
         Step::Fence { lineage, generation } => {
             let from = means.latch(lineage, *generation).await?;
             means.bucket()?.fence(lineage, *generation, &from).await

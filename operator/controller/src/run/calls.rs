@@ -12,7 +12,7 @@ use super::rounds::Rounds;
 use super::tell::Teller;
 use super::world;
 use crate::ids::*;
-use crate::objects::{PROCESS_FINALIZER, Restored};
+use crate::objects::{Copied, PROCESS_FINALIZER, Restored};
 use crate::snapshot::Member;
 use crate::step::{Start, Step};
 use k8s_openapi::api::core::v1::Pod;
@@ -52,6 +52,7 @@ fn steps() -> Vec<Step> {
     let member = Member { id: replica, slot, zone: zone.clone() };
     let (members, start) = (vec![member.clone()], Start::Join);
     vec![
+        Step::Copy(lineage.clone()),
         Step::MakeVolume { slot, zone, replica, generation, lineage },
         Step::AssignVolume { slot, uid: uid.clone(), replica, generation },
         Step::MakePod { member, generation, members, start },
@@ -65,7 +66,8 @@ fn steps() -> Vec<Step> {
 /// Whether a step is a call of the API server; the others go to the object store or to a replica.
 fn asks(step: &Step) -> bool {
     match step {
-        Step::MakeVolume { .. }
+        Step::Copy(_)
+        | Step::MakeVolume { .. }
         | Step::AssignVolume { .. }
         | Step::MakePod { .. }
         | Step::Release { .. }
@@ -187,6 +189,7 @@ async fn every_call() -> BTreeSet<Call> {
     }
     let held = json!({"metadata": {"name": "plain-0", "uid": "u", "finalizers": [PROCESS_FINALIZER]}});
     let held: Pod = serde_json::from_value(held).expect("it is a pod");
+    let copied = Copied { place: ("b".to_owned(), "p".to_owned()), lineage: None, moment: None };
     let means = Means {
         client: &client,
         cluster: plain,
@@ -197,6 +200,7 @@ async fn every_call() -> BTreeSet<Call> {
         trust: Some(&trust),
         lineage: Some(lineage),
         recovery: None,
+        copied: Some(&copied),
         now,
     };
     let from = Restored {

@@ -27,6 +27,7 @@ mod given;
 mod health;
 mod lease;
 pub mod metrics;
+mod origin;
 mod requests;
 #[cfg(test)]
 mod rest;

@@ -14,6 +14,7 @@ use super::furnish::{self, Furnished, MANAGER, Renewals};
 use super::health::Health;
 use super::lease::Hold;
 use super::metrics;
+use super::origin;
 use super::requests;
 use super::rollbacks;
 use super::subject::{Subject, means};
@@ -21,7 +22,7 @@ use super::tell::Teller;
 use super::watched::Watched;
 use super::world::{self, World};
 use crate::ids::*;
-use crate::objects::{self, Naming};
+use crate::objects::{self, Copied, Naming};
 use crate::plan::{Plan, plan};
 use crate::report;
 use crate::snapshot::{Certificates, Find, Fresh, INTERVAL, Known, Snapshot, Store};
@@ -59,6 +60,7 @@ struct Memory {
     renewals: Renewals,
     certificates: Known<Certificates>,
     oldest: Known<Option<Find>>,
+    copied: Option<Copied>,
 }
 
 /// What came of a cluster's round.
@@ -273,6 +275,7 @@ impl Rounds {
                 trust: memory.trust.as_ref(),
                 lineage,
                 recovery: before.recovery_plan.as_ref(),
+                copied: memory.copied.as_ref(),
                 now,
             };
             let done = act::carry_out(&means, step).await;
@@ -448,6 +451,15 @@ impl Rounds {
                 memory.certificates = Known::At(now, known);
             }
         }
+        // Only what has not begun is to begin with something.
+        let begins = before.lineage.is_none() || running.is_some_and(|o| o.kind == "Bootstrap");
+        let lineage = before.lineage.as_ref().map(|known| Lineage(known.id.clone()));
+        let asked = match begins {
+            true => origin::look(&self.client, world, cluster, lineage.as_ref()).await,
+            false => None,
+        };
+        let (origin, copied) = asked.unwrap_or_default();
+        memory.copied = copied;
         let address = |pod: &Pod| pod.status.as_ref().and_then(|status| status.pod_ip.clone());
         let addresses: BTreeMap<_, _> = held.iter().map(|(slot, pod)| (*slot, address(pod))).collect();
         let tls = memory.trust.as_ref().map(|trust| &trust.client);
@@ -466,6 +478,7 @@ impl Rounds {
             drilled: Known::At(world.at, drills::ended(world, cluster)),
             acknowledged: Known::At(world.at, requests::acknowledged(world, cluster)),
             ordered: Known::At(world.at, rollbacks::ordered(world, cluster)),
+            origin,
             fresh: Fresh {
                 lineage: Lineage(uuid::Uuid::new_v4().to_string()),
                 nonce: nonce[..12].to_owned(),

@@ -44,6 +44,21 @@ pub(super) fn now() -> Moment {
 }
 
 impl World {
+    #[cfg(test)]
+    pub(super) fn of_nothing(at: Moment) -> World {
+        World {
+            at,
+            clusters: Vec::new(),
+            pods: Vec::new(),
+            volumes: Vec::new(),
+            nodes: Vec::new(),
+            restores: Vec::new(),
+            checkpoints: Vec::new(),
+            drills: Vec::new(),
+            schedules: Vec::new(),
+        }
+    }
+
     /// Lists it all, eight requests for however many clusters. `at` is the time before the first question: nothing in it is older than that.
     pub(super) async fn look(client: &Client, namespace: Option<&str>) -> anyhow::Result<World> {
         let at = now();

@@ -112,6 +112,10 @@ fn tell(world: &mut World, line: &str) -> String {
                 seconds = 0;
             }
             "roll-back" => world.roll_back(number(1)),
+            "begin-with-a-copy" => world.wanted.begins_with = true,
+            "copied" => world.copied(number(1), number(2)),
+            "refused" => world.origin = Origin::Refused(words[1..].join(" ")),
+            "allowed" => world.origin = Origin::Absent,
             "automatic" => world.wanted.automatic = Some(Seconds(number(1).cast_signed())),
             "blind" => {
                 let source = Source::ALL.into_iter().find(|s| format!("{s:?}").to_lowercase() == words[1]);

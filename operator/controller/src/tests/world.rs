@@ -92,6 +92,8 @@ pub(super) struct World {
     pub(super) saves: bool,
     /// A roll-back whose target is found and held.
     pub(super) ordered: Option<Rollback>,
+    /// What the cluster is to begin with, and how far it is.
+    pub(super) origin: Origin,
     store: Option<Lineage>,
     stored_at: i64,
     /// Nothing is shipped to the object store.
@@ -175,6 +177,7 @@ impl World {
             on_volume: BTreeMap::new(),
             saves: true,
             ordered: None,
+            origin: Origin::Absent,
             store: None,
             stored_at: 0,
             shipless: false,
@@ -280,6 +283,14 @@ impl World {
                 flaw: None,
             },
         });
+    }
+
+    /// What the cluster is to begin with has come below its prefix.
+    pub(super) fn copied(&mut self, op: u64, generation: u64) {
+        self.head = Some(Generation(generation));
+        let source = format!("object store: checkpoint {op} of generation {generation}");
+        let copy = Find { source, op: Op(op), time: Some(Moment(self.now - 3600)), flaw: None };
+        self.origin = Origin::There(copy, Generation(generation));
     }
 
     /// Somebody puts another replica's disk there.
@@ -521,6 +532,7 @@ impl World {
         if sees(Source::Pods) {
             seen.pods = Known::At(now, self.pods.iter().map(|(s, (p, ..))| (*s, p.clone())).collect());
             seen.ordered = Known::At(now, self.ordered.clone());
+            seen.origin = Known::At(now, self.origin.clone());
         }
         if sees(Source::Volumes) {
             seen.volumes = Known::At(now, self.volumes.iter().map(|(s, (v, _))| (*s, v.clone())).collect());
@@ -691,6 +703,7 @@ impl World {
                 let volume = Volume { uid, zone, replica, generation, lineage, deleting: false };
                 self.volumes.entry(slot).or_insert((volume, false));
             }
+            Step::Copy(_) => self.origin = Origin::Awaited("it is copied".to_owned()),
             Step::LetGo => self.gone = true,
             Step::Fence { generation, .. } => {
                 if self.head.is_none_or(|head| head < generation) {
