@@ -21,6 +21,7 @@ mod protection;
 mod proven;
 mod report;
 mod rollback;
+mod rotation;
 pub mod run;
 mod schedule;
 mod snapshot;
@@ -35,6 +36,7 @@ pub use ids::{
     Uid, Zone,
 };
 pub use plan::{Plan, plan};
+pub use rotation::Rotation;
 pub use snapshot::*;
 pub use step::{Change, Start, Step};
 pub use wanted::{Update, Volumes, Wanted};

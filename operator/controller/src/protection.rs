@@ -8,6 +8,7 @@ use crate::evidence::Look;
 use crate::ids::*;
 use crate::proven::{passing, verified};
 use crate::report::Fact;
+use crate::rotation::Rotation;
 use crate::snapshot::{Certificates, Said, Tier};
 use vr_api::{RecoveryPoint, TierStatus, VRClusterStatus};
 
@@ -130,6 +131,16 @@ fn recoverable(look: &Look<'_>, status: &VRClusterStatus) -> Fact {
 }
 
 fn certificates(look: &Look<'_>) -> Fact {
+    match (validity(look), &look.seen.rotation) {
+        ((Some(true), _, says), Some(Rotation::Underway(how))) => {
+            (Some(true), "Rotating", format!("{how}; {says}"))
+        }
+        ((Some(true), ..), Some(Rotation::Refused(why))) => (Some(false), "RotationRefused", why.clone()),
+        (fact, _) => fact,
+    }
+}
+
+fn validity(look: &Look<'_>) -> Fact {
     match look.seen.certificates.fresh(look.now, Seconds(i64::MAX)) {
         None => (None, "NotLookedAt", "there are no certificates yet".to_owned()),
         Some(Certificates::Renewed(at)) if look.now < *at => {

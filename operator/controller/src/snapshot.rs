@@ -4,6 +4,7 @@
 //! what cannot be undone follows from fresh knowledge alone. Nothing here looks anywhere.
 
 use crate::ids::*;
+use crate::rotation::Rotation;
 use std::collections::{BTreeMap, BTreeSet};
 use vr_api::DrillSummary;
 
@@ -55,6 +56,8 @@ pub struct Snapshot {
     pub oldest: Known<Option<Find>>,
     /// The certificates of the replicas.
     pub certificates: Known<Certificates>,
+    /// How far a change of its authority is, if one is asked for or goes on.
+    pub rotation: Option<Rotation>,
     /// The drills of it that have ended, of those that are still there.
     pub drilled: Known<Vec<DrillSummary>>,
     /// What people have acknowledged: the nonces of plans.

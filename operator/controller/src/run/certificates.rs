@@ -1,45 +1,30 @@
-//! Mutual TLS: the operator's own authority for each cluster, a certificate for each replica, one for itself.
+//! Mutual TLS: what this operator dials the replicas of a cluster with, and a certificate for each of them.
 //!
-//! The authority is a Secret `NAME-ca`, made once; a replica's is `NAME-SLOT-tls`, made for the replica id that is
-//! to run there and renewed at two thirds of its life. A cluster with `tls.secretRef` brings its own for everybody.
-//! The authority itself is not rotated.
+//! A replica's Secret is `NAME-SLOT-tls`, signed by the cluster's own [`authority`](super::authority) for the replica id
+//! that is to run there. It is made anew at two thirds of its life, and where the authority has changed. A cluster with
+//! `tls.secretRef` brings its own for everybody.
 
+use super::authority::{self, Authority, HOUR, Pair, Subject, secret, text};
 use super::given::Given;
 use crate::ids::*;
 use crate::objects::Naming;
-use k8s_openapi::ByteString;
+use crate::rotation::Stage;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Client;
 use kube::api::{Api, PostParams};
-use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, SanType,
-};
 use rustls::pki_types::pem::PemObject as _;
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls::{ClientConfig, RootCertStore};
 use std::collections::BTreeMap;
 use std::sync::Arc;
-use std::time::Duration;
 use vr_api::VRCluster;
 
 const FOR: &str = "vr-operator.io/certificate-of";
 const RENEW: &str = "vr-operator.io/renew-after";
-const HOUR: i64 = 3600;
+const SEAL: &str = "vr-operator.io/authority";
 const LIFE_HOURS: i64 = 720;
-const AUTHORITY_HOURS: i64 = 10 * 365 * 24;
-
-/// From an hour ago, for clocks that disagree, until so many hours from now.
-macro_rules! life {
-    ($now:expr, $hours:expr) => {{
-        let at = |moment: Moment| {
-            let since = Duration::from_secs(u64::try_from(moment.0).unwrap_or_default());
-            rcgen::date_time_ymd(1970, 1, 1) + since
-        };
-        (at($now + Seconds(-HOUR)), at($now + Seconds($hours * HOUR)))
-    }};
-}
+/// Life of the operator's own.
+const OWN_HOURS: i64 = 24;
 
 /// How this operator reaches the replicas of one cluster.
 pub(super) struct Trust {
@@ -49,12 +34,24 @@ pub(super) struct Trust {
     pub(super) until: Moment,
     /// When what people have brought expires.
     pub(super) expires: Option<Moment>,
-    authority: Option<Authority>,
+    /// The cluster's own authority, if it has one.
+    pub(super) own: Option<Own>,
 }
 
-struct Authority {
-    cert: String,
-    key: String,
+/// The cluster's own authority.
+pub(super) struct Own {
+    pub(super) authority: Authority,
+    /// When it ends.
+    pub(super) ends: Moment,
+    /// Who answers to this is ready for the next turn of a change of the authority, if one goes on.
+    pub(super) proof: Option<Arc<ClientConfig>>,
+}
+
+impl Trust {
+    /// What the certificates of replicas depend on.
+    pub(super) fn seal(&self) -> String {
+        self.own.as_ref().map(|own| own.authority.seal()).unwrap_or_default()
+    }
 }
 
 /// Makes or reads what there is for a cluster.
@@ -86,17 +83,16 @@ pub(super) async fn trust(client: &Client, cluster: &VRCluster, now: Moment) -> 
             anyhow::anyhow!("tls.secretRef: Secret {} in {}: {why}", given.name, naming.namespace())
         })?;
         let client = dialling(&ca, &cert, &key)?;
-        return Ok(Trust { client, until: now + Seconds(60), expires: Some(expires), authority: None });
+        return Ok(Trust { client, until: now + Seconds(60), expires: Some(expires), own: None });
     }
-    let authority = authority(&secrets, cluster, now).await?;
-    let subject = Subject { name: "vr-operator".to_owned(), hosts: Vec::new(), uri: None };
-    let (cert, key) = authority.sign(cluster, &subject, now, 24)?;
-    let client = dialling(&authority.cert, &cert, &key)?;
-    Ok(Trust { client, until: now + Seconds(12 * HOUR), expires: None, authority: Some(authority) })
-}
-
-fn text(secret: &Secret, key: &str) -> Option<String> {
-    String::from_utf8(secret.data.as_ref()?.get(key)?.0.clone()).ok()
+    let authority = authority::of(&secrets, cluster, now).await?;
+    let dials = |bundle: &str, Pair { cert, key }: &Pair| dialling(bundle, cert, key);
+    let client = dials(&authority.bundle, &authority.sign(&Subject::operator(), now, OWN_HOURS)?)?;
+    let proof = authority
+        .proof()
+        .map(|(bundle, signer)| dials(bundle, &signer.sign(&Subject::operator(), now, OWN_HOURS)?));
+    let own = Own { ends: authority.ends()?, proof: proof.transpose()?, authority };
+    Ok(Trust { client, until: now + Seconds(12 * HOUR), expires: None, own: Some(own) })
 }
 
 fn dialling(ca: &str, cert: &str, key: &str) -> anyhow::Result<Arc<ClientConfig>> {
@@ -112,82 +108,6 @@ fn dialling(ca: &str, cert: &str, key: &str) -> anyhow::Result<Arc<ClientConfig>
     Ok(Arc::new(config))
 }
 
-async fn authority(secrets: &Api<Secret>, cluster: &VRCluster, now: Moment) -> anyhow::Result<Authority> {
-    let naming = Naming::of(cluster);
-    let name = format!("{}-ca", naming.name());
-    let read = |secret: &Secret| {
-        let (cert, key) = (text(secret, "tls.crt"), text(secret, "tls.key"));
-        let parts =
-            cert.zip(key).ok_or_else(|| anyhow::anyhow!("Secret {name} lacks tls.crt or tls.key: delete it"));
-        parts.map(|(cert, key)| Authority { cert, key })
-    };
-    if let Some(secret) = secrets.get_opt(&name).await? {
-        return read(&secret);
-    }
-    let pair = KeyPair::generate()?;
-    let mut params = issuing(cluster);
-    (params.not_before, params.not_after) = life!(now, AUTHORITY_HOURS);
-    let (cert, key) = (params.self_signed(&pair)?.pem(), pair.serialize_pem());
-    let data = [("tls.crt", cert.clone()), ("tls.key", key.clone()), ("ca.crt", cert)];
-    let made = secret(naming.owned(name.clone()), data);
-    match secrets.create(&PostParams::default(), &made).await {
-        Ok(made) => read(&made),
-        // Another operator was first.
-        Err(kube::Error::Api(status)) if status.code == 409 => read(&secrets.get(&name).await?),
-        Err(error) => Err(error.into()),
-    }
-}
-
-fn secret(metadata: ObjectMeta, data: impl IntoIterator<Item = (&'static str, String)>) -> Secret {
-    let data = data.into_iter().map(|(key, text)| (key.to_owned(), ByteString(text.into_bytes())));
-    Secret {
-        metadata,
-        data: Some(data.collect()),
-        type_: Some("kubernetes.io/tls".to_owned()),
-        ..Secret::default()
-    }
-}
-
-/// The same for whoever signs: the name is all that a signature needs of it.
-fn issuing(cluster: &VRCluster) -> CertificateParams {
-    let naming = Naming::of(cluster);
-    let mut params = CertificateParams::default();
-    let name = format!("vr-operator authority of {}/{}", naming.namespace(), naming.name());
-    params.distinguished_name.push(DnType::CommonName, name);
-    params.is_ca = IsCa::Ca(BasicConstraints::Unconstrained);
-    params.key_usages = vec![KeyUsagePurpose::KeyCertSign, KeyUsagePurpose::CrlSign];
-    params
-}
-
-struct Subject {
-    name: String,
-    hosts: Vec<String>,
-    uri: Option<String>,
-}
-
-impl Authority {
-    fn sign(
-        &self,
-        cluster: &VRCluster,
-        subject: &Subject,
-        now: Moment,
-        hours: i64,
-    ) -> anyhow::Result<(String, String)> {
-        let issuer = Issuer::new(issuing(cluster), KeyPair::from_pem(&self.key)?);
-        let mut params = CertificateParams::new(subject.hosts.clone())?;
-        params.distinguished_name.push(DnType::CommonName, subject.name.clone());
-        params.key_usages = vec![KeyUsagePurpose::DigitalSignature];
-        params.extended_key_usages =
-            vec![ExtendedKeyUsagePurpose::ServerAuth, ExtendedKeyUsagePurpose::ClientAuth];
-        (params.not_before, params.not_after) = life!(now, hours);
-        if let Some(uri) = &subject.uri {
-            params.subject_alt_names.push(SanType::URI(uri.clone().try_into()?));
-        }
-        let pair = KeyPair::generate()?;
-        Ok((params.signed_by(&pair, &issuer)?.pem(), pair.serialize_pem()))
-    }
-}
-
 /// Sees to it that a slot has a certificate for the replica that is to run there, and says when that is due to be made
 /// anew, if it is the operator's. Nothing is written if there is one.
 pub(super) async fn of_replica(
@@ -198,18 +118,20 @@ pub(super) async fn of_replica(
     (slot, id): (Slot, ReplicaId),
     now: Moment,
 ) -> anyhow::Result<Option<Moment>> {
-    let Some(authority) = &trust.authority else { return Ok(None) };
+    let Some(Own { authority, .. }) = &trust.own else { return Ok(None) };
     let naming = Naming::of(cluster);
     let secrets: Api<Secret> = Api::namespaced(client.clone(), naming.namespace());
     let name = format!("{}-tls", naming.slot(slot));
-    let uri = format!("vr://{lineage}/replica/{id}");
+    let (uri, seal) = (format!("vr://{lineage}/replica/{id}"), authority.seal());
     let known = secrets.get_opt(&name).await?;
     if let Some(secret) = &known {
         let noted = |key: &str| secret.metadata.annotations.as_ref().and_then(|all| all.get(key));
         let lasts = noted(RENEW).and_then(|text| Moment::parse(text)).filter(|at| now < *at);
         if let Some(at) = lasts
             && noted(FOR) == Some(&uri)
-            && text(secret, "ca.crt").as_deref() == Some(&authority.cert)
+            && text(secret, "ca.crt").as_deref() == Some(&authority.bundle)
+            // Before there was more than one authority none was noted.
+            && noted(SEAL).map_or(authority.stage == Stage::Alone, |noted| *noted == seal)
         {
             return Ok(Some(at));
         }
@@ -218,12 +140,13 @@ pub(super) async fn of_replica(
     let hours = managed.and_then(|managed| managed.validity_hours).map_or(LIFE_HOURS, i64::from);
     let subject =
         Subject { name: format!("replica {id}"), hosts: hosts(&naming, slot), uri: Some(uri.clone()) };
-    let (cert, key) = authority.sign(cluster, &subject, now, hours)?;
+    let Pair { cert, key } = authority.sign(&subject, now, hours)?;
     let mut metadata = naming.owned(name.clone());
     let renew = now + Seconds(hours * HOUR * 2 / 3);
-    metadata.annotations = Some(BTreeMap::from([(FOR.to_owned(), uri), (RENEW.to_owned(), renew.text())]));
+    let notes = [(FOR, uri), (RENEW, renew.text()), (SEAL, seal)].map(|(key, text)| (key.to_owned(), text));
+    metadata.annotations = Some(BTreeMap::from(notes));
     metadata.resource_version = known.as_ref().and_then(|secret| secret.metadata.resource_version.clone());
-    let data = [("tls.crt", cert), ("tls.key", key), ("ca.crt", authority.cert.clone())];
+    let data = [("tls.crt", cert), ("tls.key", key), ("ca.crt", authority.bundle.clone())];
     let made = secret(metadata, data);
     if known.is_some() {
         secrets.replace(&name, &PostParams::default(), &made).await?;

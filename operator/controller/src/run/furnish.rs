@@ -75,7 +75,7 @@ pub(super) async fn renew(
     last: &mut Renewals,
     now: Moment,
 ) -> anyhow::Result<()> {
-    if last.hold(&replicas, now) {
+    if last.hold(&replicas, &trust.seal(), now) {
         return Ok(());
     }
     let mut first: Option<Moment> = None;
@@ -83,7 +83,7 @@ pub(super) async fn renew(
         let due = certificates::of_replica(client, cluster, trust, lineage, *replica, now).await?;
         first = first.into_iter().chain(due).min();
     }
-    *last = Renewals { of: replicas, at: now, first };
+    *last = Renewals { of: replicas, seal: trust.seal(), at: now, first };
     Ok(())
 }
 
@@ -91,6 +91,8 @@ pub(super) async fn renew(
 #[derive(Default)]
 pub(super) struct Renewals {
     of: Vec<(Slot, ReplicaId)>,
+    /// What they depend on.
+    seal: String,
     at: Moment,
     /// When the first one is due; absent if they are not the operator's.
     pub(super) first: Option<Moment>,
@@ -98,8 +100,8 @@ pub(super) struct Renewals {
 
 impl Renewals {
     /// Whether what is known of them need not be asked for again.
-    pub(super) fn hold(&self, replicas: &[(Slot, ReplicaId)], now: Moment) -> bool {
-        self.of == replicas && now.since(self.at) < AGAIN
+    pub(super) fn hold(&self, replicas: &[(Slot, ReplicaId)], seal: &str, now: Moment) -> bool {
+        self.of == replicas && self.seal == seal && now.since(self.at) < AGAIN
     }
 }
 

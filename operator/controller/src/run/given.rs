@@ -65,6 +65,17 @@ fn certificates(key: &str, text: &str) -> Result<Vec<CertificateDer<'static>>, S
     if found.is_empty() { Err(format!("{key} holds no certificate in PEM")) } else { Ok(found) }
 }
 
+/// What the first certificate of a PEM says.
+pub(super) fn read<T>(
+    pem: &str,
+    what: impl Fn(&x509_parser::certificate::X509Certificate<'_>) -> T,
+) -> anyhow::Result<T> {
+    let first = CertificateDer::from_pem_slice(pem.as_bytes())?;
+    let (_, parsed) = x509_parser::parse_x509_certificate(&first)
+        .map_err(|error| anyhow::anyhow!("a certificate of the authority cannot be read: {error}"))?;
+    Ok(what(&parsed))
+}
+
 fn ends(certificate: &CertificateDer<'_>) -> Result<Moment, String> {
     let parsed = x509_parser::parse_x509_certificate(certificate);
     let (_, parsed) = parsed.map_err(|error| format!("tls.crt cannot be read: {error}"))?;

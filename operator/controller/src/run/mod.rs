@@ -9,6 +9,7 @@
 //! Not here: any decision about a cluster.
 
 mod act;
+mod authority;
 mod bucket;
 #[cfg(test)]
 mod calls;
@@ -32,6 +33,7 @@ mod requests;
 #[cfg(test)]
 mod rest;
 mod rollbacks;
+mod rotations;
 mod rounds;
 mod signing;
 mod subject;

@@ -17,6 +17,7 @@ use super::metrics;
 use super::origin;
 use super::requests;
 use super::rollbacks;
+use super::rotations::{self, Turned};
 use super::subject::{Subject, means};
 use super::tell::Teller;
 use super::watched::Watched;
@@ -423,13 +424,30 @@ impl Rounds {
                 memory.finds = bucket.finds(&Lineage(lineage.id.clone()), now).await;
             }
         }
+        let address = |pod: &Pod| pod.status.as_ref().and_then(|status| status.pod_ip.clone());
+        let addresses: BTreeMap<_, _> = held.iter().map(|(slot, pod)| (*slot, address(pod))).collect();
+        let idle = cluster.spec.paused || cluster.metadata.deletion_timestamp.is_some();
+        let mut rotation = None;
+        if let Some(trust) = memory.trust.as_mut().filter(|_| !idle) {
+            let (means, may, now) = ((&self.client, &self.teller), sight == Sight::Listed, world::now());
+            match rotations::see_to(means, cluster, trust, &addresses, may, now).await {
+                Ok(Turned::Still(says)) => rotation = says,
+                Ok(Turned::Left) => return None,
+                // It is read again by the next round.
+                Ok(Turned::Done) => trust.until = now,
+                Err(error) => {
+                    tracing::warn!(error = format!("{error:#}"), "the authority could not be changed");
+                    trust.until = now;
+                }
+            }
+        }
         if let (Some(trust), Some(lineage)) =
             (&memory.trust, before.lineage.as_ref().filter(|_| !cluster.spec.paused))
         {
             let lineage = Lineage(lineage.id.clone());
             let replicas: Vec<_> = pods.iter().map(|(slot, pod)| (*slot, pod.replica)).collect();
             let now = world::now();
-            if sight == Sight::Shown && !memory.renewals.hold(&replicas, now) {
+            if sight == Sight::Shown && !memory.renewals.hold(&replicas, &trust.seal(), now) {
                 return None;
             }
             let renewed =
@@ -460,8 +478,6 @@ impl Rounds {
         };
         let (origin, copied) = asked.unwrap_or_default();
         memory.copied = copied;
-        let address = |pod: &Pod| pod.status.as_ref().and_then(|status| status.pod_ip.clone());
-        let addresses: BTreeMap<_, _> = held.iter().map(|(slot, pod)| (*slot, address(pod))).collect();
         let tls = memory.trust.as_ref().map(|trust| &trust.client);
         // Last, so that what they say is newest.
         let contacts = memory.slots.look(&Naming::of(cluster), &addresses, tls).await;
@@ -475,6 +491,7 @@ impl Rounds {
             inventory: memory.finds.clone(),
             oldest: memory.oldest.clone(),
             certificates: memory.certificates.clone(),
+            rotation,
             drilled: Known::At(world.at, drills::ended(world, cluster)),
             acknowledged: Known::At(world.at, requests::acknowledged(world, cluster)),
             ordered: Known::At(world.at, rollbacks::ordered(world, cluster)),

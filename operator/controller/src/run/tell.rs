@@ -60,6 +60,11 @@ impl Teller {
         self.publish(restore.object_ref(&()), warns, phase, says).await;
     }
 
+    /// The authority of a cluster was changed.
+    pub(super) async fn turn(&self, cluster: &VRCluster, says: &str) {
+        self.event(cluster, false, "Authority", says).await;
+    }
+
     async fn event(&self, cluster: &VRCluster, warns: bool, reason: &str, note: &str) {
         self.publish(cluster.object_ref(&()), warns, reason, note).await;
     }
