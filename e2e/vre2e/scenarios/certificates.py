@@ -2,9 +2,17 @@
 
 import base64
 import json
+import re
+import subprocess
+import tempfile
+import threading
 import time
+from pathlib import Path
 
 from ..box import until
+from . import mistakes
+
+CERT_MANAGER = "github.com/cert-manager/cert-manager@v1.18.2"
 
 ASK = "vr-operator.io/rotate-authority"
 
@@ -60,4 +68,72 @@ def authority_rotates(scene):
     scene.nothing_lost()
 
 
-ALL = [authority_rotates]
+def definition():
+    """cert-manager's own definition of a Certificate, from its Go module, without what is helm's."""
+    with tempfile.TemporaryDirectory() as empty:
+        told = subprocess.run(["go", "mod", "download", "-json", CERT_MANAGER], cwd=empty, check=True, capture_output=True)
+    text = (Path(json.loads(told.stdout)["Dir"]) / "deploy/crds/crd-certificates.yaml").read_text()
+    kept = [line for line in text.splitlines() if not line.lstrip().startswith("#")]
+    return re.sub(r"'\{\{.*\}\}'", "e2e", "\n".join(kept))
+
+
+class StandIn:
+    """Signs what Certificates ask for, as cert-manager would with an issuer that has a CA; not as well."""
+
+    def __init__(self, scene):
+        self.scene, self.ended = scene, threading.Event()
+        self.thread = threading.Thread(target=self.run)
+        self.thread.start()
+
+    def run(self):
+        done = {}
+        while not self.ended.wait(0.5):
+            try:
+                asked = self.scene.box.objects("certificates.cert-manager.io", "-n", self.scene.space)
+            except (ValueError, subprocess.TimeoutExpired):
+                continue
+            for one in asked:
+                spec, name = one["spec"], one["metadata"]["name"]
+                if done.get(name) != spec:
+                    self.scene.secret(spec["secretName"], self.signed(name, spec))
+                    done[name] = spec
+
+    def signed(self, name, spec):
+        names = [f"DNS:{host}" for host in spec.get("dnsNames", [])]
+        names += [f"IP:{address}" for address in spec.get("ipAddresses", [])]
+        names += [f"URI:{uri}" for uri in spec.get("uris", [])]
+        return mistakes.signed(self.scene, name, 30, names)
+
+    def end(self):
+        self.ended.set()
+        self.thread.join()
+
+
+def issued_certificates(scene):
+    """cert-manager signs: without it that is said, and what it awaits; then the cluster begins, and a replica is replaced."""
+    scene.box.apply(scene.cluster(tls={"issuerRef": {"name": "company"}}))
+    mistakes.says(scene, 60, ["needs cert-manager", "install it"])
+    scene.box.kubectl("apply", "--server-side", "-f", "-", given=definition())
+    scene.box.kubectl("wait", "--for=condition=Established", "--timeout=30s", "crd/certificates.cert-manager.io")
+    try:
+        mistakes.says(scene, 90, [f"Certificate {scene.name}-operator-tls is to be signed by Issuer company"])
+        assert not scene.pods()
+        stand_in = StandIn(scene)
+        try:
+            scene.until_ready(180)
+            found = scene.until_reason(60, "CertificatesValid", "Issued")
+            assert found["status"] == "True", found
+            made = scene.box.objects("certificates.cert-manager.io", "-n", scene.space)
+            assert len(made) == 4, made
+            scene.load()
+            scene.patch({"spec": {"replicas": 5}})
+            scene.until_ready(180, replicas=5)
+            scene.nothing_lost()
+        finally:
+            stand_in.end()
+    finally:
+        scene.kubectl("delete", "vrc", scene.name, "--timeout=120s", check=False, timeout=150)
+        scene.box.kubectl("delete", "crd", "certificates.cert-manager.io", check=False)
+
+
+ALL = [authority_rotates, issued_certificates]

@@ -330,7 +330,7 @@ def begins_with_a_copy(scene):
             there.box.apply(there.cluster(bootstrap={"restore": {"lineage": {"bucket": BUCKET, **lineage}}}))
 
         def begun_anew():
-            there.kubectl("delete", "vrc", there.name, "--timeout=60s")
+            there.kubectl("delete", "vrc", there.name, "--timeout=60s", timeout=90)
             until(60, "nothing of it is left", lambda: not there.box.objects("pods", "-n", there.space))
 
         # What cannot be meant, and what is not there.

@@ -51,7 +51,8 @@ def no_image(scene):
 
 
 def signed(scene, name, days, hosts):
-    """A certificate for these names by the authority of the scene, made once: the Secret that people would bring."""
+    """A certificate for these names by the authority of the scene, made once: the Secret that people would bring. A name is
+    a host, or has a kind before it."""
     folder = scene.folder
 
     def openssl(*arguments):
@@ -61,7 +62,7 @@ def signed(scene, name, days, hosts):
         openssl("req", "-x509", "-newkey", *curve, "-days", 30, "-subj", "/CN=somebody", "-keyout", "ca.key", "-out",
                 "ca.crt", "-addext", "keyUsage=critical,keyCertSign,cRLSign")
     openssl("req", "-newkey", *curve, "-subj", f"/CN={name}", "-keyout", f"{name}.key", "-out", f"{name}.csr")
-    names = ",".join(f"DNS:{host}" for host in hosts)
+    names = ",".join(host if host.startswith(("DNS:", "IP:", "URI:")) else f"DNS:{host}" for host in hosts)
     (folder / f"{name}.ext").write_text(f"extendedKeyUsage=serverAuth,clientAuth\nsubjectAltName={names}\n")
     openssl("x509", "-req", "-in", f"{name}.csr", "-CA", "ca.crt", "-CAkey", "ca.key", "-CAcreateserial", "-days", days,
             "-extfile", f"{name}.ext", "-out", f"{name}.crt")

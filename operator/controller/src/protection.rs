@@ -159,6 +159,21 @@ fn validity(look: &Look<'_>) -> Fact {
         Some(Certificates::Given { secret, expires }) => {
             (Some(false), "Expiring", format!("Secret {secret} expires at {}: renew it", expires.text()))
         }
+        Some(Certificates::Issued { issuer, expires }) if look.now < *expires => {
+            let says = format!(
+                "issuer {issuer} has signed them, and cert-manager renews them; the first ends at {}",
+                expires.text()
+            );
+            (Some(true), "Issued", says)
+        }
+        Some(Certificates::Issued { issuer, expires }) => {
+            let says = format!(
+                "the first of them has ended at {}, and issuer {issuer} has signed no other one: `kubectl describe \
+                 certificate` tells why",
+                expires.text()
+            );
+            (Some(false), "Expired", says)
+        }
         Some(Certificates::Failed(why)) => (Some(false), "Failed", why.clone()),
     }
 }

@@ -91,6 +91,13 @@ pub enum Certificates {
         /// When what is in it expires.
         expires: Moment,
     },
+    /// By an issuer of cert-manager, which renews them.
+    Issued {
+        /// Which.
+        issuer: String,
+        /// When the first of them expires.
+        expires: Moment,
+    },
     /// They cannot be made or read.
     Failed(String),
 }

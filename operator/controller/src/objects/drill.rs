@@ -85,12 +85,10 @@ fn probe<'a>(drill: &'a VRDrill, cluster: &'a VRCluster) -> Errand<'a> {
     command.extend(["--prefix".to_owned(), probe_prefix(drill)]);
     let mut given = Vec::new();
     if !plain {
-        let named = cluster.spec.tls.as_ref().and_then(|tls| tls.secret_ref.as_ref());
-        let secret = named.map_or_else(|| format!("{}-ca", naming.name()), |secret| secret.name.clone());
         // The authority's certificate and nothing else of that Secret.
         let item = KeyToPath { key: "ca.crt".to_owned(), path: "ca.crt".to_owned(), mode: None };
         let source = SecretVolumeSource {
-            secret_name: Some(secret),
+            secret_name: Some(naming.authority_secret()),
             items: Some(vec![item]),
             ..SecretVolumeSource::default()
         };

@@ -112,6 +112,23 @@ impl<'a> Naming<'a> {
         format!("{}:{PEER_PORT}", self.host(slot))
     }
 
+    /// The Secret of the operator's own certificate, where an issuer makes it.
+    #[must_use]
+    pub fn operator_secret(&self) -> String {
+        format!("{}-operator-tls", self.name())
+    }
+
+    /// The Secret by whose `ca.crt` clients know the replicas.
+    #[must_use]
+    pub fn authority_secret(&self) -> String {
+        let tls = self.cluster.spec.tls.as_ref();
+        match tls.and_then(|tls| tls.secret_ref.as_ref()) {
+            Some(given) => given.name.clone(),
+            None if tls.is_some_and(|tls| tls.issuer_ref.is_some()) => self.operator_secret(),
+            None => format!("{}-ca", self.name()),
+        }
+    }
+
     /// The slot that a peer address of this cluster names; nothing for one that is not of this cluster.
     #[must_use]
     pub fn slot_of(&self, peer_address: &str) -> Option<Slot> {

@@ -187,6 +187,14 @@ async fn every_call() -> BTreeSet<Call> {
         let certificate = certificates::of_replica(&client, plain, &trust, &lineage, (Slot(0), replica), now);
         certificate.await.expect("a certificate, then another one in its place");
     }
+    // By an issuer of cert-manager, and then by another one; nobody signs here.
+    for issuer in ["company", "another"] {
+        let mut issued = cluster("issued", "uid-issued", false);
+        issued["spec"]["tls"] = json!({"issuerRef": {"name": issuer}});
+        let why =
+            certificates::trust(&client, &typed(&issued), now).await.map(drop).expect_err("nobody signs");
+        assert!(format!("{why:#}").contains("Certificate issued-operator-tls is to be signed"), "{why:#}");
+    }
     let held = json!({"metadata": {"name": "plain-0", "uid": "u", "finalizers": [PROCESS_FINALIZER]}});
     let held: Pod = serde_json::from_value(held).expect("it is a pod");
     let copied = Copied { place: ("b".to_owned(), "p".to_owned()), lineage: None, moment: None };

@@ -1,11 +1,12 @@
 //! Mutual TLS: what this operator dials the replicas of a cluster with, and a certificate for each of them.
 //!
 //! A replica's Secret is `NAME-SLOT-tls`, signed by the cluster's own [`authority`](super::authority) for the replica id
-//! that is to run there. It is made anew at two thirds of its life, and where the authority has changed. A cluster with
-//! `tls.secretRef` brings its own for everybody.
+//! that is to run there. It is made anew at two thirds of its life, and where the authority has changed. With
+//! `tls.issuerRef` cert-manager makes and renews them ([`issuer`]). A cluster with `tls.secretRef` brings one for everybody.
 
 use super::authority::{self, Authority, HOUR, Pair, Subject, secret, text};
 use super::given::Given;
+use super::issuer;
 use crate::ids::*;
 use crate::objects::Naming;
 use crate::rotation::Stage;
@@ -23,6 +24,8 @@ const FOR: &str = "vr-operator.io/certificate-of";
 const RENEW: &str = "vr-operator.io/renew-after";
 const SEAL: &str = "vr-operator.io/authority";
 const LIFE_HOURS: i64 = 720;
+/// How often it is looked whether cert-manager has renewed the operator's own.
+const ISSUED_AGAIN: Seconds = Seconds(300);
 /// Life of the operator's own.
 const OWN_HOURS: i64 = 24;
 
@@ -59,11 +62,16 @@ pub(super) async fn trust(client: &Client, cluster: &VRCluster, now: Moment) -> 
     let naming = Naming::of(cluster);
     let secrets: Api<Secret> = Api::namespaced(client.clone(), naming.namespace());
     let tls = cluster.spec.tls.as_ref();
-    if tls.is_some_and(|tls| tls.issuer_ref.is_some()) {
-        anyhow::bail!(
-            "tls.issuerRef is not supported by this version of the operator: let cert-manager write a Secret and name \
-             it in tls.secretRef, or leave tls out"
-        );
+    if let Some(issuer) = tls.and_then(|tls| tls.issuer_ref.as_ref()) {
+        // Nobody is reached by this name; a certificate must have one.
+        let hosts = vec![format!("vr-operator.{}.{}.svc", naming.name(), naming.namespace())];
+        let subject = Subject { hosts: hosts.clone(), ..Subject::operator() };
+        let name = naming.operator_secret();
+        let of = (&subject, &*hosts);
+        let issuer::Issued { ca, pair, ends } =
+            issuer::certificate(client, cluster, issuer, &name, of, now).await?;
+        let client = dialling(&ca, &pair.cert, &pair.key)?;
+        return Ok(Trust { client, until: now + ISSUED_AGAIN, expires: Some(ends), own: None });
     }
     if let Some(given) = tls.and_then(|tls| tls.secret_ref.as_ref()) {
         let secret = secrets.get_opt(&given.name).await?;
@@ -109,7 +117,7 @@ fn dialling(ca: &str, cert: &str, key: &str) -> anyhow::Result<Arc<ClientConfig>
 }
 
 /// Sees to it that a slot has a certificate for the replica that is to run there, and says when that is due to be made
-/// anew, if it is the operator's. Nothing is written if there is one.
+/// anew, if it is the operator's, or ends, if an issuer has signed it. Nothing is written if there is one.
 pub(super) async fn of_replica(
     client: &Client,
     cluster: &VRCluster,
@@ -118,11 +126,21 @@ pub(super) async fn of_replica(
     (slot, id): (Slot, ReplicaId),
     now: Moment,
 ) -> anyhow::Result<Option<Moment>> {
-    let Some(Own { authority, .. }) = &trust.own else { return Ok(None) };
     let naming = Naming::of(cluster);
-    let secrets: Api<Secret> = Api::namespaced(client.clone(), naming.namespace());
+    let tls = cluster.spec.tls.as_ref();
+    let uri = format!("vr://{lineage}/replica/{id}");
+    let subject =
+        Subject { name: format!("replica {id}"), hosts: hosts(&naming, slot), uri: Some(uri.clone()) };
     let name = format!("{}-tls", naming.slot(slot));
-    let (uri, seal) = (format!("vr://{lineage}/replica/{id}"), authority.seal());
+    if let Some(issuer) = tls.and_then(|tls| tls.issuer_ref.as_ref()) {
+        let reached = [naming.host(slot), format!("{}.{}.svc", naming.name(), naming.namespace())];
+        let of = (&subject, &reached[..]);
+        let issued = issuer::certificate(client, cluster, issuer, &name, of, now).await?;
+        return Ok(Some(issued.ends));
+    }
+    let Some(Own { authority, .. }) = &trust.own else { return Ok(None) };
+    let secrets: Api<Secret> = Api::namespaced(client.clone(), naming.namespace());
+    let seal = authority.seal();
     let known = secrets.get_opt(&name).await?;
     if let Some(secret) = &known {
         let noted = |key: &str| secret.metadata.annotations.as_ref().and_then(|all| all.get(key));
@@ -136,10 +154,8 @@ pub(super) async fn of_replica(
             return Ok(Some(at));
         }
     }
-    let managed = cluster.spec.tls.as_ref().and_then(|tls| tls.operator_managed.as_ref());
+    let managed = tls.and_then(|tls| tls.operator_managed.as_ref());
     let hours = managed.and_then(|managed| managed.validity_hours).map_or(LIFE_HOURS, i64::from);
-    let subject =
-        Subject { name: format!("replica {id}"), hosts: hosts(&naming, slot), uri: Some(uri.clone()) };
     let Pair { cert, key } = authority.sign(&subject, now, hours)?;
     let mut metadata = naming.owned(name.clone());
     let renew = now + Seconds(hours * HOUR * 2 / 3);

@@ -26,6 +26,7 @@ mod fleet;
 mod furnish;
 mod given;
 mod health;
+mod issuer;
 mod lease;
 pub mod metrics;
 mod origin;

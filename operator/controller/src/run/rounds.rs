@@ -299,7 +299,8 @@ impl Rounds {
                 return Outcome { status, busy: true, ..outcome };
             }
             if let Err(error) = done {
-                problem = Some(error.context(step.to_string()));
+                // What failed before is why this did.
+                problem.get_or_insert_with(|| error.context(step.to_string()));
             }
         }
         outcome.failed = problem.is_some();
@@ -453,13 +454,18 @@ impl Rounds {
             let renewed =
                 furnish::renew(&self.client, cluster, trust, &lineage, replicas, &mut memory.renewals, now)
                     .await;
-            let given = cluster.spec.tls.as_ref().and_then(|tls| tls.secret_ref.as_ref());
+            let tls = cluster.spec.tls.as_ref();
+            let given = tls.and_then(|tls| tls.secret_ref.as_ref());
+            let issuer = tls.and_then(|tls| tls.issuer_ref.as_ref());
             let known = match (renewed, memory.renewals.first, given) {
                 (Err(error), ..) => {
                     tracing::warn!(error = format!("{error:#}"), "certificates could not be renewed");
                     Some(Certificates::Failed(format!("{error:#}")))
                 }
-                (Ok(()), Some(first), _) => Some(Certificates::Renewed(first)),
+                (Ok(()), Some(first), _) => Some(match issuer {
+                    None => Certificates::Renewed(first),
+                    Some(issuer) => Certificates::Issued { issuer: issuer.name.clone(), expires: first },
+                }),
                 (Ok(()), None, Some(secret)) => {
                     trust.expires.map(|expires| Certificates::Given { secret: secret.name.clone(), expires })
                 }
