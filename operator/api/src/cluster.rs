@@ -7,7 +7,7 @@ use kube::{CustomResource, KubeSchema};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
-/// The replicas of one cluster, and where their checkpoints go.
+/// One cluster, and where its checkpoints go.
 #[derive(CustomResource, Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[kube(
     group = "vr-operator.io",
@@ -35,25 +35,25 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Last Drill", type_ = "date", json_path = ".status.lastDrill.finishedAt", priority = 1),
     printcolumn(name = "Status", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name: at most 40 characters, since the names of pods and volumes are made from it")
+    validation = Rule::new("size(self.metadata.name) <= 40").message("metadata.name: at most 40 characters, pods and volumes are named after it")
 )]
 #[x_kube(
     validation = Rule::new("self.replicas >= 3 || (has(self.unsafeFlags) && has(self.unsafeFlags.singleReplica) && self.unsafeFlags.singleReplica)")
         .message("replicas: 1 survives no failure; use 3, or set unsafeFlags.singleReplica to accept that"),
     validation = Rule::new("self.replicas - oldSelf.replicas <= 2 && oldSelf.replicas - self.replicas <= 2")
-        .message("replicas: change it by at most 2 at a time and wait until the change is done"),
+        .message("replicas: change it by at most 2 at a time"),
     validation = Rule::new("has(self.bootstrap) == has(oldSelf.bootstrap) && (!has(self.bootstrap) || self.bootstrap == oldSelf.bootstrap)")
-        .message("bootstrap: it is used once, when the cluster is made, and cannot be changed; to go back to an earlier state create a VRRestore"),
+        .message("bootstrap: used once, when the cluster is made; to go back to an earlier state create a VRRestore"),
     validation = Rule::new("has(self.storage.volume) || (has(self.unsafeFlags) && has(self.unsafeFlags.noVolume) && self.unsafeFlags.noVolume)")
-        .message("storage.volume: without it a node that is lost takes its replica's vote record along; set it, or unsafeFlags.noVolume to accept that")
+        .message("storage.volume: without it a lost node takes a vote record along; set it, or unsafeFlags.noVolume to accept that")
 )]
 #[serde(rename_all = "camelCase")]
 pub struct VRClusterSpec {
     /// Voting members: 1, 3, 5, 7 or 9. 2f+1 members survive the loss of f.
     #[schemars(range(min = 1, max = 9))]
-    #[x_kube(validation = Rule::new("self % 2 == 1").message("replicas: an odd number, an even one tolerates no more failures than one less"))]
+    #[x_kube(validation = Rule::new("self % 2 == 1").message("replicas: an odd number; an even one survives no more failures"))]
     pub replicas: i32,
-    /// The replicas' image; by digest, so that all run the same.
+    /// The image; by digest, so that all run the same.
     #[schemars(length(min = 1, max = 512))]
     pub image: String,
     /// Memory of a replica.
@@ -69,7 +69,7 @@ pub struct VRClusterSpec {
     /// How often checkpoints are taken and how many are kept.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub checkpoint: Option<CheckpointPolicy>,
-    /// What is promised to users; alerts are measured against it.
+    /// What is promised; alerts go by it.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub objectives: Option<Objectives>,
     /// What the cluster begins with; empty if absent. Used once.
@@ -78,7 +78,7 @@ pub struct VRClusterSpec {
     /// What happens when a majority has lost its memory.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub recovery: Option<Recovery>,
-    /// When a replica that is gone is replaced by a new one.
+    /// When a lost replica is replaced.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub replacement: Option<Replacement>,
     /// How changes reach the pods.
@@ -100,10 +100,10 @@ pub struct VRClusterSpec {
     /// Whether the cluster runs, or rests in its checkpoints without pods.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub hibernation: Option<Hibernation>,
-    /// The operator writes nothing but status while this is set.
+    /// Nothing but status is written while this is set.
     #[serde(default, skip_serializing_if = "std::ops::Not::not")]
     pub paused: bool,
-    /// Deleting the resource is refused while this is set.
+    /// Deleting is refused while this is set.
     #[serde(default = "yes")]
     pub deletion_protection: bool,
     /// Risks taken knowingly.
@@ -119,7 +119,7 @@ fn yes() -> bool {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("!quantity(string(self.stateLimit)).isGreaterThan(quantity(string(self.limit)))")
-    .message("memory.stateLimit: must not be above memory.limit; the log and pages held by checkpoints need room, 70 % is a good value"))]
+    .message("memory.stateLimit: must not be above memory.limit; 70 % of it is a good value"))]
 pub struct Memory {
     /// Request and limit of the container.
     pub limit: MemorySize,
@@ -161,7 +161,7 @@ pub struct Placement {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(length(max = 9), inner(length(min = 1, max = 63)))]
     pub preferred_zones: Vec<String>,
-    /// How long a replica in a better domain is healthy before it leads. Default: 300.
+    /// How long a replica in a better domain is healthy first. Default: 300.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 86400))]
     pub handback_delay_seconds: Option<i32>,
@@ -202,7 +202,7 @@ pub struct Bootstrap {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 #[x_kube(validation = Rule::new("has(self.checkpointRef) != has(self.lineage)")
-    .message("bootstrap.restore: name a VRCheckpoint by checkpointRef, or a place in a bucket by lineage; one of the two"))]
+    .message("bootstrap.restore: checkpointRef or lineage, one of the two"))]
 pub struct BootstrapRestore {
     /// A VRCheckpoint in the same namespace.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -217,7 +217,7 @@ pub struct BootstrapRestore {
 #[serde(rename_all = "camelCase")]
 #[schemars(extend("x-kubernetes-map-type" = "atomic"))]
 #[x_kube(validation = Rule::new("[has(self.beforeTime), has(self.opNumber), has(self.manifest)].filter(x, x).size() <= 1")
-    .message("bootstrap.restore.lineage: at most one of beforeTime, opNumber and manifest; the newest state if none is given"))]
+    .message("bootstrap.restore.lineage: at most one of beforeTime, opNumber and manifest"))]
 pub struct LineageSource {
     /// The bucket.
     #[schemars(length(min = 3, max = 63))]
@@ -248,7 +248,7 @@ pub struct LineageSource {
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("self.onTotalLoss != 'Automatic' || has(self.maxDataLossSeconds)")
-    .message("recovery.maxDataLossSeconds: needed with onTotalLoss Automatic, it bounds what may be lost without a person deciding"))]
+    .message("recovery.maxDataLossSeconds: needed with onTotalLoss Automatic, it bounds what may be lost"))]
 pub struct Recovery {
     /// Who decides.
     pub on_total_loss: OnTotalLoss,
@@ -401,7 +401,7 @@ pub struct PodTemplate {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
-    /// CPU request; no limit, a throttled replica looks dead. Default: 1.
+    /// CPU request; there is no limit. Default: 1.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 16), regex(pattern = "^[0-9]+(\\.[0-9]+)?m?$"))]
     pub cpu_request: Option<String>,

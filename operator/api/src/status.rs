@@ -211,7 +211,7 @@ pub struct RecoveryPlan {
     pub nonce: String,
     /// What was seen.
     pub reason: String,
-    /// The VRRestore of a roll-back.
+    /// The VRRestore that ordered it, or spec.bootstrap.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub ordered_by: Option<String>,
     /// What there is to restore from, best first.

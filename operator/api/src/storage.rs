@@ -9,9 +9,9 @@ use serde::{Deserialize, Serialize};
 #[derive(Clone, Debug, PartialEq, Deserialize, Serialize, KubeSchema)]
 #[serde(rename_all = "camelCase")]
 #[x_kube(validation = Rule::new("has(self.volume) == has(oldSelf.volume) && has(self.nvme) == has(oldSelf.nvme)")
-    .message("storage: nvme and volume cannot be added or removed later, the vote records are there; make a new cluster with bootstrap.restore"))]
+    .message("storage: nvme and volume cannot be added or removed later; make a new cluster with bootstrap.restore"))]
 pub struct Storage {
-    /// A local disk: the fastest way back on the same node.
+    /// A local disk.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub nvme: Option<Nvme>,
     /// A volume that outlives its node; holds the vote record.
@@ -32,7 +32,7 @@ pub struct Nvme {
     /// What it is made of.
     #[serde(rename = "type")]
     pub kind: NvmeKind,
-    /// Its size; checkpoints take about twice the state.
+    /// Its size; about twice the state.
     pub size_limit: MemorySize,
     /// A folder on the node.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -61,7 +61,7 @@ pub enum NvmeKind {
 #[x_kube(validation = Rule::new("!quantity(string(self.size)).isLessThan(quantity(string(oldSelf.size)))")
     .message("storage.volume.size: volumes cannot shrink"))]
 pub struct Volume {
-    /// Its size; checkpoints take about twice the state.
+    /// Its size; about twice the state.
     pub size: MemorySize,
     /// Its class; the cluster's default if absent.
     #[serde(default, skip_serializing_if = "Option::is_none")]
@@ -89,9 +89,9 @@ pub enum VolumePolicy {
 #[serde(rename_all = "camelCase")]
 #[x_kube(
     validation = Rule::new("!(has(self.serviceAccountName) && has(self.credentialsSecretRef))")
-        .message("storage.objectStore: serviceAccountName (an identity of the cloud) or credentialsSecretRef (keys), not both"),
+        .message("storage.objectStore: serviceAccountName or credentialsSecretRef (keys), not both"),
     validation = Rule::new("self.bucket == oldSelf.bucket && (has(self.prefix) ? self.prefix : '') == (has(oldSelf.prefix) ? oldSelf.prefix : '')")
-        .message("storage.objectStore: bucket and prefix cannot be changed, the lineage lives there; make a new cluster with bootstrap.restore")
+        .message("storage.objectStore: bucket and prefix cannot be changed; make a new cluster with bootstrap.restore")
 )]
 pub struct ObjectStore {
     /// Its name.
@@ -146,6 +146,18 @@ pub struct CheckpointPolicy {
     #[serde(default, skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 0, max = 200))]
     pub keep_hours: Option<i32>,
+    /// Bytes a second of a checkpoint on NVMe. No limit by default.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_048_576))]
+    pub nvme_rate_limit_bytes: Option<i64>,
+    /// The same on the volume.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_048_576))]
+    pub volume_rate_limit_bytes: Option<i64>,
+    /// The same in the bucket.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1_048_576))]
+    pub object_store_rate_limit_bytes: Option<i64>,
     /// What happens to writes when a tier is behind: a disk by more than 10 s, the bucket by more than 60 s. Default: Alert.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub on_lag: Option<OnLag>,

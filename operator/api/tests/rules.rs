@@ -155,6 +155,11 @@ fn what_makes_no_sense_is_refused() {
         (minimal, vec![("/spec/checkpoint", json!({"nvmeIntervalSeconds": 0}))], "less than the minimum"),
         (
             minimal,
+            vec![("/spec/checkpoint", json!({"volumeRateLimitBytes": 1000}))],
+            "less than the minimum of 1048576",
+        ),
+        (
+            minimal,
             vec![("/spec/podTemplate", json!({"labels": {"vr-operator.io/cluster": "x"}}))],
             "are the operator's",
         ),

@@ -116,12 +116,14 @@ fn tiers(cluster: &VRCluster) -> Value {
         json!({
             "path": NVME,
             "checkpointInterval": every(policy.and_then(|p| p.nvme_interval_seconds), 30),
+            "rateLimitBytes": policy.and_then(|p| p.nvme_rate_limit_bytes),
         })
     });
     let volume = storage.volume.as_ref().map(|_| {
         json!({
             "path": VOLUME,
             "checkpointInterval": every(policy.and_then(|p| p.volume_interval_seconds), 60),
+            "rateLimitBytes": policy.and_then(|p| p.volume_rate_limit_bytes),
         })
     });
     let bucket = &storage.object_store;
@@ -141,6 +143,7 @@ fn tiers(cluster: &VRCluster) -> Value {
             // Only AWS has a host name for every bucket.
             "pathStyle": bucket.endpoint.as_ref().map(|_| true),
             "checkpointInterval": every(policy.and_then(|p| p.object_store_interval_seconds), SHIPPING),
+            "rateLimitBytes": policy.and_then(|p| p.object_store_rate_limit_bytes),
             "keep": policy.and_then(|p| p.keep_last).unwrap_or(3),
             "keepHourly": policy.and_then(|p| p.keep_hours).unwrap_or(24),
         },
