@@ -117,7 +117,7 @@ impl<'a> Look<'a> {
         if let Some(known) = &before.lineage {
             look.lineage = Some(Lineage(known.id.clone()));
             look.generation = Generation(u64::try_from(known.generation).unwrap_or(1));
-        } else if let Some(volume) = look.volumes().and_then(|v| v.values().max_by_key(|v| v.generation)) {
+        } else if let Some(volume) = look.remembering() {
             // The status was lost; the volumes have not forgotten.
             look.lineage = Some(volume.lineage.clone());
             look.generation = volume.generation;
@@ -127,6 +127,17 @@ impl<'a> Look<'a> {
         }
         look.members = look.who();
         look
+    }
+
+    /// The volume that says most of a lineage that has begun, where the status says nothing. What the object store holds is
+    /// this cluster's, and a volume of another lineage is somebody else's.
+    fn remembering(&self) -> Option<&'a Volume> {
+        let theirs = |volume: &&Volume| match self.store() {
+            Some(Store::Mine { lineage, .. }) => volume.lineage == *lineage,
+            Some(Store::Empty) => false,
+            Some(Store::Unusable(_)) | None => true,
+        };
+        self.volumes()?.values().filter(theirs).max_by_key(|volume| volume.generation)
     }
 
     /// The pods, if they were seen lately.

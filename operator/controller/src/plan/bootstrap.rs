@@ -14,7 +14,6 @@ use super::recover;
 use crate::evidence::{COPYING, Look};
 use crate::snapshot::{FRESH, Origin, Store};
 use crate::step::Step;
-use std::collections::BTreeMap;
 
 pub(super) fn decide(look: &Look<'_>) -> Option<Decision> {
     let step = look.before.operation.as_ref().filter(|o| o.kind == "Bootstrap").map(|o| o.step.as_str());
@@ -25,7 +24,7 @@ pub(super) fn decide(look: &Look<'_>) -> Option<Decision> {
         // Something was begun: the rest of the plan looks after it.
         _ if look.before.lineage.is_some() => None,
         _ if look.lineage.is_none() => Some(first(look)),
-        _ if !look.volumes().is_none_or(BTreeMap::is_empty) => None,
+        _ if look.volumes().is_none_or(|volumes| volumes.values().any(|volume| look.ours(volume))) => None,
         _ => Some(found_again(look)),
     }
 }
@@ -52,7 +51,7 @@ fn first(look: &Look<'_>) -> Decision {
             "Bootstrapping",
             "pods without a volume are left of an earlier cluster: delete them",
         ),
-        Some(Store::Empty) => {
+        Some(Store::Empty) => left(look).unwrap_or_else(|| {
             let begins = Some(look.seen.fresh.lineage.clone());
             Decision { begins, ..Decision::wait("Bootstrapping", "a lineage begins") }.part_of(
                 "Bootstrap",
@@ -60,8 +59,22 @@ fn first(look: &Look<'_>) -> Decision {
                 None,
                 PATIENCE,
             )
-        }
+        }),
     }
+}
+
+/// A volume is there, and nothing of it is below the prefix: it is of an earlier cluster of this name, or the prefix is
+/// another one than its own.
+fn left(look: &Look<'_>) -> Option<Decision> {
+    let (slot, volume) = look.volumes()?.iter().next()?;
+    let name = look.pod_name(*slot);
+    let says = format!(
+        "volume {name} is of lineage {}, and nothing of it is below the prefix of storage.objectStore. If it is of an \
+         earlier cluster that nobody needs: `kubectl delete pvc {name}`. If its data is to go on: make the VRCluster again \
+         with the bucket and prefix that it had",
+        volume.lineage
+    );
+    Some(Decision::wait("ForeignVolume", says))
 }
 
 /// Why a cluster does not begin with what it is to begin with.

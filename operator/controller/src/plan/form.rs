@@ -111,11 +111,12 @@ fn volumes(look: &Look<'_>, begins: Beginning) -> Decision {
                 return here(Decision::wait(
                     "ForeignVolume",
                     format!(
-                        "volume {} belongs to replica {} of lineage {}: it is left as it is; move it away or choose \
-                         another name for the cluster",
-                        look.pod_name(member.slot),
+                        "volume {name} belongs to replica {} of generation {} of lineage {}: it is left as it is. If \
+                         nobody needs it, `kubectl delete pvc {name}`; otherwise choose another name for the cluster",
                         volume.replica,
-                        volume.lineage
+                        volume.generation,
+                        volume.lineage,
+                        name = look.pod_name(member.slot),
                     ),
                 ));
             }

@@ -145,10 +145,7 @@ impl Bucket {
         };
         let mine = cluster.metadata.uid.as_deref().unwrap_or_default();
         // What another cluster has claimed in another place is there as a copy.
-        let here = |other: &VRCluster| {
-            let (a, b) = (&cluster.spec.storage.object_store, &other.spec.storage.object_store);
-            (&a.bucket, &a.prefix, &a.endpoint) == (&b.bucket, &b.prefix, &b.endpoint)
-        };
+        let here = |other: &VRCluster| place(cluster) == place(other);
         let claims = |other: &VRCluster, claim: &Claim| other.metadata.uid.as_deref() == Some(&claim.uid);
         if let Some(claim) = &claim
             && claim.uid != mine
@@ -360,6 +357,13 @@ impl Bucket {
         let fence = restore::fence(&*within, &parent, generation.0, from.reserved_revision, &from.token);
         tokio::time::timeout(SEARCHES, fence).await?.map_err(anyhow::Error::msg)
     }
+}
+
+/// Where a cluster's objects are: slashes at the ends of a prefix, or of an endpoint, make no difference.
+fn place(cluster: &VRCluster) -> (&str, &str, &str) {
+    let store = &cluster.spec.storage.object_store;
+    let prefix = store.prefix.as_deref().unwrap_or_default().trim_matches('/');
+    (&store.bucket, prefix, store.endpoint.as_deref().unwrap_or_default().trim_end_matches('/'))
 }
 
 fn find(candidate: &Candidate) -> Find {

@@ -97,6 +97,50 @@ fn without_a_source_nothing_is_rolled_back() {
     }
 }
 
+/// What a survivor has in memory is on its way to the object store: whatever cannot be seen meanwhile, nobody is fenced
+/// and nothing ends. Who is not heard any more is asked for again, by another plan.
+#[test]
+fn without_a_source_nothing_is_given_up_while_a_survivor_is_saved() {
+    let sources = Source::ALL.into_iter().map(|source| vec![source]).chain([Source::ALL.to_vec()]);
+    for blind in sources {
+        let mut world = World::new(wanted(3));
+        world.run(60);
+        world.found.push(Find {
+            source: "object store: checkpoint 5 of generation 1".to_owned(),
+            op: Op(5),
+            time: Some(Moment(world.now)),
+            flaw: None,
+        });
+        [Slot(0), Slot(1)].into_iter().for_each(|slot| world.delete_volume(slot));
+        world.saves = false;
+        world.run(90);
+        let acknowledge = |world: &mut World| {
+            let plan = world.status.recovery_plan.clone().expect("there is a plan");
+            world.acknowledged.insert(plan.nonce.clone());
+            plan
+        };
+        let plan = acknowledge(&mut world);
+        assert!(plan.candidates[0].source.starts_with("memory of"), "{plan:?}");
+        world.run(30);
+        let step = |world: &World| world.status.operation.as_ref().map(|o| o.step.clone());
+        assert_eq!(step(&world).as_deref(), Some("Saving"), "{blind:?}");
+        world.blind.extend(blind.clone());
+        world.taken.clear();
+        world.run(900);
+        assert!(world.taken.is_empty(), "without {blind:?}: {:?}", world.taken);
+        assert_eq!(world.status.lineage.as_ref().map(|l| l.generation), Some(1), "without {blind:?}");
+        world.blind.clear();
+        world.saves = true;
+        world.run(120);
+        if world.status.lineage.as_ref().map(|l| l.generation) == Some(1) {
+            acknowledge(&mut world);
+            world.run(120);
+        }
+        assert_eq!(world.status.lineage.as_ref().map(|l| l.generation), Some(2), "{blind:?} is back");
+        assert!(world.serving(), "{}", world.log.join("\n"));
+    }
+}
+
 /// Whoever restored elsewhere was first: the object store says so, and nothing here is given up for it.
 #[test]
 fn what_was_restored_elsewhere_is_not_rolled_back() {

@@ -2,6 +2,7 @@
 
 mod blind;
 mod deaths;
+mod foreign;
 mod objects;
 mod random;
 mod stories;

@@ -300,6 +300,24 @@ impl World {
         }
     }
 
+    /// Somebody has put another disk there: its contents are of this lineage and generation.
+    pub(super) fn exchange(&mut self, slot: Slot, lineage: &str, generation: u64) {
+        let (lineage, generation) = (Lineage::from(lineage), Generation(generation));
+        let (uid, zone, replica) = (self.uid(), Zone::from("a"), ReplicaId(slot.0 + 1));
+        let mut other = Volume { uid, zone, replica, generation, lineage, deleting: false };
+        if let Some((volume, _)) = self.volumes.get(&slot) {
+            other.zone = volume.zone.clone();
+        }
+        self.kill(slot);
+        self.pods.remove(&slot);
+        self.marked.remove(&slot);
+        self.volumes.insert(slot, (other, true));
+    }
+
+    pub(super) fn volume(&self, slot: Slot) -> Option<&Volume> {
+        self.volumes.get(&slot).map(|(volume, _)| volume)
+    }
+
     /// Somebody has added the member by hand and called its zone so.
     pub(super) fn rezone(&mut self, replica: ReplicaId, zone: Zone) {
         self.agreed.voters.iter_mut().filter(|m| m.id == replica).for_each(|m| m.zone = zone.clone());

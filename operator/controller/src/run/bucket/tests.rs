@@ -86,6 +86,17 @@ async fn a_prefix_belongs_to_the_first_who_claims_it() {
     assert!(refused.expect_err("it is claimed").to_string().contains("somebody else claims it"));
     // Whoever had it is gone, or has its own place elsewhere and this is a copy of that.
     assert_eq!(place.sees(&second, std::slice::from_ref(&second)).await, mine);
+    // However it is written, it is the same place.
+    for (prefix, slash) in [("/p", ""), ("p/", ""), ("/p/", "/")] {
+        let mut written = VRCluster::clone(&first);
+        let store = &mut written.spec.storage.object_store;
+        store.prefix = Some(prefix.to_owned());
+        store.endpoint.iter_mut().for_each(|endpoint| endpoint.push_str(slash));
+        unusable(
+            place.sees(&second, &[Arc::new(written), second.clone()]).await,
+            "belongs to VRCluster shop/first",
+        );
+    }
     let elsewhere = place.cluster("first", "there");
     assert_eq!(place.sees(&second, &[elsewhere, second.clone()]).await, mine);
 }
