@@ -122,3 +122,76 @@ where
     api.patch(&object.name_any(), &how, &Patch::Apply(&value)).await?;
     Ok(())
 }
+
+#[cfg(test)]
+mod tests {
+    use super::super::certificates;
+    use super::super::fake::Fake;
+    use super::*;
+    use k8s_openapi::api::core::v1::Secret;
+    use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+    use kube::api::{DeleteParams, PostParams};
+    use serde_json::json;
+
+    const NOW: Moment = Moment(1_800_000_000);
+
+    fn cluster() -> VRCluster {
+        let cluster = json!({
+            "metadata": {"name": "prod", "namespace": "shop", "uid": "u"},
+            "spec": {
+                "replicas": 3, "image": "vr", "memory": {"limit": "1Gi", "stateLimit": "512Mi"},
+                "storage": {"objectStore": {"bucket": "b"}}
+            }
+        });
+        serde_json::from_value(cluster).expect("a VRCluster")
+    }
+
+    /// Within the hour, and at once by an operator that begins.
+    #[tokio::test]
+    async fn what_is_edited_or_deleted_by_hand_comes_back() {
+        let (fake, cluster) = (Fake::default(), cluster());
+        let client = fake.client();
+        let services: Api<Service> = Api::namespaced(client.clone(), "shop");
+        let budgets: Api<PodDisruptionBudget> = Api::namespaced(client.clone(), "shop");
+        let mut furnished = Furnished::default();
+        furnished.see_to(&client, &cluster, 3, true, NOW).await.expect("it is applied");
+        let budget = budgets.get("prod").await.expect("it is there").spec;
+        for (later, begins) in [(Seconds(0), true), (AGAIN, false)] {
+            services.delete("prod", &DeleteParams::default()).await.expect("somebody may");
+            let mut edited = budgets.get("prod").await.expect("it is there");
+            edited.spec.as_mut().expect("a spec").min_available = Some(IntOrString::Int(0));
+            budgets.replace("prod", &PostParams::default(), &edited).await.expect("somebody may");
+            let mut new = Furnished::default();
+            let operator = if begins { &mut new } else { &mut furnished };
+            operator.see_to(&client, &cluster, 3, true, NOW + later).await.expect("it is applied");
+            assert!(services.get_opt("prod").await.expect("it answers").is_some(), "{later}");
+            assert_eq!(budgets.get("prod").await.expect("it is there").spec, budget, "{later}");
+        }
+    }
+
+    /// The same for certificates: one that was taken away, or that is another replica's, is made anew.
+    #[tokio::test]
+    async fn a_certificate_that_was_taken_away_is_made_anew() {
+        let (fake, cluster, lineage) = (Fake::default(), cluster(), Lineage::from("lineage"));
+        let client = fake.client();
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let trust = certificates::trust(&client, &cluster, NOW).await.expect("an authority");
+        let secrets: Api<Secret> = Api::namespaced(client.clone(), "shop");
+        let replicas = vec![(Slot(0), ReplicaId(1)), (Slot(1), ReplicaId(2))];
+        let mut renewals = Renewals::default();
+        let mut renew = async |now: Moment| {
+            let (replicas, last) = (replicas.clone(), &mut renewals);
+            renew(&client, &cluster, &trust, &lineage, replicas, last, now).await.expect("it is renewed");
+        };
+        renew(NOW).await;
+        let held = secrets.get("prod-0-tls").await.expect("it is there").data;
+        secrets.delete("prod-1-tls", &DeleteParams::default()).await.expect("somebody may");
+        let mut edited = secrets.get("prod-0-tls").await.expect("it is there");
+        edited.data.iter_mut().for_each(|data| drop(data.remove("ca.crt")));
+        secrets.replace("prod-0-tls", &PostParams::default(), &edited).await.expect("somebody may");
+        renew(NOW + AGAIN).await;
+        assert!(secrets.get_opt("prod-1-tls").await.expect("it answers").is_some());
+        let made = secrets.get("prod-0-tls").await.expect("it is there").data;
+        assert!(made != held && made.is_some_and(|data| data.contains_key("ca.crt")));
+    }
+}
