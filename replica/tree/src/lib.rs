@@ -17,6 +17,7 @@
 
 mod assemble;
 mod build;
+mod delta;
 mod diff;
 mod edit;
 mod entry;

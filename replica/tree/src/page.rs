@@ -47,6 +47,22 @@ impl LeafPage {
     pub fn entries(&self) -> &[Entry] {
         &self.entries
     }
+
+    /// The leaf of these entries, if they can be one.
+    pub(crate) fn checked(entries: Vec<Entry>, leaf_max: u64) -> Result<LeafPage, PageError> {
+        if entries.is_empty() {
+            return Err(PageError::EmptyLeaf);
+        }
+        let follows = |pair: &[Entry]| pair[0].key() < pair[1].key();
+        if let Some(at) = entries.windows(2).position(|pair| !follows(pair)) {
+            return Err(PageError::KeyOrder(at + 1));
+        }
+        let totals = Totals { count: entries.len() as u64, bytes: entries.iter().map(Entry::size).sum() };
+        if !fits(totals, leaf_max) {
+            return Err(PageError::LeafTooBig { count: totals.count, bytes: totals.bytes, leaf_max });
+        }
+        Ok(LeafPage { entries })
+    }
 }
 
 /// The slots of an inner page, ascending; two at least.
@@ -199,6 +215,12 @@ pub enum PageError {
     /// The entries are valid, but the rule gives them another shape.
     #[error("slot {0} is not divided as the contents demand")]
     NotCanonical(usize),
+    /// A delta has a leaf for its base.
+    #[error("a delta on an inner page: only leaves have deltas")]
+    DeltaBase,
+    /// A run of a delta that its base has no entries for, or that changes nothing.
+    #[error("run {0} of the delta keeps or drops entries that its base does not have, or changes nothing")]
+    DeltaRun(usize),
     /// All entries below would fit one leaf.
     #[error("an inner page over {count} entries of {bytes} bytes, which fit one leaf")]
     NeedlessInner {
@@ -228,15 +250,24 @@ pub(crate) fn encode_leaf(entries: &[Entry], out: &mut Vec<u8>) {
 
 /// The ids of the pages below must be there already.
 pub(crate) fn encode_inner(inner: &Inner, out: &mut Vec<u8>) {
-    out.push(INNER);
-    out.extend_from_slice(&inner.depth.to_le_bytes());
-    out.extend_from_slice(&(inner.slots.len() as u16).to_le_bytes());
-    for slot in &inner.slots {
-        out.extend_from_slice(&slot.range.low.to_le_bytes());
-        out.extend_from_slice(&slot.range.high.to_le_bytes());
-        out.extend_from_slice(&slot.count().to_le_bytes());
-        out.extend_from_slice(slot.node.id.get().expect("pages below are hashed first"));
+    inner_header(inner.depth, inner.slots.len(), out);
+    for below in &inner.slots {
+        let id = below.node.id.get().expect("pages below are hashed first");
+        slot(below.range, below.count(), id, out);
     }
+}
+
+fn inner_header(depth: u32, slots: usize, out: &mut Vec<u8>) {
+    out.push(INNER);
+    out.extend_from_slice(&depth.to_le_bytes());
+    out.extend_from_slice(&(slots as u16).to_le_bytes());
+}
+
+fn slot(range: Range, count: u64, id: &PageId, out: &mut Vec<u8>) {
+    out.extend_from_slice(&range.low.to_le_bytes());
+    out.extend_from_slice(&range.high.to_le_bytes());
+    out.extend_from_slice(&count.to_le_bytes());
+    out.extend_from_slice(id);
 }
 
 impl Page {
@@ -246,7 +277,7 @@ impl Page {
     }
 
     pub(crate) fn decode_with(bytes: &[u8], leaf_max: u64) -> Result<Page, PageError> {
-        let mut reader = Reader { bytes, offset: 0 };
+        let mut reader = Reader::new(bytes);
         let page = match reader.array::<1>()? {
             [LEAF] => Page::Leaf(reader.leaf(leaf_max)?),
             [INNER] => Page::Inner(reader.inner()?),
@@ -255,6 +286,17 @@ impl Page {
         match bytes.len() - reader.offset {
             0 => Ok(page),
             more => Err(PageError::Trailing(more)),
+        }
+    }
+
+    /// Appends its canonical bytes, those that it was read from.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        match self {
+            Page::Leaf(leaf) => encode_leaf(&leaf.entries, out),
+            Page::Inner(inner) => {
+                inner_header(inner.depth, inner.children.len(), out);
+                inner.children.iter().for_each(|child| slot(child.range, child.count, &child.id, out));
+            }
         }
     }
 
@@ -283,12 +325,26 @@ impl Page {
     }
 }
 
-struct Reader<'a> {
+pub(crate) struct Reader<'a> {
     bytes: &'a [u8],
     offset: usize,
 }
 
 impl<'a> Reader<'a> {
+    pub(crate) fn new(bytes: &'a [u8]) -> Reader<'a> {
+        Reader { bytes, offset: 0 }
+    }
+
+    pub(crate) fn is_empty(&self) -> bool {
+        self.offset == self.bytes.len()
+    }
+
+    pub(crate) fn entry(&mut self) -> Result<Entry, PageError> {
+        let (key_len, value_len) = (self.u32()?, self.u32()?);
+        let (key, value) = (self.take(u64::from(key_len))?, self.take(u64::from(value_len))?);
+        Ok(Entry::new(key, value))
+    }
+
     fn take(&mut self, len: u64) -> Result<&'a [u8], PageError> {
         let rest = &self.bytes[self.offset..];
         let cut = PageError::Truncated { offset: self.offset, wanted: len, left: rest.len() };
@@ -302,7 +358,7 @@ impl<'a> Reader<'a> {
         Ok(*bytes.first_chunk().expect("as many bytes as were taken"))
     }
 
-    fn u16(&mut self) -> Result<u16, PageError> {
+    pub(crate) fn u16(&mut self) -> Result<u16, PageError> {
         self.array().map(u16::from_le_bytes)
     }
 
@@ -322,22 +378,10 @@ impl<'a> Reader<'a> {
         // The count is not believed any further than the bytes go.
         let possible = (self.bytes.len() - self.offset) / OVERHEAD;
         let mut entries: Vec<Entry> = Vec::with_capacity(possible.min(count as usize));
-        let mut bytes = 0;
-        for at in 0..count as usize {
-            let (key_len, value_len) = (self.u32()?, self.u32()?);
-            let (key, value) = (self.take(u64::from(key_len))?, self.take(u64::from(value_len))?);
-            if entries.last().is_some_and(|before| before.key() >= key) {
-                return Err(PageError::KeyOrder(at));
-            }
-            let entry = Entry::new(key, value);
-            bytes += entry.size();
-            entries.push(entry);
+        for _ in 0..count {
+            entries.push(self.entry()?);
         }
-        let totals = Totals { count: u64::from(count), bytes };
-        if !fits(totals, leaf_max) {
-            return Err(PageError::LeafTooBig { count: totals.count, bytes, leaf_max });
-        }
-        Ok(LeafPage { entries })
+        LeafPage::checked(entries, leaf_max)
     }
 
     fn inner(&mut self) -> Result<InnerPage, PageError> {

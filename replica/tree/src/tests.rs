@@ -1,5 +1,6 @@
 //! Tests of the tree as a whole, against a `BTreeMap` and against the rule of the format written out a second time.
 
+mod deltas;
 mod differences;
 mod fetching;
 mod histories;

@@ -5,6 +5,7 @@ use crate::hash::{self, PageId};
 use crate::node::{Kind, Node};
 use crate::page;
 use crate::read::Snapshot;
+use crate::shape::symbol;
 
 /// One page of a snapshot.
 #[derive(Clone, Copy, Debug)]
@@ -94,6 +95,16 @@ impl Snapshot {
     #[must_use]
     pub fn node(&self) -> Option<NodeRef<'_>> {
         self.root.as_ref().map(|node| NodeRef { node })
+    }
+
+    /// The leaf in which `key` stands, or one beside the place where it would; none when there are no entries.
+    #[must_use]
+    pub fn leaf_near(&self, key: &[u8]) -> Option<NodeRef<'_>> {
+        let mut node = self.root.as_deref()?;
+        while let Kind::Inner(inner) = &node.kind {
+            node = &inner.find_near(symbol(key, inner.depth as usize)).node;
+        }
+        Some(NodeRef { node })
     }
 
     /// The pages that a write after `op` changed, a page before those below it.
