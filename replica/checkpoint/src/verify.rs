@@ -4,10 +4,12 @@
 //! the first. It says nothing of what no manifest refers to, and nothing of what another tier could help out with:
 //! that is [`crate::restore::load`].
 
+mod bases;
 mod pack;
 
 use crate::format::{Head, Index, Manifest, Named, Names, PackEntry, Segment, hex};
-use crate::restore::{Source, missing_pages, reach};
+use crate::restore::{Held, Source, reach};
+use bases::lost_bases;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 pub(crate) use pack::problem_in;
@@ -15,7 +17,7 @@ use pack::{PackFound, look_into};
 use serde::{Deserialize, Serialize};
 use std::collections::HashMap;
 use std::collections::hash_map::Entry;
-use vr_tree::{Snapshot, VerifiedPage};
+use vr_tree::Snapshot;
 
 /// Packs read at a time.
 const FETCH: usize = 4;
@@ -340,6 +342,11 @@ impl Check<'_> {
             }
         }
         let whole_indexes = self.problems.len() == before;
+        if whole_indexes {
+            for (pack, id, reason) in lost_bases(&manifest.packs, &places) {
+                self.problems.push(problem(&pack, Some(&id), reason));
+            }
+        }
         let keep = depth >= Depth::Root;
         let packs = match depth {
             Depth::Sample(sample) => sample.of(&manifest.packs),
@@ -364,18 +371,18 @@ impl Check<'_> {
             }
         });
         let fetches: Vec<_> = fetches.collect();
-        let mut pages: HashMap<[u8; 32], VerifiedPage> = HashMap::new();
+        let mut held = Held::default();
         let mut fetched = stream::iter(fetches).buffered(FETCH);
         while let Some(found) = fetched.next().await {
             self.read.objects += found.read.objects;
             self.read.bytes += found.read.bytes;
             self.read.frames += found.read.frames;
             self.problems.extend(found.problems);
-            pages.extend(found.pages);
+            held.take_in(found.frames);
         }
         drop(fetched);
         if keep {
-            self.root(manifest, pages);
+            self.root(manifest, held);
         }
     }
 
@@ -385,10 +392,14 @@ impl Check<'_> {
         }
     }
 
-    fn root(&mut self, manifest: &Manifest, mut pages: HashMap<[u8; 32], VerifiedPage>) {
+    fn root(&mut self, manifest: &Manifest, mut held: Held) {
         let Some(root) = manifest.root() else { return };
         let key = Names { generation: manifest.generation }.manifest(manifest.op, &root);
-        let missing = missing_pages(&root, &pages);
+        let wanted = held.missing(&root);
+        for reason in held.make(&wanted) {
+            self.wrong(&key, reason);
+        }
+        let missing = if wanted.is_empty() { wanted } else { held.missing(&root) };
         let state = &manifest.state;
         for id in &missing {
             self.problems.push(problem(&key, Some(id), "no whole frame of this page is in any of its packs"));
@@ -396,7 +407,7 @@ impl Check<'_> {
         if !missing.is_empty() {
             return;
         }
-        match Snapshot::load_verified(&root, |id| pages.remove(id).ok_or("it is needed twice")) {
+        match Snapshot::load_verified(&root, |id| held.take(id).ok_or("it is needed twice")) {
             Err(error) => self.wrong(&key, error.to_string()),
             Ok(snapshot) => {
                 let found = (hex(&snapshot.root()), snapshot.len(), snapshot.bytes());

@@ -48,11 +48,13 @@ fn refusal(python: &str, lineage: &Path) -> String {
     String::from_utf8(output.stderr).expect("UTF-8")
 }
 
-/// Two checkpoints, the second incremental, and the log above: keys that share much, that end in others, and of all bytes.
+/// Three checkpoints, the second and third incremental and with deltas, and the log above: keys that share much, that end in
+/// others, and of all bytes.
 async fn written(dir: &Path) -> Snapshot {
     let store: Arc<dyn ObjectStore> = Arc::new(DirStore::open(dir).expect("opens"));
     let identity = Identity { lineage: Lineage([9; 16]), generation: 1, replica: 1 };
-    let mut writer = Writer::open(store, identity, None, true, 3).await.expect("opens");
+    let mut writer = Writer::open(store, identity, None, true, 4).await.expect("opens");
+    writer.limit_deltas(4);
     let mut tree = Tree::new();
     for i in 0..1_500u32 {
         let noise = blake3::hash(&i.to_le_bytes());
@@ -60,7 +62,7 @@ async fn written(dir: &Path) -> Snapshot {
         tree.put(&noise.as_bytes()[..(i % 5) as usize], &noise.as_bytes()[..(i % 30) as usize], 1);
     }
     tree.put(b"key", &[b'x'; 9_000], 1);
-    for op in [1, 2] {
+    for op in [1, 2, 3] {
         let cut = Cut {
             op,
             view: 0,
@@ -71,14 +73,15 @@ async fn written(dir: &Path) -> Snapshot {
             reserved_revision: 10,
             configuration: serde_json::json!({"order": ["\u{e9}\n", 1.5, null]}),
         };
-        writer.checkpoint(&cut, &tree.snapshot()).await.expect("ships");
-        if op == 1 {
-            tree.put(b"key/00000007", b"changed", 2);
-            tree.remove(b"key/00000009", 2);
+        let written = writer.checkpoint(&cut, &tree.snapshot()).await.expect("ships");
+        assert_eq!(written.shipped_deltas > 0, op > 1);
+        if op < 3 {
+            tree.put(b"key/00000007", format!("changed by {op}").as_bytes(), op + 1);
+            tree.remove(format!("key/{:08}", 8 + op).as_bytes(), op + 1);
         }
     }
     let entry = |op: u64| LogEntry { op, time_micros: op, digest: [op as u8; 32], bytes: vec![1; 9].into() };
-    for ops in [3..6, 5..8] {
+    for ops in [4..7, 6..9] {
         let entries: Vec<LogEntry> = ops.map(entry).collect();
         writer.ship_log(&entries).await.expect("ships");
     }
@@ -93,13 +96,13 @@ async fn it_lists_verifies_and_dumps_what_this_crate_wrote() {
     let root = vr_checkpoint::format::hex(&state.root());
     let listed = lines(&read(&python, "list", dir.path()));
     let ops: Vec<_> = listed.iter().map(|line| line["op"].as_u64()).collect();
-    assert_eq!(ops, [Some(2), Some(1)]);
+    assert_eq!(ops, [Some(3), Some(2), Some(1)]);
     let verified = lines(&read(&python, "verify", dir.path()));
-    assert_eq!(verified.len(), 2);
+    assert_eq!(verified.len(), 3);
     assert_eq!(
         verified[0],
         serde_json::json!({
-            "op": 2, "root": root, "entries": state.len(), "reachesOp": 7, "whole": true
+            "op": 3, "root": root, "entries": state.len(), "reachesOp": 8, "whole": true
         })
     );
     let dumped = lines(&read(&python, "dump", dir.path()));
@@ -108,11 +111,14 @@ async fn it_lists_verifies_and_dumps_what_this_crate_wrote() {
 }
 
 #[test]
-fn it_reads_the_golden_tier() {
+fn it_reads_the_golden_tiers() {
     let Some(python) = python() else { return };
-    let golden = tests().join("golden/07070707-0707-0707-0707-070707070707");
-    let verified = lines(&read(&python, "verify", &golden));
-    assert_eq!((&verified[0]["op"], &verified[0]["reachesOp"]), (&20.into(), &23.into()));
+    for (lineage, newest, checkpoints) in [("07", 20, 1), ("08", 21, 2)] {
+        let uuid = [4, 2, 2, 2, 6].map(|bytes| lineage.repeat(bytes)).join("-");
+        let verified = lines(&read(&python, "verify", &tests().join("golden").join(uuid)));
+        assert_eq!(verified.len(), checkpoints);
+        assert_eq!((&verified[0]["op"], &verified[0]["reachesOp"]), (&newest.into(), &23.into()));
+    }
 }
 
 #[tokio::test]

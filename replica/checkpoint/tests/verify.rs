@@ -151,11 +151,11 @@ async fn what_is_missing_cut_or_newer_is_named() {
     let manifest = first(&store, "g/0000000000000001/ckpt/").await;
     let bytes = store.get(&manifest).await.expect("reads").expect("there");
     store.delete(&manifest).await.expect("deletes");
-    let text = String::from_utf8(bytes.to_vec()).expect("JSON").replace("vrckpt/1", "vrckpt/2");
+    let text = String::from_utf8(bytes.to_vec()).expect("JSON").replace("vrckpt/1", "vrckpt/3");
     store.create(&manifest, text.into()).await.expect("writes");
     let newer = report(&store, all, Depth::Manifests).await;
     assert!(
-        newer.checkpoints[0].problems[0].reason.contains("use a release that reads vrckpt/2"),
+        newer.checkpoints[0].problems[0].reason.contains("use a release that reads vrckpt/3"),
         "{newer:?}"
     );
 }

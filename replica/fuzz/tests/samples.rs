@@ -272,6 +272,7 @@ fn checkpoints(samples: &mut Samples) {
     let index = format::Index { packs: vec![("g/2/data/07/a.pk".to_owned(), bytes.len() as u64, places)] };
     samples.push(("checkpoint-index", "valid-one-pack", index.encode()));
     samples.push(("checkpoint-pack", "valid-small-tree", bytes));
+    deltas(samples, tree, lineage);
     let logged = |(number, (_, entry)): (u64, (&str, Entry))| format::LogEntry {
         op: 12 + number,
         time_micros: entry.header.time,
@@ -313,6 +314,8 @@ fn checkpoints(samples: &mut Samples) {
         hash: String::new(),
     };
     samples.push(("checkpoint-manifest", "valid-second-generation", manifest.encode()));
+    manifest.format = format::DELTA_FORMAT.to_owned();
+    samples.push(("checkpoint-manifest", "valid-with-deltas", manifest.encode()));
     let head = format::Head {
         format: format::FORMAT.to_owned(),
         lineage: uuid,
@@ -333,6 +336,34 @@ fn checkpoints(samples: &mut Samples) {
         scrubbed_micros: 0,
     };
     samples.push(("checkpoint-head", "valid-active", head.encode()));
+}
+
+/// A leaf that has changed, as a delta on what it was.
+fn deltas(samples: &mut Samples, mut tree: Tree, lineage: [u8; 16]) {
+    let before = tree.snapshot();
+    let key = before.range(b"", None).nth(5).expect("there are entries").key().to_vec();
+    let base = before.leaf_near(&key).expect("there are leaves");
+    tree.put(&key, b"changed", 2);
+    tree.put(&[key.clone(), b"/new".to_vec()].concat(), b"new", 2);
+    tree.remove(base.entries()[7].key(), 2);
+    let leaf = tree.view().leaf_near(&key).expect("there are leaves");
+    let (mut page, mut delta) = (Vec::new(), Vec::new());
+    base.encode(&mut page);
+    assert!(leaf.delta(&base, usize::MAX, &mut delta));
+    let mut pack = format::PackBuilder::new(lineage, 2);
+    pack.add(base.id(), format::Kind::Leaf, &page);
+    pack.add_delta(leaf.id(), leaf.encoded_len(), base.id(), &delta);
+    let (bytes, places) = pack.finish();
+    let frame = &bytes[places[1].offset as usize..][..places[1].header.len() as usize];
+    samples.push(("checkpoint-frame", "valid-delta", frame.to_vec()));
+    let index = format::Index { packs: vec![("g/2/data/08/b.pk".to_owned(), bytes.len() as u64, places)] };
+    samples.push(("checkpoint-index", "valid-with-a-delta", index.encode()));
+    samples.push(("checkpoint-pack", "valid-with-a-delta", bytes));
+    let on = |page: &[u8], delta: &[u8]| [&(page.len() as u32).to_le_bytes(), page, delta].concat();
+    samples.push(("tree-delta", "valid-changed-added-and-removed", on(&page, &delta)));
+    samples.push(("tree-delta", "bad-cut-short", on(&page, &delta[..delta.len() - 1])));
+    samples.push(("tree-delta", "bad-keeps-too-much", on(&page, &[255, 255, 1, 0, 0, 0])));
+    samples.push(("tree-delta", "bad-changes-nothing", on(&page, &[1, 0, 0, 0, 0, 0])));
 }
 
 fn people(samples: &mut Samples) {

@@ -3,11 +3,11 @@
 //! ```text
 //! offset  0 32  id of the page (of its plain bytes)
 //!        32  1  kind: 1 leaf, 2 inner
-//!        33  1  codec: 0 raw, 1 zstd
+//!        33  1  codec: 0 raw, 1 zstd, 2 delta
 //!        34  4  plain length       (little-endian, as everywhere)
 //!        38  4  stored length
 //!        42  4  CRC32C of bytes 0..42 and of the stored bytes
-//!        46     stored bytes
+//!        46     stored bytes; of a delta the id of its base 32, and what makes the page out of that
 //! ```
 
 use super::FormatError;
@@ -21,6 +21,10 @@ const ZSTD_LEVEL: i32 = 1;
 /// A page that shrinks by less than a fortieth is stored as it is. Where values do not compress at all, what keys and
 /// lengths repeat is just below a twentieth of a page.
 const WORTH: usize = 40;
+/// A delta that takes more than a fourth of its page is not worth that its base must be read as well.
+const DELTA_WORTH: usize = 4;
+/// Bytes that name the base of a delta.
+pub(crate) const BASE: usize = 32;
 
 /// What a page is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -34,12 +38,16 @@ pub enum Kind {
 
 /// How its bytes are stored.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
-#[repr(u8)]
 pub enum Codec {
     /// As they are.
-    Raw = 0,
+    Raw,
     /// One zstd frame.
-    Zstd = 1,
+    Zstd,
+    /// As what differs from another leaf ([`vr_tree::VerifiedPage::apply`]).
+    Delta {
+        /// The page that it is applied to.
+        base: [u8; 32],
+    },
 }
 
 impl Kind {
@@ -49,8 +57,31 @@ impl Kind {
 }
 
 impl Codec {
-    pub(crate) fn from_byte(byte: u8) -> Option<Codec> {
-        [Codec::Raw, Codec::Zstd].into_iter().find(|codec| *codec as u8 == byte)
+    pub(crate) fn byte(self) -> u8 {
+        match self {
+            Codec::Raw => 0,
+            Codec::Zstd => 1,
+            Codec::Delta { .. } => 2,
+        }
+    }
+
+    /// The codec of this number; of a delta, whose base is read where it stands.
+    pub(super) fn read<E>(byte: u8, base: impl FnOnce() -> Result<[u8; 32], E>) -> Result<Option<Codec>, E> {
+        Ok(match byte {
+            0 => Some(Codec::Raw),
+            1 => Some(Codec::Zstd),
+            2 => Some(Codec::Delta { base: base()? }),
+            _ => None,
+        })
+    }
+
+    /// The base, if it is a delta.
+    #[must_use]
+    pub fn base(self) -> Option<[u8; 32]> {
+        match self {
+            Codec::Delta { base } => Some(base),
+            Codec::Raw | Codec::Zstd => None,
+        }
     }
 }
 
@@ -103,18 +134,45 @@ impl Framer {
     pub(crate) fn frame(&mut self, id: [u8; 32], kind: Kind, page: &[u8], out: &mut BytesMut) -> FrameHeader {
         let compressed = self.0.compress(page).ok().filter(|c| c.len() + page.len() / WORTH <= page.len());
         let (codec, stored) = compressed.as_deref().map_or((Codec::Raw, page), |c| (Codec::Zstd, c));
-        let length = |bytes: &[u8]| u32::try_from(bytes.len()).expect("a page is far below 4 GiB");
-        let header = FrameHeader { id, kind, codec, plain: length(page), stored: length(stored) };
-        let start = out.len();
-        out.extend_from_slice(&id);
-        out.extend_from_slice(&[kind as u8, codec as u8]);
-        out.extend_from_slice(&header.plain.to_le_bytes());
-        out.extend_from_slice(&header.stored.to_le_bytes());
-        let crc = crc32c::crc32c_append(crc32c::crc32c(&out[start..]), stored);
-        out.extend_from_slice(&crc.to_le_bytes());
-        out.extend_from_slice(stored);
+        let header = FrameHeader { id, kind, codec, plain: length(page.len()), stored: length(stored.len()) };
+        put(&header, [&[], stored], out);
         header
     }
+}
+
+/// How many bytes a delta on another leaf may take, for a page of so many.
+pub(crate) fn most_of_delta(plain: usize) -> usize {
+    (plain / DELTA_WORTH).saturating_sub(BASE)
+}
+
+/// Appends the frame of a leaf of so many bytes that `delta` makes out of the page `base`.
+pub(crate) fn frame_delta(
+    id: [u8; 32],
+    plain: usize,
+    base: [u8; 32],
+    delta: &[u8],
+    out: &mut BytesMut,
+) -> FrameHeader {
+    let (codec, stored) = (Codec::Delta { base }, length(BASE + delta.len()));
+    let header = FrameHeader { id, kind: Kind::Leaf, codec, plain: length(plain), stored };
+    put(&header, [&base, delta], out);
+    header
+}
+
+fn length(bytes: usize) -> u32 {
+    u32::try_from(bytes).expect("a page is far below 4 GiB")
+}
+
+fn put(header: &FrameHeader, stored: [&[u8]; 2], out: &mut BytesMut) {
+    let start = out.len();
+    out.extend_from_slice(&header.id);
+    out.extend_from_slice(&[header.kind as u8, header.codec.byte()]);
+    out.extend_from_slice(&header.plain.to_le_bytes());
+    out.extend_from_slice(&header.stored.to_le_bytes());
+    let head = crc32c::crc32c(&out[start..]);
+    let crc = stored.iter().fold(head, |crc, part| crc32c::crc32c_append(crc, part));
+    out.extend_from_slice(&crc.to_le_bytes());
+    stored.iter().for_each(|part| out.extend_from_slice(part));
 }
 
 impl<'a> Frame<'a> {
@@ -134,20 +192,31 @@ impl<'a> Frame<'a> {
         }
         let kind =
             Kind::from_byte(kind).ok_or_else(|| reader.invalid(format!("page kind {kind} is not known")))?;
+        let base = || body.first_chunk().copied().ok_or_else(|| reader.invalid("a delta that names no base"));
         let codec =
-            Codec::from_byte(codec).ok_or_else(|| reader.invalid(format!("codec {codec} is not known")))?;
+            Codec::read(codec, base)?.ok_or_else(|| reader.invalid(format!("codec {codec} is not known")))?;
+        if codec.base().is_some() && kind != Kind::Leaf {
+            return Err(reader.invalid("a delta of an inner page: only leaves have deltas"));
+        }
         Ok((Frame { header: FrameHeader { id, kind, codec, plain, stored }, stored: body }, reader.rest))
+    }
+
+    /// What makes the page out of its base, if it is stored so.
+    #[must_use]
+    pub fn delta(&self) -> Option<&'a [u8]> {
+        self.header.codec.base().and_then(|_| self.stored.get(BASE..))
     }
 
     /// The page's bytes. They are not checked against the id: [`vr_tree::Page::verify`] does.
     ///
     /// # Errors
-    /// The stored bytes do not become what the header says.
+    /// The stored bytes do not become what the header says, or are a delta.
     pub fn page(&self, file: &str) -> Result<Vec<u8>, FormatError> {
         let invalid = |reason: String| FormatError::Invalid { file: file.to_owned(), what: "frame", reason };
         let plain = self.header.plain as usize;
         let page = match self.header.codec {
             Codec::Raw => self.stored.to_vec(),
+            Codec::Delta { .. } => return Err(invalid("a delta alone is no page".to_owned())),
             Codec::Zstd => zstd::bulk::decompress(self.stored, plain)
                 .map_err(|e| invalid(format!("page {}: {e}", super::hex(&self.header.id[..8]))))?,
         };
@@ -186,11 +255,39 @@ mod tests {
     }
 
     #[test]
-    fn every_flipped_bit_is_found() {
+    fn a_delta_names_its_base() {
         let mut out = BytesMut::new();
-        Framer::new().frame([1; 32], Kind::Leaf, &[9; 200], &mut out);
+        let header = frame_delta([1; 32], 900, [2; 32], b"runs", &mut out);
+        assert_eq!((header.stored, header.len()), (36, out.len() as u64));
+        assert_eq!(super::super::hex(&out[32..42]), "01028403000024000000");
+        let (frame, rest) = Frame::parse("f", &out).expect("valid");
+        assert_eq!((frame.header, frame.delta(), rest.len()), (header, Some(&b"runs"[..]), 0));
+        assert_eq!(header.codec.base(), Some([2; 32]));
+        assert!(frame.page("f").expect_err("no page").to_string().contains("a delta alone"));
+        let strange = |kind: Kind, stored: &[u8]| {
+            let codec = Codec::Delta { base: [0; 32] };
+            let header = FrameHeader { id: [1; 32], kind, codec, plain: 9, stored: length(stored.len()) };
+            let mut out = BytesMut::new();
+            put(&header, [stored, &[]], &mut out);
+            Frame::parse("f", &out).expect_err("refused").to_string()
+        };
+        assert!(strange(Kind::Leaf, &[0; 31]).contains("names no base"));
+        assert!(strange(Kind::Inner, &[0; 40]).contains("only leaves"));
+    }
+
+    #[test]
+    fn every_flipped_bit_is_found() {
+        let (mut whole, mut delta) = (BytesMut::new(), BytesMut::new());
+        Framer::new().frame([1; 32], Kind::Leaf, &[9; 200], &mut whole);
+        frame_delta([1; 32], 200, [2; 32], b"runs", &mut delta);
+        for out in [whole, delta] {
+            flipped(&out);
+        }
+    }
+
+    fn flipped(out: &[u8]) {
         for at in 0..out.len() {
-            let mut bad = out.clone();
+            let mut bad = out.to_vec();
             bad[at] ^= 1;
             assert!(Frame::parse("f", &bad).is_err(), "byte {at}");
             assert!(Frame::parse("f", &out[..at]).is_err(), "cut at {at}");

@@ -87,7 +87,7 @@ impl Head {
     /// # Errors
     /// It is not a HEAD of this format.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Head, FormatError> {
-        check_format(file, "HEAD", bytes)?;
+        check_format(file, "HEAD", bytes, &[FORMAT])?;
         let head: Head = serde_json::from_slice(bytes).map_err(|e| FormatError::Invalid {
             file: file.to_owned(),
             what: "HEAD",

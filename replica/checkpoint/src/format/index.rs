@@ -5,8 +5,10 @@
 //! per pack: length of its key 2, key, bytes 8, frames 4; then its frames as in the pack
 //! CRC32C of everything before
 //! ```
+//!
+//! Its version is 2 if one of the frames is a delta, which a release of before does not know, and else 1.
 
-use super::pack::{PackEntry, entry, put_entry};
+use super::pack::{PackEntry, entry, fits_version, put_entry, version};
 use super::read::{Reader, checked};
 use super::{FormatError, VERSION};
 
@@ -33,7 +35,8 @@ impl Index {
     #[must_use]
     pub fn encode(&self) -> Vec<u8> {
         let mut out = MAGIC.to_vec();
-        out.extend_from_slice(&VERSION.to_le_bytes());
+        let places = self.packs.iter().flat_map(|(.., entries)| entries);
+        out.extend_from_slice(&version(places).to_le_bytes());
         out.extend_from_slice(&(self.packs.len() as u32).to_le_bytes());
         for (key, bytes, entries) in &self.packs {
             out.extend_from_slice(&(key.len() as u16).to_le_bytes());
@@ -50,9 +53,9 @@ impl Index {
     /// # Errors
     /// It is not a whole index of this format.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Index, FormatError> {
-        Reader::new(file, "index", bytes).magic(MAGIC)?;
+        let version = Reader::new(file, "index", bytes).magic(MAGIC, VERSION)?;
         let mut reader = Reader::new(file, "index", checked(file, "index", bytes)?);
-        reader.magic(MAGIC)?;
+        reader.magic(MAGIC, VERSION)?;
         let mut packs = Vec::new();
         for _ in 0..reader.u32()? {
             let len = u16::from_le_bytes(reader.array()?);
@@ -64,7 +67,14 @@ impl Index {
             packs.push((key, bytes, entries));
         }
         reader.end()?;
+        fits_version(version, packs.iter().flat_map(|(.., entries)| entries), &reader)?;
         Ok(Index { packs })
+    }
+
+    /// Whether it has deltas.
+    #[must_use]
+    pub fn has_deltas(&self) -> bool {
+        self.places().any(|place| place.entry.header.codec.base().is_some())
     }
 
     /// All frames with their places.
@@ -84,11 +94,29 @@ mod tests {
     fn it_comes_back_and_damage_is_found() {
         let header = FrameHeader { id: [1; 32], kind: Kind::Leaf, codec: Codec::Raw, plain: 3, stored: 3 };
         let entries = vec![PackEntry { header, offset: 32 }];
+        let delta = FrameHeader { codec: Codec::Delta { base: [2; 32] }, ..header };
+        let with_delta = [entries.clone(), vec![PackEntry { header: delta, offset: 90 }]].concat();
+        for (entries, version) in [(entries, 1), (with_delta, 2)] {
+            comes_back(entries, version);
+        }
+    }
+
+    fn comes_back(entries: Vec<PackEntry>, version: u8) {
         let index = Index {
             packs: vec![("g/1/data/aa/x-0.pk".to_owned(), 99, entries), ("b".to_owned(), 1, vec![])],
         };
         let bytes = index.encode();
+        assert_eq!(bytes[4], version);
+        assert_eq!(index.has_deltas(), version == 2);
         assert_eq!(Index::parse("i", &bytes), Ok(index));
+        // Deltas in a record of the version that has none, and the other way round.
+        let mut other = bytes.clone();
+        other[4] = 3 - version;
+        let at = other.len() - 4;
+        let crc = crc32c::crc32c(&other[..at]);
+        other[at..].copy_from_slice(&crc.to_le_bytes());
+        let error = Index::parse("i", &other).expect_err("another version").to_string();
+        assert!(error.contains("deltas"), "{error}");
         for at in 0..bytes.len() {
             let mut bad = bytes.clone();
             bad[at] ^= 1;

@@ -1,6 +1,6 @@
 //! The commit record of a checkpoint, as canonical JSON: keys sorted, no spaces, and the hash of itself.
 
-use super::{FORMAT, FormatError, Parent, hex, unhex};
+use super::{DELTA_FORMAT, FORMAT, FormatError, Parent, hex, unhex};
 use crate::mutants::{Mutant, on};
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
@@ -9,7 +9,7 @@ use serde_json::Value;
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct Manifest {
-    /// `vrckpt/1`.
+    /// `vrckpt/1`, or `vrckpt/2` if an index that it needs has deltas.
     pub format: String,
     /// UUID of the database.
     pub lineage: String,
@@ -90,7 +90,7 @@ impl Manifest {
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Manifest, FormatError> {
         let invalid =
             |reason: String| FormatError::Invalid { file: file.to_owned(), what: "manifest", reason };
-        check_format(file, "manifest", bytes)?;
+        check_format(file, "manifest", bytes, &[FORMAT, DELTA_FORMAT])?;
         let manifest: Manifest = serde_json::from_slice(bytes).map_err(|e| invalid(e.to_string()))?;
         let again = manifest.clone().encode();
         if again != bytes && !on(Mutant::ManifestUnchecked) {
@@ -117,11 +117,17 @@ fn canonical(manifest: &Manifest) -> Vec<u8> {
 }
 
 /// Refuses a record of another format before its fields are looked at.
-pub(super) fn check_format(file: &str, what: &'static str, bytes: &[u8]) -> Result<(), FormatError> {
+pub(super) fn check_format(
+    file: &str,
+    what: &'static str,
+    bytes: &[u8],
+    known: &[&str],
+) -> Result<(), FormatError> {
     let invalid = |reason: String| FormatError::Invalid { file: file.to_owned(), what, reason };
     let value: Value = serde_json::from_slice(bytes).map_err(|e| invalid(e.to_string()))?;
     match value.get("format").and_then(Value::as_str) {
-        Some(FORMAT) => Ok(()),
+        Some(found) if known.contains(&found) => Ok(()),
+        Some(DELTA_FORMAT) => Err(invalid(format!("there is none of {DELTA_FORMAT}"))),
         Some(found) if found.starts_with("vrckpt/") => {
             Err(FormatError::Newer { file: file.to_owned(), found: found.to_owned() })
         }

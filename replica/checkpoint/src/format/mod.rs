@@ -12,8 +12,8 @@ mod plan;
 mod read;
 mod segment;
 
-pub(crate) use frame::Framer;
 pub use frame::{Codec, Frame, FrameHeader, Kind};
+pub(crate) use frame::{Framer, frame_delta, most_of_delta};
 pub use head::{Head, HeadState, Parent, Retained};
 pub use index::{Index, Place};
 pub use manifest::{Manifest, ManifestState, Named};
@@ -23,16 +23,20 @@ pub use plan::Plan;
 pub(crate) use segment::SegmentBuilder;
 pub use segment::{Committed, LogEntry, Segment};
 
-/// Name and version of the format, in every JSON record.
+/// Name and version of the format, in every JSON record that needs no later one.
 pub const FORMAT: &str = "vrckpt/1";
-/// Version of the binary records.
-pub(crate) const VERSION: u32 = 1;
+/// The version that has deltas: of manifests that need them.
+pub const DELTA_FORMAT: &str = "vrckpt/2";
+/// The newest version of binary records.
+pub(crate) const VERSION: u32 = 2;
+/// How many deltas may stand between a page and one that is stored whole.
+pub const DELTAS_MAX: usize = 4;
 
 /// A file that is not what its name says.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
 pub enum FormatError {
     /// It was written by a newer release.
-    #[error("{file} is {found}, this release reads {FORMAT}: use a release that reads {found}")]
+    #[error("{file} is {found}, this release reads {DELTA_FORMAT}: use a release that reads {found}")]
     Newer {
         /// Which file.
         file: String,

@@ -31,7 +31,7 @@ impl Plan {
     /// # Errors
     /// It is not a plan of this format.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Plan, FormatError> {
-        check_format(file, "plan of a collection", bytes)?;
+        check_format(file, "plan of a collection", bytes, &[FORMAT])?;
         let plan: Plan = serde_json::from_slice(bytes).map_err(|e| FormatError::Invalid {
             file: file.to_owned(),
             what: "plan of a collection",

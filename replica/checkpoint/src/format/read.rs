@@ -1,6 +1,6 @@
 //! Taking little-endian fields off a slice, with the error of the file they stand in.
 
-use super::{FORMAT, FormatError, VERSION};
+use super::{FormatError, VERSION};
 
 /// What is left of a record.
 pub(super) struct Reader<'f, 'a> {
@@ -42,17 +42,16 @@ impl<'f, 'a> Reader<'f, 'a> {
         self.array().map(u64::from_le_bytes)
     }
 
-    /// Four letters and a version.
-    pub(super) fn magic(&mut self, magic: [u8; 4]) -> Result<(), FormatError> {
+    /// Four letters and a version, of those that this kind of record has.
+    pub(super) fn magic(&mut self, magic: [u8; 4], newest: u32) -> Result<u32, FormatError> {
         if self.array()? != magic {
             return Err(self.invalid("it begins with other letters: is it another file?"));
         }
         match self.u32()? {
-            VERSION => Ok(()),
-            newer if newer > VERSION => Err(FormatError::Newer {
-                file: self.file.to_owned(),
-                found: format!("{}{newer}", FORMAT.trim_end_matches(|c: char| c.is_ascii_digit())),
-            }),
+            version if (1..=newest).contains(&version) => Ok(version),
+            newer if newer > VERSION => {
+                Err(FormatError::Newer { file: self.file.to_owned(), found: format!("vrckpt/{newer}") })
+            }
             other => Err(self.invalid(format!("version {other} does not exist"))),
         }
     }

@@ -6,12 +6,13 @@
 //! CRC32C of everything before
 //! ```
 
+use super::FormatError;
 use super::read::{Reader, checked};
-use super::{FormatError, VERSION};
 use crate::mutants::{Mutant, on};
 use bytes::{Bytes, BytesMut};
 
 const MAGIC: [u8; 4] = *b"VRSG";
+const VERSION: u32 = 1;
 
 /// A committed entry of the log.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -138,13 +139,13 @@ impl Segment {
     /// # Errors
     /// It is not a whole segment of this format.
     pub fn parse(file: &str, bytes: &Bytes) -> Result<Segment, FormatError> {
-        Reader::new(file, "log segment", bytes).magic(MAGIC)?;
+        Reader::new(file, "log segment", bytes).magic(MAGIC, VERSION)?;
         let content = match checked(file, "log segment", bytes) {
             Err(_) if on(Mutant::SegmentUnchecked) => &bytes[..bytes.len() - CRC],
             checked => checked?,
         };
         let mut reader = Reader::new(file, "log segment", content);
-        reader.magic(MAGIC)?;
+        reader.magic(MAGIC, VERSION)?;
         let (lineage, generation) = (reader.array()?, reader.u64()?);
         let (first, last) = (reader.u64()?, reader.u64()?);
         let mut entries = Vec::new();

@@ -5,8 +5,8 @@
 //! holds the places of all pages of the tier in memory, and its inner pages. It does not read the leaves.
 
 use super::put;
-use crate::format::{Head, Index, Kind, Manifest, Named, Names, hex};
-use crate::restore::{Source, open_pack, read_manifest};
+use crate::format::{DELTA_FORMAT, DELTAS_MAX, FORMAT, Head, Index, Kind, Manifest, Named, Names, hex};
+use crate::restore::{Opened, Source, open_pack, read_manifest};
 use crate::store::ObjectStore;
 use crate::writer::now_micros;
 use std::collections::{BTreeMap, BTreeSet, HashMap};
@@ -18,6 +18,10 @@ struct Stands {
     pack: Named,
     index: Named,
     kind: Kind,
+    /// What it is a delta on, if it is one.
+    base: Option<[u8; 32]>,
+    /// Whether its index has deltas.
+    deltas: bool,
 }
 
 /// Makes a manifest whole.
@@ -34,7 +38,7 @@ pub(crate) async fn repair_manifest(
     let theirs = theirs.ok_or_else(|| format!("no other tier retains the checkpoint of {key}"))?;
     let root = theirs.root().ok_or_else(|| format!("the manifest {key} of another tier names no root"))?;
     let tier = stands(store).await.map_err(|e| e.to_string())?;
-    let (mut packs, mut indexes, mut pages) = (BTreeMap::new(), BTreeSet::new(), 0u64);
+    let (mut packs, mut indexes, mut pages, mut deltas) = (BTreeMap::new(), BTreeSet::new(), 0u64, false);
     let (mut inner, mut read) = (HashMap::<[u8; 32], VerifiedPage>::new(), BTreeSet::new());
     let mut stack = vec![root];
     if root == Snapshot::default().root() {
@@ -42,16 +46,28 @@ pub(crate) async fn repair_manifest(
     }
     while let Some(id) = stack.pop() {
         let lost = || format!("page {} of the checkpoint is not on this tier", hex(&id[..8]));
-        let Stands { pack, index, kind } = tier.get(&id).ok_or_else(lost)?;
+        let Stands { pack, kind, .. } = tier.get(&id).ok_or_else(lost)?;
         pages += 1;
-        packs.insert(Names::upload(&pack.key), pack.clone());
-        indexes.insert(index.clone());
+        let (mut at, mut links) = (id, 0);
+        loop {
+            let stands = tier.get(&at).filter(|_| links <= DELTAS_MAX).ok_or_else(lost)?;
+            packs.insert(Names::upload(&stands.pack.key), stands.pack.clone());
+            indexes.insert(stands.index.clone());
+            deltas |= stands.deltas;
+            let Some(base) = stands.base else { break };
+            (at, links) = (base, links + 1);
+        }
         if *kind == Kind::Leaf {
             continue;
         }
         if !inner.contains_key(&id) && read.insert(&pack.key) {
             let bytes = store.get(&pack.key).await.map_err(|e| e.to_string())?.ok_or_else(lost)?;
-            inner.extend(open_pack(&pack.key, &bytes).0);
+            inner.extend(open_pack(&pack.key, &bytes).frames.into_iter().filter_map(|(id, opened)| {
+                match opened {
+                    Opened::Page(page) => Some((id, page)),
+                    Opened::Delta(_) => None,
+                }
+            }));
         }
         stack.extend(inner.get(&id).ok_or_else(lost)?.page().child_ids());
     }
@@ -59,6 +75,7 @@ pub(crate) async fn repair_manifest(
         return Err(format!("{key}: {pages} pages are found where {} should be", theirs.state.pages));
     }
     let mut manifest = Manifest {
+        format: if deltas { DELTA_FORMAT } else { FORMAT }.to_owned(),
         indexes: indexes.into_iter().collect(),
         packs: packs.into_values().collect(),
         written_micros: now_micros(),
@@ -86,7 +103,8 @@ async fn same_checkpoint(lineage: &str, key: &str, sources: &[Source]) -> Option
     None
 }
 
-/// Where every page stands whose index and pack are there; of several places the newest.
+/// Where every page stands whose index and pack are there; of several places the newest, and one where it is no delta
+/// before any where it is.
 async fn stands(store: &dyn ObjectStore) -> Result<HashMap<[u8; 32], Stands>, crate::store::StoreError> {
     let listed = store.list("g/").await?;
     let sizes: BTreeMap<&str, u64> = listed.iter().map(|o| (o.key.as_str(), o.size)).collect();
@@ -99,14 +117,21 @@ async fn stands(store: &dyn ObjectStore) -> Result<HashMap<[u8; 32], Stands>, cr
     for object in uploads.values() {
         let Some(bytes) = store.get(&object.key).await? else { continue };
         let Ok(parsed) = Index::parse(&object.key, &bytes) else { continue };
-        let index = Named { key: object.key.clone(), bytes: object.size };
+        let (index, deltas) = (Named { key: object.key.clone(), bytes: object.size }, parsed.has_deltas());
         for (key, bytes, entries) in parsed.packs {
             if sizes.get(key.as_str()) != Some(&bytes) {
                 continue;
             }
             let pack = Named { key, bytes };
             for entry in entries {
-                let place = Stands { pack: pack.clone(), index: index.clone(), kind: entry.header.kind };
+                let base = entry.header.codec.base();
+                if base.is_some()
+                    && stands.get(&entry.header.id).is_some_and(|place: &Stands| place.base.is_none())
+                {
+                    continue;
+                }
+                let kind = entry.header.kind;
+                let place = Stands { pack: pack.clone(), index: index.clone(), kind, base, deltas };
                 stands.insert(entry.header.id, place);
             }
         }

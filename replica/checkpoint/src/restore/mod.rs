@@ -6,6 +6,7 @@
 
 mod elsewhere;
 mod fence;
+mod held;
 mod inventory;
 mod located;
 mod log;
@@ -17,17 +18,16 @@ pub(crate) use inventory::reach;
 pub use located::{Answer, Located};
 pub use target::{Target, TargetError};
 
-use crate::format::{Frame, LogEntry, Manifest, Pack, hex};
+use crate::format::{LogEntry, Manifest, hex};
 use crate::store::ObjectStore;
-use bytes::Bytes;
 pub(crate) use elsewhere::Elsewhere;
 use futures_util::stream::{self, StreamExt};
+pub(crate) use held::{Held, Opened, OpenedPack, open_frame, open_pack};
 pub(crate) use log::log;
 use serde::{Deserialize, Serialize};
-use std::collections::HashMap;
 use std::sync::Arc;
 use std::time::Duration;
-use vr_tree::{Page, Snapshot, VerifiedPage};
+use vr_tree::Snapshot;
 
 /// Packs fetched at a time.
 const FETCH: usize = 4;
@@ -168,17 +168,27 @@ pub async fn load(
         .ok_or_else(|| failed("its source is not among those given".to_owned()))?;
     let manifest = read_manifest(&*source.store, &candidate.manifest).await.map_err(&failed)?;
     let root = manifest.root().ok_or_else(|| failed("it names no root".to_owned()))?;
-    let (mut pages, problems) = fetch_packs(source, &manifest).await;
+    let (held, mut problems) = fetch_packs(source, &manifest).await;
+    // Deltas are applied here, where both cores may be used for as long as it takes.
+    let made = tokio::task::spawn_blocking(move || {
+        let mut held = held;
+        let wanted = held.missing(&root);
+        let problems = held.make(&wanted);
+        let missing = if wanted.is_empty() { wanted } else { held.missing(&root) };
+        (held, missing, problems)
+    });
+    let (mut held, mut missing, unmade) = made.await.map_err(|e| failed(e.to_string()))?;
+    problems.extend(unmade);
     let mut repaired_pages = 0;
-    let mut missing = missing_pages(&root, &pages);
     if !missing.is_empty() {
         let elsewhere = {
             let others = sources.iter().filter(|other| other.name != source.name);
-            Elsewhere::look(others, |id| !pages.contains_key(id)).await
+            Elsewhere::look(others, |id| held.page(id).is_none()).await
         };
         while !missing.is_empty() {
-            let fetches = missing.iter().map(|id| async { (*id, elsewhere.page(id).await) });
+            let fetches = missing.iter().map(|id| async { (*id, elsewhere.page(id, &held).await) });
             let mut fetched = stream::iter(fetches.collect::<Vec<_>>()).buffer_unordered(FETCH_PAGES);
+            let mut found = Vec::with_capacity(missing.len());
             while let Some((id, page)) = fetched.next().await {
                 let page = page.ok_or_else(|| {
                     let why = problems.first().map_or(String::new(), |p| format!(" ({p})"));
@@ -187,14 +197,17 @@ pub async fn load(
                         hex(&id[..8])
                     ))
                 })?;
-                pages.insert(id, page);
+                found.push((id, Opened::Page(page)));
                 repaired_pages += 1;
             }
             drop(fetched);
-            missing = missing_pages(&root, &pages);
+            held.take_in(found);
+            let wanted = held.missing(&root);
+            held.make(&wanted);
+            missing = held.missing(&root);
         }
     }
-    let snapshot = Snapshot::load_verified(&root, |id| pages.remove(id).ok_or("fetched a moment ago"))
+    let snapshot = Snapshot::load_verified(&root, |id| held.take(id).ok_or("fetched a moment ago"))
         .map_err(|e| failed(e.to_string()))?;
     if snapshot.root() != root {
         return Err(failed(format!("its root is {} instead of {}", hex(&snapshot.root()), hex(&root))));
@@ -208,64 +221,26 @@ pub async fn load(
     }
 }
 
-pub(crate) type Pages = HashMap<[u8; 32], VerifiedPage>;
-
-/// All whole pages of a manifest's packs, and what was wrong with the rest.
-async fn fetch_packs(source: &Source, manifest: &Manifest) -> (Pages, Vec<String>) {
+/// Everything whole in a manifest's packs, and what was wrong with the rest.
+async fn fetch_packs(source: &Source, manifest: &Manifest) -> (Held, Vec<String>) {
+    let absent = |problem: String| OpenedPack { problems: vec![problem], ..OpenedPack::default() };
     let fetches = manifest.packs.iter().map(|pack| async move {
         match source.store.get(&pack.key).await {
             Ok(Some(bytes)) => {
                 let key = pack.key.clone();
                 // Decompression and hashing are worth another thread.
-                tokio::task::spawn_blocking(move || open_pack(&key, &bytes))
-                    .await
-                    .unwrap_or_else(|e| (Vec::new(), vec![e.to_string()]))
+                let opened = tokio::task::spawn_blocking(move || open_pack(&key, &bytes)).await;
+                opened.unwrap_or_else(|e| absent(e.to_string()))
             }
-            Ok(None) => (Vec::new(), vec![format!("pack {} is missing on {}", pack.key, source.name)]),
-            Err(error) => (Vec::new(), vec![error.to_string()]),
+            Ok(None) => absent(format!("pack {} is missing on {}", pack.key, source.name)),
+            Err(error) => absent(error.to_string()),
         }
     });
-    let (mut pages, mut problems) = (Pages::new(), Vec::new());
+    let (mut held, mut problems) = (Held::default(), Vec::new());
     let mut fetched = stream::iter(fetches).buffer_unordered(FETCH);
-    while let Some((found, wrong)) = fetched.next().await {
-        pages.extend(found);
-        problems.extend(wrong);
+    while let Some(opened) = fetched.next().await {
+        held.take_in(opened.frames);
+        problems.extend(opened.problems);
     }
-    (pages, problems)
-}
-
-pub(crate) fn open_pack(key: &str, bytes: &Bytes) -> (Vec<([u8; 32], VerifiedPage)>, Vec<String>) {
-    let pack = match Pack::parse(key, bytes) {
-        Ok(pack) => pack,
-        Err(error) => return (Vec::new(), vec![error.to_string()]),
-    };
-    let (mut pages, mut problems) = (Vec::with_capacity(pack.entries.len()), Vec::new());
-    for entry in &pack.entries {
-        match open_frame(key, &entry.header.id, pack.frame(entry)) {
-            Ok(page) => pages.push((entry.header.id, page)),
-            Err(problem) => problems.push(problem),
-        }
-    }
-    (pages, problems)
-}
-
-pub(crate) fn open_frame(key: &str, id: &[u8; 32], bytes: &[u8]) -> Result<VerifiedPage, String> {
-    let (frame, _) = Frame::parse(key, bytes).map_err(|e| e.to_string())?;
-    let page = frame.page(key).map_err(|e| e.to_string())?;
-    Page::verify(id, &page).map_err(|e| format!("{key}: page {}: {e}", hex(&id[..8])))
-}
-
-/// Pages that the tree below `root` needs and that are not there (as far as can be seen from those that are).
-pub(crate) fn missing_pages(root: &[u8; 32], pages: &Pages) -> Vec<[u8; 32]> {
-    if *root == Snapshot::default().root() {
-        return Vec::new();
-    }
-    let (mut missing, mut stack) = (Vec::new(), vec![*root]);
-    while let Some(id) = stack.pop() {
-        match pages.get(&id) {
-            Some(page) => stack.extend(page.page().child_ids()),
-            None => missing.push(id),
-        }
-    }
-    missing
+    (held, problems)
 }

@@ -2,24 +2,24 @@
 
 use super::{Problem, Read, problem};
 use crate::format::{Named, Pack, PackEntry};
-use crate::restore::open_frame;
+use crate::restore::{Opened, open_frame};
 use bytes::Bytes;
-use vr_tree::VerifiedPage;
 
 /// What stands in one pack.
 pub(super) struct PackFound {
     pub(super) read: Read,
     pub(super) problems: Vec<Problem>,
-    pub(super) pages: Vec<([u8; 32], VerifiedPage)>,
+    pub(super) frames: Vec<([u8; 32], Opened)>,
 }
 
 impl PackFound {
     pub(super) fn absent(key: &str, reason: String) -> PackFound {
-        PackFound { read: Read::default(), problems: vec![problem(key, None, reason)], pages: Vec::new() }
+        PackFound { read: Read::default(), problems: vec![problem(key, None, reason)], frames: Vec::new() }
     }
 }
 
-/// Reads a pack frame by frame. A frame is looked for where the index says and where the pack itself says; where these
+/// Reads a pack frame by frame. A page is verified by its id; of a delta nothing but its checksum, unless the page that it
+/// makes is asked for. A frame is looked for where the index says and where the pack itself says; where these
 /// differ that is a problem too, since restores use one and writers the other.
 pub(super) fn look_into(
     named: &Named,
@@ -29,7 +29,7 @@ pub(super) fn look_into(
     keep: bool,
 ) -> PackFound {
     let read = Read { objects: 1, bytes: bytes.len() as u64, ..Read::default() };
-    let mut found = PackFound { read, problems: Vec::new(), pages: Vec::new() };
+    let mut found = PackFound { read, problems: Vec::new(), frames: Vec::new() };
     let key = &named.key;
     if named.bytes != bytes.len() as u64 {
         let reason = format!("it has {} bytes instead of {}", bytes.len(), named.bytes);
@@ -49,10 +49,10 @@ pub(super) fn look_into(
     for entry in &pack.entries {
         let id = &entry.header.id;
         match open_frame(key, id, pack.frame(entry)) {
-            Ok(page) => {
+            Ok(frame) => {
                 found.read.frames += 1;
                 if keep {
-                    found.pages.push((*id, page));
+                    found.frames.push((*id, frame));
                 }
             }
             Err(reason) => found.problems.push(problem(key, Some(id), reason)),

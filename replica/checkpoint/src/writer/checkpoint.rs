@@ -1,7 +1,7 @@
 //! One checkpoint: what the tier lacks, then its index, then its manifest, and HEAD last.
 
 use super::{Cut, Frames, WriteError, Writer, Written, now_micros};
-use crate::format::{FORMAT, HeadState, Manifest, ManifestState, Named, Names, Retained, hex};
+use crate::format::{DELTA_FORMAT, FORMAT, HeadState, Manifest, ManifestState, Named, Names, Retained, hex};
 use crate::store::Created;
 use std::collections::BTreeSet;
 use ulid::Ulid;
@@ -30,6 +30,7 @@ impl Writer {
         let root = snapshot.root();
         let mut written = Written { manifest: names.manifest(cut.op, &root), root, ..Written::default() };
         if self.head.retained.iter().any(|r| r.manifest == written.manifest) {
+            self.shipped(snapshot);
             return Ok(written);
         }
         let upload = Ulid::generate();
@@ -47,8 +48,9 @@ impl Writer {
         let mut indexes: Vec<Named> = live().map(|(_, pack)| pack.index.clone()).collect();
         indexes.sort();
         indexes.dedup();
+        let deltas = live().any(|(_, pack)| pack.deltas);
         let mut manifest = Manifest {
-            format: FORMAT.to_owned(),
+            format: if deltas { DELTA_FORMAT } else { FORMAT }.to_owned(),
             lineage: self.identity.lineage.to_string(),
             generation: self.identity.generation,
             parent: self.head.parent.clone(),
@@ -107,6 +109,7 @@ impl Writer {
             &relied,
         )
         .await?;
+        self.shipped(snapshot);
         Ok(written)
     }
 }

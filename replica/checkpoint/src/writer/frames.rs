@@ -1,9 +1,10 @@
 //! Frames of one cut, made by the first tier that needs them and copied verbatim by the others.
 //!
-//! It holds a bounded number of bytes, the newest made. A tier that is further behind the others than that makes its
+//! A delta is another frame than the whole page: a tier that has not the same base makes its own. It holds a bounded number
+//! of bytes, the newest made. A tier that is further behind the others than that makes its
 //! frames itself: it costs work, not memory, and nobody waits for it.
 
-use crate::format::{FrameHeader, Framer, Kind};
+use crate::format::{FrameHeader, Framer, Kind, frame_delta, most_of_delta};
 use bytes::{Bytes, BytesMut};
 use std::collections::{HashMap, VecDeque};
 use std::sync::{Mutex, PoisonError};
@@ -18,10 +19,13 @@ pub struct Frames {
 
 #[derive(Default)]
 struct Made {
-    frames: HashMap<[u8; 32], (FrameHeader, Bytes)>,
-    order: VecDeque<[u8; 32]>,
+    frames: HashMap<Key, (FrameHeader, Bytes)>,
+    order: VecDeque<Key>,
     bytes: usize,
 }
+
+/// A page, and the page that it is a delta on, if it is one.
+type Key = ([u8; 32], Option<[u8; 32]>);
 
 impl Frames {
     /// For several tiers: up to so many bytes of frames are kept.
@@ -36,20 +40,35 @@ impl Frames {
         Frames::default()
     }
 
-    /// The frame of a page.
-    pub(super) fn frame(&self, node: &NodeRef<'_>, maker: &mut Maker) -> (FrameHeader, Bytes) {
+    /// The frame of a page: a delta on `base` if that is worth it.
+    pub(super) fn frame(
+        &self,
+        node: &NodeRef<'_>,
+        base: Option<NodeRef<'_>>,
+        maker: &mut Maker,
+    ) -> (FrameHeader, Bytes) {
         let id = node.id();
-        if let Some(frame) = self.made().frames.get(&id) {
-            return frame.clone();
+        if let Some(base) = base {
+            let key = (id, Some(base.id()));
+            if let Some(delta) = self.kept(&key).or_else(|| Some(self.keep(key, maker.delta(node, &base)?))) {
+                return delta;
+            }
         }
-        let (header, bytes) = maker.make(node);
+        self.kept(&(id, None)).unwrap_or_else(|| self.keep((id, None), maker.make(node)))
+    }
+
+    fn kept(&self, key: &Key) -> Option<(FrameHeader, Bytes)> {
+        self.made().frames.get(key).cloned()
+    }
+
+    fn keep(&self, key: Key, (header, bytes): (FrameHeader, Bytes)) -> (FrameHeader, Bytes) {
         if self.limit >= bytes.len() {
             let made = &mut *self.made();
             made.bytes += bytes.len();
-            if let Some((_, old)) = made.frames.insert(id, (header, bytes.clone())) {
+            if let Some((_, old)) = made.frames.insert(key, (header, bytes.clone())) {
                 made.bytes -= old.len();
             } else {
-                made.order.push_back(id);
+                made.order.push_back(key);
             }
             while made.bytes > self.limit {
                 let Some(oldest) = made.order.pop_front() else { break };
@@ -89,6 +108,18 @@ impl Maker {
         let header = self.framer.frame(node.id(), kind, &self.page, &mut self.memory);
         (header, self.memory.split().freeze())
     }
+
+    /// None if it is not worth it.
+    fn delta(&mut self, node: &NodeRef<'_>, base: &NodeRef<'_>) -> Option<(FrameHeader, Bytes)> {
+        let plain = node.encoded_len();
+        self.page.clear();
+        if !node.delta(base, most_of_delta(plain), &mut self.page) {
+            return None;
+        }
+        self.memory.reserve(PIECE.min(self.page.len() + 128));
+        let header = frame_delta(node.id(), plain, base.id(), &self.page, &mut self.memory);
+        Some((header, self.memory.split().freeze()))
+    }
 }
 
 #[cfg(test)]
@@ -112,12 +143,12 @@ mod tests {
         }
         assert!(pages.len() > 10);
         let (frames, mut maker) = (Frames::shared(40_000), Maker::new());
-        let first: Vec<Bytes> = pages.iter().map(|page| frames.frame(page, &mut maker).1).collect();
+        let first: Vec<Bytes> = pages.iter().map(|page| frames.frame(page, None, &mut maker).1).collect();
         assert!(frames.made().bytes <= 40_000);
         // The newest is the very same memory; the oldest is made again, to the same bytes.
-        let last = frames.frame(&pages[pages.len() - 1], &mut maker).1;
+        let last = frames.frame(&pages[pages.len() - 1], None, &mut maker).1;
         assert_eq!(last.as_ptr(), first[first.len() - 1].as_ptr());
-        let oldest = frames.frame(&pages[0], &mut maker).1;
+        let oldest = frames.frame(&pages[0], None, &mut maker).1;
         assert_eq!(oldest, first[0]);
         assert_ne!(oldest.as_ptr(), first[0].as_ptr());
         let made = frames.made();

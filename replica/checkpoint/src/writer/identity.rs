@@ -55,6 +55,8 @@ pub struct Written {
     pub pages: u64,
     /// Pages shipped.
     pub shipped_pages: u64,
+    /// Those of them that were shipped as deltas.
+    pub shipped_deltas: u64,
     /// Bytes shipped.
     pub shipped_bytes: u64,
 }

@@ -6,6 +6,7 @@
 
 mod checkpoint;
 mod collect;
+mod deltas;
 mod error;
 mod frames;
 mod head;
@@ -35,6 +36,7 @@ use head::{ATTEMPTS, first_head};
 use known::Known;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
+use vr_tree::Snapshot;
 
 /// One tier, being written.
 pub struct Writer {
@@ -52,6 +54,10 @@ pub struct Writer {
     plans: Option<Vec<Planned>>,
     /// How fast packs may follow each other, bytes a second.
     rate: Option<u64>,
+    /// How many deltas may stand between a page and one that is whole.
+    deltas: usize,
+    /// The state that this writer shipped last: what deltas are made on.
+    last: Option<Snapshot>,
 }
 
 impl Writer {
@@ -79,6 +85,8 @@ impl Writer {
             unreadable: BTreeSet::new(),
             plans: None,
             rate: None,
+            deltas: 0,
+            last: None,
         };
         match writer.store.head().await? {
             None if may_create => {

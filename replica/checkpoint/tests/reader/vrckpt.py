@@ -1,5 +1,5 @@
 #!/usr/bin/env python3
-"""A second reader of `vrckpt/1`, written from docs/checkpoint-format.md alone.
+"""A second reader of `vrckpt/1` and `vrckpt/2`, written from docs/checkpoint-format.md alone.
 
 Lists, verifies and dumps the checkpoints of one lineage in a directory. It shares nothing with the Rust crate but that
 page: where the two disagree, one of them or the page is wrong. It reads all of a checkpoint into memory and is not fast.
@@ -16,7 +16,9 @@ import blake3
 import zstandard
 
 FORMAT = "vrckpt/1"
-VERSION = 1
+DELTA_FORMAT = "vrckpt/2"
+VERSION = 2
+DELTAS_MAX = 4
 LEAF_MAX = 8192
 LEAF_KEY = b"vr-tree page format 1: leaf page"
 INNER_KEY = b"vr-tree page format 1: innerpage"
@@ -69,14 +71,20 @@ class Fields:
         self.at += size
         return self.data[self.at - size : self.at]
 
-    def begins(self, letters):
+    def begins(self, letters, newest):
         if self.bytes(4) != letters:
             raise Damaged(f"{self.name} does not begin with {letters.decode()}")
         version = self.take("I")
         if version > VERSION:
             newer(self.name, f"vrckpt/{version}")
-        if version != VERSION:
+        if not 1 <= version <= newest:
             raise Damaged(f"{self.name}: there is no version {version}")
+        return version
+
+    def place(self):
+        """Where a frame stands; of a delta with the id of its base."""
+        place = self.take("32sBBIIQ")
+        return (*place, self.bytes(32) if place[2] == 2 else None)
 
     def ends(self):
         if self.at != len(self.data):
@@ -84,7 +92,12 @@ class Fields:
 
 
 def newer(name, found):
-    raise Damaged(f"{name} is {found}, this reader reads {FORMAT}: use one that reads {found}")
+    raise Damaged(f"{name} is {found}, this reader reads {DELTA_FORMAT}: use one that reads {found}")
+
+
+def fits(name, version, places):
+    if version != (2 if any(place[6] for place in places) else 1):
+        raise Damaged(f"{name}: records of version 2 are those with deltas, and no others")
 
 
 def checked(name, data):
@@ -93,15 +106,15 @@ def checked(name, data):
     return data[:-4]
 
 
-def record(name, data, fields, optional=()):
+def record(name, data, fields, optional=(), formats=(FORMAT,)):
     """A JSON record with exactly these fields, of which it may lack the optional ones."""
     try:
         value = json.loads(data)
     except ValueError as error:
         raise Damaged(f"{name} is not JSON: {error}") from error
     found = value.get("format") if isinstance(value, dict) else None
-    if found != FORMAT:
-        if isinstance(found, str) and found.startswith("vrckpt/"):
+    if found not in formats:
+        if isinstance(found, str) and found.startswith("vrckpt/") and found != DELTA_FORMAT:
             newer(name, found)
         raise Damaged(f"{name} is not a record of {FORMAT}")
     other = set(value) ^ set(fields.split())
@@ -150,7 +163,7 @@ class Tier:
 
     def manifest(self, key):
         data = self.read(key)
-        manifest = record(key, data, MANIFEST)
+        manifest = record(key, data, MANIFEST, formats=(FORMAT, DELTA_FORMAT))
         plain = dict(manifest, hash="")
         canonical = lambda value: json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=False).encode()
         if blake3.blake3(canonical(plain)).hexdigest() != manifest["hash"] or canonical(manifest) != data:
@@ -159,20 +172,21 @@ class Tier:
 
     def index(self, key):
         fields = Fields(key, checked(key, self.read(key)))
-        fields.begins(b"VRIX")
+        version = fields.begins(b"VRIX", 2)
         packs = {}
         for _ in range(fields.take("I")):
             name = fields.bytes(fields.take("H")).decode()
             size, count = fields.take("QI")
-            packs[name] = (size, [fields.take("32sBBIIQ") for _ in range(count)])
+            packs[name] = (size, [fields.place() for _ in range(count)])
         fields.ends()
-        return packs
+        fits(key, version, [place for _, places in packs.values() for place in places])
+        return packs, version
 
     def pack(self, key, manifest):
-        """Its places, and each page by its id."""
+        """Its places; each page by its id, and each delta, as its base and its runs, by the id of the page it makes."""
         data = self.read(key)
         fields = Fields(key, data)
-        fields.begins(b"VRPK")
+        version = fields.begins(b"VRPK", 2)
         lineage, generation = fields.take("16sQ")
         if lineage.hex() != manifest["lineage"].replace("-", ""):
             raise Damaged(f"{key} is of another lineage")
@@ -181,11 +195,15 @@ class Tier:
         end = Fields(key, data[-20:])
         count, at, crc, letters = end.take("IQI4s")
         table = data[at:-20]
-        if letters != b"VRPE" or len(table) != 50 * count or crc32c(table) != crc:
+        if letters != b"VRPE" or crc32c(table) != crc:
             raise Damaged(f"{key}: the places of its frames are damaged")
-        places = Fields(key, table)
-        places = [places.take("32sBBIIQ") for _ in range(count)]
-        return len(data), places, {place[0]: frame(key, data, place) for place in places}
+        rest = Fields(key, table)
+        places = [rest.place() for _ in range(count)]
+        rest.ends()
+        fits(key, version, places)
+        frames = {place[0]: frame(key, data, place) for place in places}
+        deltas = {place[0]: (place[6], frames.pop(place[0])) for place in places if place[6]}
+        return len(data), places, frames, deltas
 
     def segments(self, manifest):
         """The log that leads on from a checkpoint: its entries by their ops."""
@@ -195,7 +213,7 @@ class Tier:
             key = f"{folder}/{name}"
             first, last = (int(part, 16) for part in name.removesuffix(".seg").split("-"))
             fields = Fields(key, checked(key, self.read(key)))
-            fields.begins(b"VRSG")
+            fields.begins(b"VRSG", 1)
             lineage, generation, says_first, says_last = fields.take("16sQQQ")
             right = (bytes.fromhex(manifest["lineage"].replace("-", "")), manifest["generation"], first, last)
             if (lineage, generation, says_first, says_last) != right:
@@ -212,13 +230,17 @@ class Tier:
 
 
 def frame(key, data, place):
-    identity, kind, codec, plain, stored, offset = place
+    identity, kind, codec, plain, stored, offset, base = place
     head, body = data[offset : offset + 46], data[offset + 46 : offset + 46 + stored]
     name = f"{key}: page {identity.hex()[:16]}"
     if len(head) != 46 or len(body) != stored or crc32c(head[:42] + body) != struct.unpack("<I", head[42:])[0]:
         raise Damaged(f"{name}: its checksum is wrong")
     if struct.unpack("<32sBBII", head[:42]) != (identity, kind, codec, plain, stored):
         raise Damaged(f"{name}: its frame is another than its place says")
+    if codec == 2:
+        if kind != LEAF or body[:32] != base:
+            raise Damaged(f"{name}: a delta of another page, or on another base, than its place says")
+        return body[32:]
     if codec == 1:
         body = zstandard.ZstdDecompressor().decompress(body, max_output_size=plain)
     elif codec != 0:
@@ -231,18 +253,63 @@ def frame(key, data, place):
     return body
 
 
-def entries_of(pages, identity):
+def made(pages, deltas, identity):
+    """A page that is stored as deltas on one that is whole, made and checked."""
+    chain, at = [], identity
+    while at not in pages:
+        if at not in deltas:
+            raise Damaged(f"page {at.hex()[:16]}, which a delta needs, is in none of the packs")
+        if len(chain) == DELTAS_MAX:
+            raise Damaged(f"page {identity.hex()[:16]} is more than {DELTAS_MAX} deltas away from a whole one")
+        chain.append(deltas[at])
+        at = chain[-1][0]
+    name = f"page {identity.hex()[:16]}"
+    entries = leaf_entries(Fields(name, pages[at]))
+    for _, runs in reversed(chain):
+        entries = changed(entries, Fields(name, runs))
+    body = struct.pack("<BI", LEAF, len(entries))
+    body += b"".join(struct.pack("<II", len(key), len(value)) + key + value for key, value in entries)
+    if blake3.blake3(body, key=LEAF_KEY).digest() != identity:
+        raise Damaged(f"{name}: its deltas make another page")
+    return body
+
+
+def leaf_entries(fields):
+    if fields.take("B") != LEAF:
+        raise Damaged(f"{fields.name}: a delta on an inner page")
+    entries = [entry(fields) for _ in range(fields.take("I"))]
+    fields.ends()
+    return entries
+
+
+def entry(fields):
+    key, value = fields.take("II")
+    return fields.bytes(key), fields.bytes(value)
+
+
+def changed(base, runs):
+    """What the runs of a delta make out of the entries of its base."""
+    entries, at = [], 0
+    while runs.at < len(runs.data):
+        keep, drop, add = runs.take("HHH")
+        if at + keep + drop > len(base) or not (drop or add):
+            raise Damaged(f"{runs.name}: a delta that does not fit its base")
+        entries += base[at : at + keep] + [entry(runs) for _ in range(add)]
+        at += keep + drop
+    return entries + base[at:]
+
+
+def entries_of(pages, deltas, identity):
     """The entries below a page, in order."""
     stack = [identity]
     while stack:
         at = stack.pop()
-        if at not in pages:
+        if at not in pages and at not in deltas:
             raise Damaged(f"page {at.hex()[:16]} is in none of the packs")
-        fields = Fields(f"page {at.hex()[:16]}", pages[at])
+        fields = Fields(f"page {at.hex()[:16]}", pages[at] if at in pages else made(pages, deltas, at))
         if fields.take("B") == LEAF:
             for _ in range(fields.take("I")):
-                key, value = fields.take("II")
-                yield fields.bytes(key), fields.bytes(value)
+                yield entry(fields)
         else:
             _, slots = fields.take("IH")
             stack.extend(reversed([fields.take("HHQ32s")[3] for _ in range(slots)]))
@@ -295,18 +362,23 @@ def load(tier, retained):
     named = f"g/{manifest['generation']:016x}/ckpt/{op:016x}-{root.hex()[:16]}.json"
     if key != named or retained["op"] != op:
         raise Damaged(f"{key} is of another op, root or generation than HEAD and its name say")
-    indexed = {}
+    indexed, versions = {}, {1}
     for index in manifest["indexes"]:
         if len(tier.read(index["key"])) != index["bytes"]:
             raise Damaged(f"{index['key']} has another size than the manifest says")
-        indexed.update(tier.index(index["key"]))
-    pages = {}
+        packs, version = tier.index(index["key"])
+        indexed.update(packs)
+        versions.add(version)
+    if manifest["format"] != f"vrckpt/{max(versions)}":
+        raise Damaged(f"{key}: a manifest of {DELTA_FORMAT} needs indexes with deltas, one of {FORMAT} none")
+    pages, deltas = {}, {}
     for pack in manifest["packs"]:
-        size, places, found = tier.pack(pack["key"], manifest)
+        size, places, found, differing = tier.pack(pack["key"], manifest)
         if (size, places) != indexed.get(pack["key"]) or size != pack["bytes"]:
             raise Damaged(f"{pack['key']} is another than its index or the manifest says")
         pages.update(found)
-    entries = [] if manifest["state"]["entries"] == 0 else list(entries_of(pages, root))
+        deltas.update(differing)
+    entries = [] if manifest["state"]["entries"] == 0 else list(entries_of(pages, deltas, root))
     if any(one[0] >= two[0] for one, two in zip(entries, entries[1:])):
         raise Damaged(f"{key}: its keys are not in order")
     stated = manifest["state"]

@@ -18,6 +18,7 @@ struct Told {
 /// A short life: two checkpoints, log, and a third checkpoint that pushes the first one out and away.
 async fn life(store: &Arc<dyn ObjectStore>, told: &mut Told) -> Result<(), WriteError> {
     let mut writer = open(store, 1, 2).await?;
+    writer.limit_deltas(4);
     for op in [1, 4, 7] {
         writer.checkpoint(&cut(op), &state(op)).await?;
         (told.checkpoint, told.log) = (op, op);

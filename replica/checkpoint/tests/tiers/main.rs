@@ -3,6 +3,7 @@
 mod chain;
 mod collect;
 mod crashes;
+mod deltas;
 #[cfg(feature = "s3")]
 mod moto;
 mod power;

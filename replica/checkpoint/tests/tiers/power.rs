@@ -76,7 +76,9 @@ async fn writer(store: &Arc<dyn ObjectStore>, generation: u64) -> Result<Writer,
     let identity = Identity { lineage: LINEAGE, generation, replica: 1 };
     let parent = || Parent { generation: 1, op: 9, root: "of op 7".to_owned() };
     let beginning = (generation > 1).then(|| Beginning { parent: parent(), token: TOKEN.to_owned() });
-    Writer::open(Arc::clone(store), identity, beginning, true, 2).await
+    let mut writer = Writer::open(Arc::clone(store), identity, beginning, true, 2).await?;
+    writer.limit_deltas(4);
+    Ok(writer)
 }
 
 impl Process {
