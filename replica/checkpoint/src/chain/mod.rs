@@ -5,6 +5,7 @@
 //! oldest fall out (the tier then needs a checkpoint before its log leads on; it asks for one). Tiers do not wait for
 //! each other: a stalled disk stalls its own tier. Snapshots are dropped here, not on the replica's thread.
 
+mod base;
 mod meanwhile;
 mod scrub;
 mod tail;
@@ -113,12 +114,8 @@ struct Handed {
     cut: Cut,
     snapshot: Snapshot,
     frames: Frames,
-}
-
-impl Handed {
-    fn new((cut, snapshot): (Cut, Snapshot)) -> Arc<Handed> {
-        Arc::new(Handed { cut, snapshot, frames: Frames::shared(FRAMES_BYTES) })
-    }
+    /// [`Shared::written`] then.
+    written: u64,
 }
 
 /// Where what is damaged on a tier may be whole.
@@ -136,6 +133,8 @@ struct Shared {
     /// The revision that shall be reserved.
     reserve: AtomicI64,
     committed: AtomicU64,
+    /// About the memory that a snapshot holds beside the state by now which was taken when nothing was committed.
+    written: AtomicU64,
     fenced: Mutex<Option<String>>,
     tail: Mutex<Tail>,
     tiers: Vec<TierShared>,
@@ -151,6 +150,8 @@ struct TierShared {
     /// A checkpoint of at least this op is wanted now, whatever the cadence says.
     wanted: AtomicU64,
     wake: Notify,
+    /// About the memory that the state holds alone on which its deltas are made.
+    held: AtomicU64,
 }
 
 /// These locks are held for a few moves of memory, never across an await, and what they hold is valid at any moment.
@@ -182,6 +183,7 @@ impl Chain {
             wants_cut: AtomicBool::new(false),
             reserve: AtomicI64::new(0),
             committed: AtomicU64::new(0),
+            written: AtomicU64::new(0),
             fenced: Mutex::new(None),
             tail: Mutex::new(Tail::new(lineage.0, *generation, tiers.len())),
             tiers,
@@ -206,12 +208,18 @@ impl Chain {
     /// Hands in a cut.
     pub fn cut(&self, cut: Cut, snapshot: Snapshot) {
         self.shared.wants_cut.store(false, Ordering::Relaxed);
-        let _ = self.inbox.try_send(Message::Cut(Handed::new((cut, snapshot))));
+        let _ = self.inbox.try_send(Message::Cut(self.handed((cut, snapshot))));
+    }
+
+    fn handed(&self, (cut, snapshot): (Cut, Snapshot)) -> Arc<Handed> {
+        let written = self.shared.written.load(Ordering::Relaxed);
+        Arc::new(Handed { cut, snapshot, frames: Frames::shared(FRAMES_BYTES), written })
     }
 
     /// Hands in a committed entry. If the thread is far behind, the entry is left out and the tiers ask for a cut.
     pub fn committed(&self, entry: Committed) {
         self.shared.committed.store(entry.op, Ordering::Relaxed);
+        self.shared.written.fetch_add(base::held_by(&entry), Ordering::Relaxed);
         let _ = self.inbox.try_send(Message::Committed(entry));
     }
 
@@ -285,7 +293,8 @@ impl Chain {
     /// Says which disk does not have it.
     pub async fn finish(self, last: Option<(Cut, Snapshot)>) -> Result<(), String> {
         let (done, finished) = oneshot::channel();
-        let sent = self.inbox.send(Message::Finish(last.map(Handed::new), done)).await;
+        let last = last.map(|last| self.handed(last));
+        let sent = self.inbox.send(Message::Finish(last, done)).await;
         if sent.is_err() {
             return Err("the tiers' thread has ended".to_owned());
         }

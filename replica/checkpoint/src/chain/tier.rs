@@ -1,5 +1,6 @@
 //! One tier's work: checkpoints and log at its cadence, reservations, and what to do when something is in the way.
 
+use super::base::{self, Base};
 use super::meanwhile::Meanwhile;
 use super::scrub::Scrub;
 use super::tail::Sealed;
@@ -40,6 +41,7 @@ pub(super) struct Tier {
     /// The log on the tier leads from its newest checkpoint to here.
     shipped: u64,
     scrub: Scrub,
+    base: Base,
     spares: Spares,
     /// Something was found damaged and nobody has tried to make it whole.
     found: bool,
@@ -63,6 +65,7 @@ impl Tier {
         Tier {
             place,
             scrub: Scrub::new(options.kind),
+            base: Base::new(began),
             spares,
             found: false,
             due_repair: began,
@@ -150,6 +153,7 @@ impl Tier {
             }
         }
         let handed = lock(&self.mine().cut).take();
+        self.weigh(handed.as_deref()).await;
         let standing = lock(&self.mine().status).checkpoint_op;
         let wanted = self.mine().wanted.load(Ordering::Relaxed) > standing;
         let gap = lock(&self.shared.tail).has_gap(self.place);
@@ -176,10 +180,37 @@ impl Tier {
         Ok(())
     }
 
+    /// Lets go of the state that deltas are made on where it holds more memory than it may.
+    async fn weigh(&mut self, handed: Option<&Handed>) {
+        let shared = Arc::clone(&self.shared);
+        let (mine, faster) = (&shared.tiers[self.place], &shared.tiers[..self.place]);
+        let Some(writer) = self.writer.as_mut().filter(|writer| writer.holds_last()) else {
+            return mine.held.store(0, Ordering::Relaxed);
+        };
+        let taken = faster.iter().map(|tier| tier.held.load(Ordering::Relaxed)).sum();
+        let most = self.base.most(taken);
+        if let Some(handed) = handed {
+            let held = writer.held(&handed.snapshot, most).await;
+            self.base.weighed(held, handed.snapshot.bytes(), handed.written, Instant::now());
+        }
+        let held = self.base.held(shared.written.load(Ordering::Relaxed));
+        if held > most {
+            tracing::debug!(tier = ?self.options.kind, held, most, "whole pages next: deltas take too much memory");
+            writer.forget_last();
+            return mine.held.store(0, Ordering::Relaxed);
+        }
+        mine.held.store(held, Ordering::Relaxed);
+        let standing = lock(&mine.status).checkpoint_op;
+        if self.base.is_due(Instant::now()) && shared.committed.load(Ordering::Relaxed) > standing {
+            shared.wants_cut.store(true, Ordering::Relaxed);
+        }
+    }
+
     /// Another replica writes this tier: only see whether this process is fenced, and what is reserved by now.
     async fn observe(&mut self) -> Result<(), WriteError> {
         // What it would need to go on is read when it is its turn.
         self.writer = None;
+        self.mine().held.store(0, Ordering::Relaxed);
         lock(&self.mine().cut).take();
         let awaited = {
             let reserved = self.mine().reserved.load(Ordering::Relaxed);
@@ -232,6 +263,7 @@ impl Tier {
             status.error = None;
         }
         writer.limit_rate(self.options.rate);
+        writer.limit_deltas(base::DELTAS);
         writer.collect(self.options.grace).await?;
         self.scrub.remind(&mut writer);
         self.found |= !writer.unreadable().is_empty();
@@ -257,7 +289,7 @@ impl Tier {
     }
 
     async fn checkpoint(&mut self, handed: &Handed) -> Result<(), WriteError> {
-        let Handed { cut, snapshot, frames } = handed;
+        let Handed { cut, snapshot, frames, .. } = handed;
         let began = Instant::now();
         let writer = self.writer.as_mut().expect("opened before anything is written");
         let mut reached = self.shipped;
@@ -269,10 +301,12 @@ impl Tier {
         };
         self.shipped = reached;
         let written = written?;
+        self.base.weighed(0, snapshot.bytes(), handed.written, Instant::now());
         let deleted = writer.collect(self.options.grace).await?;
         tracing::info!(
             tier = ?self.options.kind, op = cut.op, pages = written.pages, shipped_pages = written.shipped_pages,
-            bytes = written.shipped_bytes, deleted, ms = began.elapsed().as_millis() as u64, "checkpoint"
+            deltas = written.shipped_deltas, bytes = written.shipped_bytes, deleted,
+            ms = began.elapsed().as_millis() as u64, "checkpoint"
         );
         if std::mem::take(&mut self.ship_again) {
             // What older checkpoints lack may stand in newer packs now.

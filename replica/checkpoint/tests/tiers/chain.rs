@@ -1,10 +1,11 @@
 //! The chain as a replica sees it: it never waits, tiers do not wait for each other, and nothing is left out.
 
 use crate::support::{LINEAGE, committed, cut, identity, newest, newest_op, source, state};
+use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use vr_checkpoint::chain::{Chain, Options, TierOptions, TierStatus};
-use vr_checkpoint::format::{Committed, Head, Names, Pack, Parent};
+use vr_checkpoint::format::{Committed, Head, Index, Manifest, Names, Pack, Parent};
 use vr_checkpoint::restore::{self, TierKind};
 use vr_checkpoint::store::fault::{Act, FaultStore, On, Rule};
 use vr_checkpoint::store::{DirStore, MemStore, ObjectStore, Swapped, Tag};
@@ -433,4 +434,67 @@ async fn verified(store: &Arc<dyn ObjectStore>) -> Option<u64> {
         .first()
         .filter(|checkpoint| report.ok() && checkpoint.ok)
         .map(|checkpoint| checkpoint.op)
+}
+
+/// Deltas in the indexes of a tier's newest checkpoint.
+async fn deltas(store: &Arc<dyn ObjectStore>) -> usize {
+    let (bytes, _) = store.head().await.expect("reads").expect("there");
+    let head = Head::parse("HEAD", &bytes).expect("valid");
+    let key = &head.retained.last().expect("a checkpoint").manifest;
+    let manifest =
+        Manifest::parse(key, &store.get(key).await.expect("reads").expect("there")).expect("valid");
+    let mut deltas = 0;
+    for named in &manifest.indexes {
+        let index = Index::parse(&named.key, &store.get(&named.key).await.expect("reads").expect("there"));
+        let index = index.expect("valid");
+        deltas += index.places().filter(|place| place.entry.header.codec.base().is_some()).count();
+    }
+    deltas
+}
+
+/// Tiers meet at some cuts and not at others, so that what one of them has got last another never got.
+#[tokio::test]
+async fn every_tier_has_what_its_own_deltas_are_made_on() {
+    let (near, far) = (memory(), memory());
+    let tiers = vec![tier(TierKind::Nvme, &near, SOON), tier(TierKind::Volume, &far, SOON * 8)];
+    let chain = start(1, tiers);
+    let mut op = 0;
+    while op < 12 || status(&chain, 1).checkpoint_op < 9 {
+        op += 1;
+        chain.committed(committed(op));
+        let now = state(op);
+        // One that only the other tier asked for may come before this one is due.
+        until("a checkpoint", || {
+            if chain.wants_cut() {
+                chain.cut(cut(op), now.clone());
+            }
+            status(&chain, 0).checkpoint_op == op
+        })
+        .await;
+    }
+    chain.finish(Some((cut(op + 1), state(op + 1)))).await.expect("ends");
+    for store in [&near, &far] {
+        assert_eq!(newest_op(store).await, op + 1);
+        assert!(deltas(store).await > 0);
+    }
+}
+
+/// What deltas are made on may hold a bounded amount of memory; beyond it pages are whole.
+#[tokio::test]
+async fn a_state_that_would_hold_too_much_is_let_go_of() {
+    let store = memory();
+    let chain = start(1, vec![tier(TierKind::Nvme, &store, SOON)]);
+    let mut before = 0;
+    for (op, large) in [(1, false), (2, false), (3, true), (4, false)] {
+        let body = Bytes::from(vec![0; if large { 20 << 20 } else { 1 }]);
+        chain.committed(Committed { body, ..committed(op) });
+        until("the log", || op == 1 || status(&chain, 0).recovery_op == op).await;
+        until("it wants a cut", || chain.wants_cut()).await;
+        chain.cut(cut(op), state(op));
+        until("a checkpoint", || status(&chain, 0).checkpoint_op == op).await;
+        let now = deltas(&store).await;
+        assert_eq!(now > before, op != 1 && !large, "op {op}: {before} and then {now}");
+        before = now;
+    }
+    assert_eq!(newest_op(&store).await, 4);
 }
