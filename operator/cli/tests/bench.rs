@@ -37,7 +37,15 @@ fn checkpoints_are_measured_beside_what_the_machine_can_do() {
     assert_eq!(output.status.code(), Some(0));
     let report: serde_json::Value =
         serde_json::from_slice(&output.stdout).expect("one JSON object on stdout");
-    for field in ["cutPauseMs", "memoryRatio", "bytesRatio", "fullRatio", "restoreRatio", "restoreS3Ratio"] {
+    for field in [
+        "cutPauseMs",
+        "memoryRatio",
+        "bytesRatio",
+        "fullRatio",
+        "restoreRatio",
+        "restoreS3Ratio",
+        "deltaRestoreCost",
+    ] {
         assert!(report[field].as_f64().is_some_and(|value| value > 0.0), "{field}: {report}");
     }
     // What does not compress arrives nearly as large as it is; what has not changed stays.
@@ -51,8 +59,11 @@ fn checkpoints_are_measured_beside_what_the_machine_can_do() {
     }
     assert!(bytes("incremental to the directory") < state / 2, "{report}");
     // A hundredth of the keys, drawn at random, touches a sixth of the pages, and more must not be shipped.
-    let share = report["incrementalShare"].as_f64().expect("a number");
+    let share = report["wholeIncrementalShare"].as_f64().expect("a number");
     assert!(share < 0.2, "{report}");
+    // With deltas it is near what changed: a leaf's delta takes twice that, the pages above it as much again.
+    let ratio = report["bytesRatio"].as_f64().expect("a number");
+    assert!(ratio < 4.0, "{report}");
     assert_eq!(std::fs::read_dir(dir.path()).expect("readable").count(), 0, "nothing is left");
 }
 

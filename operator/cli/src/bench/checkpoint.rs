@@ -4,6 +4,8 @@
 //! and comes back. What it does not measure is what users notice meanwhile; that takes a cluster and `vr bench put`. A
 //! directory is read as the writer leaves it, out of the page cache; where the system keeps it there all the same (a tmpfs
 //! does), the disk looks faster on both sides of the ratio.
+//!
+//! Incremental checkpoints are made twice, of the same changes: with deltas, and on a copy of the directory with whole pages.
 
 use std::fs::File;
 use std::io::{Read, Write};
@@ -15,6 +17,7 @@ use anyhow::{Context, bail};
 use clap::Args;
 use rustix::fs::{Advice, fadvise};
 use serde::Serialize;
+use vr_checkpoint::format::DELTAS_MAX;
 use vr_checkpoint::restore::{self, Source, TierKind};
 use vr_checkpoint::s3_server::{Faults, Options, Server};
 use vr_checkpoint::store::{DirStore, MemStore, ObjectStore, S3Keys, S3Location, S3Store};
@@ -47,6 +50,14 @@ pub(super) struct CheckpointBench {
     #[arg(long, value_name = "PER MILLE", default_value_t = 10, value_parser = clap::value_parser!(u64).range(1..=1_000))]
     changed: u64,
 
+    /// So many incremental checkpoints follow each other, each after other changes
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u64).range(1..=100))]
+    rounds: u64,
+
+    /// So many deltas at most stand between a page and one that is stored whole
+    #[arg(long, value_name = "N", default_value_t = DELTAS_MAX, value_parser = deltas)]
+    deltas: usize,
+
     /// Work below this directory, on the disk that is to be measured [default: the system's for temporary files]
     #[arg(long, value_name = "DIRECTORY")]
     dir: Option<PathBuf>,
@@ -54,6 +65,13 @@ pub(super) struct CheckpointBench {
     /// How to print the result
     #[arg(short, long, value_enum, default_value_t)]
     output: Format,
+}
+
+fn deltas(text: &str) -> Result<usize, String> {
+    match text.parse() {
+        Ok(deltas) if deltas <= DELTAS_MAX => Ok(deltas),
+        _ => Err(format!("a number from 0 (whole pages only) to {DELTAS_MAX} is expected")),
+    }
 }
 
 /// What `-o json` prints.
@@ -70,6 +88,11 @@ struct Report {
     bytes_ratio: f64,
     /// And over the state.
     incremental_share: f64,
+    /// The same with whole pages.
+    whole_bytes_ratio: f64,
+    whole_incremental_share: f64,
+    /// How many times as long a restore takes from deltas as from whole pages.
+    delta_restore_cost: f64,
     /// A full checkpoint to the directory, as part of what the slower of disk and processor could do.
     full_ratio: f64,
     /// A restore from the directory, likewise.
@@ -137,8 +160,11 @@ impl CheckpointBench {
         let frames_seconds = frames.seconds;
         steps.push(frames);
 
-        let disk: Arc<dyn ObjectStore> = Arc::new(DirStore::open(&dir.path().join("tier"))?);
-        let (written, full) = ship(&disk, 1, &snapshot).await?;
+        let tier = dir.path().join("tier");
+        let disk: Arc<dyn ObjectStore> = Arc::new(DirStore::open(&tier)?);
+        let mut with_deltas = writer(&disk).await?;
+        with_deltas.limit_deltas(self.deltas);
+        let (written, full) = ship_with(&mut with_deltas, &disk, 1, &snapshot).await?;
         let full_seconds = full.seconds;
         steps.push(Step { name: "full to the directory", ..full });
         let root = written.root;
@@ -165,11 +191,36 @@ impl CheckpointBench {
         steps.push(Step { name: "restore from the directory", ..from_disk });
         steps.push(Step { name: "restore from embedded S3", ..from_s3 });
 
-        let (cut_pause, changed_bytes) = change(&mut tree, self.keys, self.changed, self.size);
-        let (incremental, step) = ship(&disk, 2, &tree.snapshot()).await?;
-        steps.push(Step { name: "incremental to the directory", ..step });
         server.stop().await;
 
+        let twin = dir.path().join("twin");
+        link(&tier, &twin)?;
+        let whole: Arc<dyn ObjectStore> = Arc::new(DirStore::open(&twin)?);
+        let mut with_whole = writer(&whole).await?;
+        let (mut cut_pause, mut changed_bytes) = (Duration::ZERO, 0);
+        let (mut shipped, mut shipped_whole) = (0, 0);
+        for round in 1..=self.rounds {
+            let (pause, bytes) = change(&mut tree, round, self.keys, self.changed, self.size);
+            (cut_pause, changed_bytes) = (cut_pause.max(pause), changed_bytes + bytes);
+            let snapshot = tree.snapshot();
+            let (written, step) = ship_with(&mut with_deltas, &disk, 1 + round, &snapshot).await?;
+            shipped += written.shipped_bytes;
+            steps.push(Step { name: "incremental to the directory", ..step });
+            let (written, step) = ship_with(&mut with_whole, &whole, 1 + round, &snapshot).await?;
+            shipped_whole += written.shipped_bytes;
+            steps.push(Step { name: "the same with whole pages", ..step });
+        }
+        let root = tree.snapshot().root();
+        drop((with_deltas, with_whole, tree));
+        // The first to be read may pay for what the second finds ready: each is the better of two, in turns.
+        let (mut from_deltas, mut from_whole) = (load(&disk, &root).await?, load(&whole, &root).await?);
+        from_whole = better(from_whole, load(&whole, &root).await?);
+        from_deltas = better(from_deltas, load(&disk, &root).await?);
+        let delta_restore_cost = from_deltas.seconds / from_whole.seconds;
+        steps.push(Step { name: "restore with deltas", ..from_deltas });
+        steps.push(Step { name: "restore with whole pages", ..from_whole });
+
+        let per_round = |bytes: u64| bytes as f64 / self.rounds as f64;
         let stored = written.shipped_bytes as f64;
         let ideal_read = (stored / disk_read_per_second).max(build_seconds);
         Ok(Report {
@@ -177,8 +228,11 @@ impl CheckpointBench {
             state_bytes,
             cut_pause_ms: cut_pause.as_secs_f64() * 1e3,
             memory_ratio: taken as f64 / state_bytes as f64,
-            bytes_ratio: incremental.shipped_bytes as f64 / changed_bytes as f64,
-            incremental_share: incremental.shipped_bytes as f64 / state_bytes as f64,
+            bytes_ratio: shipped as f64 / changed_bytes as f64,
+            incremental_share: per_round(shipped) / state_bytes as f64,
+            whole_bytes_ratio: shipped_whole as f64 / changed_bytes as f64,
+            whole_incremental_share: per_round(shipped_whole) / state_bytes as f64,
+            delta_restore_cost,
             full_ratio: (stored / disk_write_per_second).max(frames_seconds) / full_seconds,
             restore_ratio: ideal_read / restored.0,
             restore_s3_ratio: ideal_read / restored.1,
@@ -212,15 +266,15 @@ pub(super) fn tree(keys: u64, size: usize) -> Tree {
 
 /// Changes so many of a thousand keys at random, with a snapshot after each hundredth part; the longest that one of these
 /// took, and the bytes that changed.
-pub(super) fn change(tree: &mut Tree, keys: u64, per_mille: u64, size: usize) -> (Duration, u64) {
+pub(super) fn change(tree: &mut Tree, round: u64, keys: u64, per_mille: u64, size: usize) -> (Duration, u64) {
     let changes = (keys * per_mille / 1_000).max(1);
     let (mut pause, mut bytes) = (Duration::ZERO, 0);
     let mut value = vec![0; size];
     for change in 0..changes {
-        let number = hash(change, 1) % keys;
-        noise(number, change + 1, &mut value);
+        let number = hash(change, round) % keys;
+        noise(number, round * changes + change, &mut value);
         let key = key(number);
-        tree.put(&key, &value, 2);
+        tree.put(&key, &value, 1 + round);
         bytes += (key.len() + value.len()) as u64;
         if change.is_multiple_of((changes / 100).max(1)) {
             let began = Instant::now();
@@ -294,10 +348,43 @@ async fn timed<T>(
     Ok((done, step))
 }
 
-async fn ship(store: &Arc<dyn ObjectStore>, op: u64, snapshot: &Snapshot) -> anyhow::Result<(Written, Step)> {
+async fn writer(store: &Arc<dyn ObjectStore>) -> anyhow::Result<Writer> {
     let identity = Identity { lineage: LINEAGE, generation: 1, replica: 1 };
-    let mut writer = Writer::open(Arc::clone(store), identity, None, true, 2).await?;
+    Ok(Writer::open(Arc::clone(store), identity, None, true, 2).await?)
+}
+
+async fn ship(store: &Arc<dyn ObjectStore>, op: u64, snapshot: &Snapshot) -> anyhow::Result<(Written, Step)> {
+    ship_with(&mut writer(store).await?, store, op, snapshot).await
+}
+
+async fn ship_with(
+    writer: &mut Writer,
+    store: &Arc<dyn ObjectStore>,
+    op: u64,
+    snapshot: &Snapshot,
+) -> anyhow::Result<(Written, Step)> {
     timed(store, async { Ok(writer.checkpoint(&cut(op), snapshot).await?) }).await
+}
+
+/// A copy of a directory tier that shares what never changes, and has its own HEAD.
+fn link(from: &Path, to: &Path) -> anyhow::Result<()> {
+    std::fs::create_dir_all(to)?;
+    for entry in std::fs::read_dir(from)? {
+        let (entry, to) = (entry?.path(), to.to_owned());
+        let name = entry.file_name().context("a directory's entry has a name")?;
+        let to = to.join(name);
+        if entry.is_dir() {
+            link(&entry, &to)?;
+        } else if entry
+            .extension()
+            .is_some_and(|ending| ["pk", "idx", "json"].iter().any(|kept| ending == *kept))
+        {
+            std::fs::hard_link(&entry, &to)?;
+        } else {
+            std::fs::copy(&entry, &to)?;
+        }
+    }
+    Ok(())
 }
 
 pub(super) fn cut(op: u64) -> Cut {
@@ -379,11 +466,20 @@ impl Report {
                     percent(self.incremental_share)
                 ),
             ),
+            (
+                "with whole pages",
+                format!(
+                    "{:.1} x what changed, {} of the state",
+                    self.whole_bytes_ratio,
+                    percent(self.whole_incremental_share)
+                ),
+            ),
             ("restore, directory", format!("{} of what the machine could do", percent(self.restore_ratio))),
             (
                 "restore, embedded S3",
                 format!("{} of what the machine could do", percent(self.restore_s3_ratio)),
             ),
+            ("restore, with deltas", format!("{:.2} x the time of whole pages", self.delta_restore_cost)),
             ("disk writes", speed(self.limits.disk_write_per_second)),
             ("disk reads", speed(self.limits.disk_read_per_second)),
         ] {

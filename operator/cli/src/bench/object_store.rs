@@ -149,7 +149,7 @@ impl ObjectStoreBench {
         let first = tree.snapshot();
         let log = self.count_log(&server, &first).await?;
 
-        checkpoint::change(&mut tree, self.keys, self.changed, self.size);
+        checkpoint::change(&mut tree, 1, self.keys, self.changed, self.size);
         let second = tree.snapshot();
         let store: Arc<dyn ObjectStore> = Arc::new(S3Store::open(&checkpoint::place(&server)).await?);
         let identity = Identity { lineage: LINEAGE, generation: 1, replica: 1 };
