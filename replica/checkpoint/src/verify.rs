@@ -4,12 +4,10 @@
 //! the first. It says nothing of what no manifest refers to, and nothing of what another tier could help out with:
 //! that is [`crate::restore::load`].
 
-mod bases;
 mod pack;
 
 use crate::format::{Head, Index, Manifest, Named, Names, PackEntry, Segment, hex};
 use crate::restore::{Held, Source, reach};
-use bases::lost_bases;
 use bytes::Bytes;
 use futures_util::stream::{self, StreamExt};
 pub(crate) use pack::problem_in;
@@ -342,11 +340,6 @@ impl Check<'_> {
             }
         }
         let whole_indexes = self.problems.len() == before;
-        if whole_indexes {
-            for (pack, id, reason) in lost_bases(&manifest.packs, &places) {
-                self.problems.push(problem(&pack, Some(&id), reason));
-            }
-        }
         let keep = depth >= Depth::Root;
         let packs = match depth {
             Depth::Sample(sample) => sample.of(&manifest.packs),

@@ -198,7 +198,8 @@ async fn a_lost_base_comes_from_another_tier_or_is_named() {
     assert_eq!(newest_op(&near).await, 5);
 }
 
-/// A manifest that leaves out what its deltas need is found by its indexes alone.
+/// A manifest that leaves out what its deltas need is found when its state is built: a frame that nobody needs any more may
+/// well have lost its base.
 #[tokio::test]
 async fn a_manifest_without_the_bases_of_its_deltas_is_found() {
     let (_, store) = memory();
@@ -211,10 +212,10 @@ async fn a_manifest_without_the_bases_of_its_deltas_is_found() {
     manifest.packs.retain(|named| !dropped(named));
     store.delete(&key).await.expect("deletes");
     store.create(&key, manifest.encode().into()).await.expect("writes");
-    let report = verified(&store, Depth::Frames).await;
-    let base = vr_checkpoint::format::hex(ids.first().expect("a base"));
+    let report = verified(&store, Depth::Root).await;
+    let base = vr_checkpoint::format::hex(&ids.first().expect("a base")[..8]);
     let says = |problem: &vr_checkpoint::verify::Problem| problem.reason.contains(&base);
-    assert!(report.checkpoints[0].problems.iter().any(says), "{report:?}");
+    assert!(report.checkpoints[0].problems.iter().any(says), "{base}: {report:?}");
 }
 
 #[tokio::test]

@@ -149,6 +149,7 @@ struct World {
     keys: u64,
     padding: usize,
     keep: usize,
+    deltas: usize,
     /// A fault in so many of a million tasks.
     trouble: Ppm,
     places: Vec<Place>,
@@ -181,6 +182,7 @@ impl World {
             keys: rng.pick(&[8, 40]),
             padding: rng.pick(&[20, 300, 1500]),
             keep: rng.pick(&[1, 2, 3]),
+            deltas: rng.pick(&[0, 1, 4]),
             trouble: Ppm(rng.pick(&[0, 150_000, 400_000])),
             rng: Rng::new(seed, Stream::Operators),
             faults: Rng::new(seed, Stream::Faults),
@@ -203,7 +205,7 @@ impl World {
 
     /// Everybody starts anew: one process for each disk, two for the bucket.
     fn start_all(&mut self) {
-        let (generation, keep) = (self.truth.generation(), self.keep);
+        let (generation, keep) = (self.truth.generation(), (self.keep, self.deltas));
         let start =
             |replica, place| Some(Worker::new(replica, place, generation, self.beginning.clone(), keep));
         self.workers = Vec::new();
@@ -222,11 +224,12 @@ impl World {
     async fn play(&mut self) -> Check {
         self.story.tell(
             &format!(
-                "{} places, {} keys of {} bytes, keeps {}, trouble {} in a million",
+                "{} places, {} keys of {} bytes, keeps {}, deltas {}, trouble {} in a million",
                 self.places.len(),
                 self.keys,
                 self.padding,
                 self.keep,
+                self.deltas,
                 self.trouble.0
             ),
             "",
@@ -534,7 +537,7 @@ impl World {
                 // It has called durable what it has not kept, and nobody knows before the power goes.
                 let Medium::Disk(disk) = &place.medium else { return Ok(()) };
                 disk.lie(true);
-                (place.whole, place.lies) = (false, true);
+                (place.whole, place.scarred, place.lies) = (false, true, true);
                 Some("disk.lies")
             }
             n => {

@@ -136,6 +136,7 @@ impl Place {
         let mut body = get(&key).await.to_vec();
         let at = rng.index(body.len().max(1));
         match damage {
+            Damage::BitFlip if body.is_empty() => {}
             Damage::BitFlip => body[at] ^= 1 << rng.below(8),
             Damage::Short => body.truncate(at),
             Damage::Misdirected => body = get(&other).await.to_vec(),
@@ -156,6 +157,9 @@ impl Place {
         let Medium::Disk(disk) = &self.medium else { return false };
         let name = rng.pick(&["HEAD.0", "HEAD.1"]);
         let Ok(mut body) = disk.read(&Path::new(DIR).join(name)) else { return false };
+        if body.is_empty() {
+            return false;
+        }
         let at = rng.index(body.len());
         body[at] ^= 1 << rng.below(8);
         overwrite(disk, name, Some(&body)).expect("nothing is planned");

@@ -20,6 +20,8 @@ pub(super) struct Worker {
     pub(super) generation: u64,
     pub(super) beginning: Option<Beginning>,
     pub(super) keep: usize,
+    /// How many deltas may stand between a page and a whole one.
+    pub(super) deltas: usize,
     pub(super) faults: Option<Arc<FaultStore<Arc<dyn ObjectStore>>>>,
     writer: Option<Writer>,
     /// How far the log is on the tier.
@@ -67,9 +69,10 @@ impl Worker {
         place: usize,
         generation: u64,
         beginning: Option<Beginning>,
-        keep: usize,
+        (keep, deltas): (usize, usize),
     ) -> Worker {
-        Worker { replica, place, generation, beginning, keep, faults: None, writer: None, shipped: 0 }
+        let (faults, writer, shipped) = (None, None, 0);
+        Worker { replica, place, generation, beginning, keep, deltas, faults, writer, shipped }
     }
 
     /// The process ends; the next one knows nothing.
@@ -107,7 +110,8 @@ impl Worker {
         if self.writer.is_none() {
             let identity = Identity { lineage: LINEAGE, generation: self.generation, replica: self.replica };
             let beginning = self.beginning.clone();
-            let writer = Writer::open(store.clone(), identity, beginning, begins, self.keep).await?;
+            let mut writer = Writer::open(store.clone(), identity, beginning, begins, self.keep).await?;
+            writer.limit_deltas(self.deltas);
             self.shipped = match writer.newest_own().map(|newest| newest.op) {
                 Some(newest) => writer.log_reach(newest).await?,
                 None => 0,
