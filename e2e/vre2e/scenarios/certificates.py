@@ -110,7 +110,7 @@ class StandIn:
 
 
 def issued_certificates(scene):
-    """cert-manager signs: without it that is said, and what it awaits; then the cluster begins, and a replica is replaced."""
+    """cert-manager signs: without it that is said, and what it awaits; then the cluster begins, and grows."""
     scene.box.apply(scene.cluster(tls={"issuerRef": {"name": "company"}}))
     mistakes.says(scene, 60, ["needs cert-manager", "install it"])
     scene.box.kubectl("apply", "--server-side", "-f", "-", given=definition())
@@ -125,9 +125,14 @@ def issued_certificates(scene):
             assert found["status"] == "True", found
             made = scene.box.objects("certificates.cert-manager.io", "-n", scene.space)
             assert len(made) == 4, made
+            # Each replica has a node of its own.
+            for number in (4, 5):
+                if scene.box.pid(f"n{number}") is None:
+                    scene.box.node(number)
+            until(60, "five nodes are Ready", lambda: scene.box.ready() >= 5)
             scene.load()
             scene.patch({"spec": {"replicas": 5}})
-            scene.until_ready(180, replicas=5)
+            scene.until_ready(240, replicas=5)
             scene.nothing_lost()
         finally:
             stand_in.end()
