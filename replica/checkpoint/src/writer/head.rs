@@ -81,6 +81,7 @@ impl Writer {
         let Some((bytes, tag)) = self.store.head().await? else { return Err(self.gone()) };
         let head = self.parse_head(&bytes)?;
         self.fence(&head)?;
+        self.has_not_gone_back(&head)?;
         self.unreadable.clear();
         for retained in &head.retained {
             if !self.manifests.contains_key(&retained.manifest) {
@@ -139,6 +140,18 @@ impl Writer {
             None => Some(&*self.head.token),
         };
         fence(&*self.store, &self.identity, found, token)
+    }
+
+    /// Whether a HEAD is at least as new as the one that this writer goes by.
+    pub(super) fn has_not_gone_back(&self, found: &Head) -> Result<(), WriteError> {
+        let (is, was) = (found.version, self.head.version);
+        if is >= was || on(Mutant::OlderHeadOverlooked) {
+            return Ok(());
+        }
+        Err(self.broken(&format!(
+            "HEAD has version {is} and had {was}: the newer one was damaged or an older one put back. What is there is \
+             learned anew, and the next checkpoint closes the gap"
+        )))
     }
 
     pub(super) fn format(&self, source: FormatError) -> WriteError {

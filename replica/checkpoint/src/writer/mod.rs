@@ -199,14 +199,7 @@ impl Writer {
         let Some((bytes, _)) = self.store.head().await? else { return Err(self.gone()) };
         let head = self.parse_head(&bytes)?;
         self.fence(&head)?;
-        if head.version < self.head.version && !on(Mutant::OlderHeadOverlooked) {
-            let (is, was) = (head.version, self.head.version);
-            return Err(self.broken(&format!(
-                "HEAD has version {is} and had {was}: the newer one was damaged or an older one put back. What is there is \
-                 learned anew, and the next checkpoint closes the gap"
-            )));
-        }
-        Ok(())
+        self.has_not_gone_back(&head)
     }
 
     /// Creates an object; an unknown outcome is read back. [`Created::Exists`] if it stood there before.

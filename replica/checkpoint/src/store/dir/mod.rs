@@ -45,6 +45,9 @@ struct Shared {
     head_lasts: Mutex<bool>,
     /// Folders that are known to stay, whatever happens to the machine.
     lasting: Mutex<BTreeSet<PathBuf>>,
+    /// Folders whose names are known to stay: what was found in them at first may have been left there by a process that
+    /// ended before it had synced them.
+    settled: Mutex<BTreeSet<PathBuf>>,
     /// What makes the directory ours; none for one that is only read.
     lock: Option<Box<dyn Any + Send + Sync>>,
     requests: AtomicU64,
@@ -136,9 +139,19 @@ fn failure(store: &str, what: &str, error: &io::Error) -> StoreError {
 impl Shared {
     fn new(files: Arc<dyn Files>, dir: &Path) -> Shared {
         // Whoever opens it for writing syncs HEAD.
-        let (head_lasts, lasting) = (Mutex::new(true), Mutex::default());
+        let (head_lasts, lasting, settled) = (Mutex::new(true), Mutex::default(), Mutex::default());
         let (requests, written, read) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
-        Shared { files, dir: dir.to_owned(), head_lasts, lasting, lock: None, requests, written, read }
+        Shared {
+            files,
+            dir: dir.to_owned(),
+            head_lasts,
+            lasting,
+            settled,
+            lock: None,
+            requests,
+            written,
+            read,
+        }
     }
 
     /// Makes the directory ours; whether it could be locked.
@@ -243,7 +256,11 @@ impl Shared {
         if on(Mutant::NamesUnsynced) {
             return Ok(created);
         }
-        self.files.sync_folder(folder).map(|()| created)
+        let synced = self.files.sync_folder(folder);
+        if synced.is_err() {
+            self.settled.lock().unwrap_or_else(PoisonError::into_inner).remove(folder);
+        }
+        synced.map(|()| created)
     }
 
     /// One step: whoever loses power between has the damaged file, and what of it is whole, or the new one.
@@ -293,6 +310,7 @@ impl Shared {
         let mut all = Vec::new();
         while let Some(folder) = folders.pop() {
             let Some(entries) = absent(self.files.entries(&folder))? else { continue };
+            self.settle_names(&folder)?;
             for (path, about) in entries {
                 let key = path.strip_prefix(&self.dir).ok().and_then(Path::to_str).map(str::to_owned);
                 let Some(key) = key else { continue };
@@ -308,6 +326,17 @@ impl Shared {
         }
         all.sort_by(|a, b| a.key.cmp(&b.key));
         Ok(all)
+    }
+
+    /// Whoever writes here relies on what it finds: a name that was not synced is made good before it is believed, once per
+    /// process.
+    fn settle_names(&self, folder: &Path) -> io::Result<()> {
+        let settled = || self.settled.lock().unwrap_or_else(PoisonError::into_inner);
+        if self.lock.is_some() && !settled().contains(folder) {
+            self.files.sync_folder(folder)?;
+            settled().insert(folder.to_owned());
+        }
+        Ok(())
     }
 
     fn delete(&self, key: &str) -> io::Result<()> {
