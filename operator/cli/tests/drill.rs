@@ -246,6 +246,7 @@ fn what_a_killed_drill_has_left_is_removed_by_the_next() {
     let all: Vec<PathBuf> = left();
     assert_eq!(all.len(), 2, "{all:?}");
     // Until its last replica has stopped there may be something to write, and so something to remove again.
+    let deadline = Instant::now() + Duration::from_secs(120);
     let said = loop {
         let mut next = vr(["drill", "-o", "json", "--scenario", "lose-replica", "--input"]);
         let output = run(next.arg(&input).env("TMPDIR", place.path()).args(["--write-on", "1ms"]));
