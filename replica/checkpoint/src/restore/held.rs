@@ -152,3 +152,27 @@ pub(crate) fn open_frame(key: &str, id: &[u8; 32], bytes: &[u8]) -> Result<Opene
     let page = frame.page(key).map_err(|e| e.to_string())?;
     Page::verify(id, &page).map(Opened::Page).map_err(|e| named(&e))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// Why the page 1 cannot be made out of deltas that each stand on another, with no page that is whole.
+    fn said(deltas: &[(u8, u8)]) -> String {
+        let delta = |base: u8| Opened::Delta(Delta { base: [base; 32], runs: Vec::new().into() });
+        let mut held = Held::default();
+        held.take_in(deltas.iter().map(|(id, base)| ([*id; 32], delta(*base))));
+        let [reason] = &held.make(&[[1; 32]])[..] else { panic!("one page was asked for") };
+        reason.clone()
+    }
+
+    #[test]
+    fn a_chain_that_leads_nowhere_is_told_from_one_that_is_too_long() {
+        let lost = said(&[(1, 2), (2, 3)]);
+        assert!(lost.contains(&format!("its base {} is missing or corrupt", hex(&[3; 8]))), "{lost}");
+        let deep = said(&[(1, 2), (2, 3), (3, 4), (4, 5), (5, 6)]);
+        assert!(deep.contains("more than 4 deltas away"), "{deep}");
+        let circle = said(&[(1, 2), (2, 1)]);
+        assert!(circle.contains("more than 4 deltas away"), "{circle}");
+    }
+}

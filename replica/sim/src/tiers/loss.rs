@@ -1,9 +1,9 @@
 //! The memory of everybody is lost at once, and of the disks a part; what is left is looked through, and another generation
 //! begins.
 
-use super::World;
 use super::place::{Place, Told};
 use super::truth::Truth;
+use super::world::World;
 use crate::oracle::{Broken, Check, require};
 use std::sync::Arc;
 use vr_checkpoint::restore::{self, Loaded, Source, TierKind};
@@ -143,8 +143,7 @@ impl World {
             .restore(&loaded, reserved)
             .map_err(|why| Broken::new("only-what-was-comes-back", why))?;
         let generation = self.truth.generation();
-        self.restores += 1;
-        let token = format!("restore {}", self.restores);
+        let token = format!("restore to {generation}");
         self.story.tell(&format!("generation {generation} begins from {back:?}"), "");
         let bucket = self.places.last().expect("the bucket is last").reader();
         let fenced = restore::fence(&*bucket, &parent, generation, reserved, &token).await;

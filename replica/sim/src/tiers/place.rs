@@ -51,11 +51,10 @@ pub(super) struct Place {
 }
 
 impl Place {
-    pub(super) fn disk(kind: TierKind, replica: u64) -> Place {
-        let medium = Medium::Disk(VolatileDisk::new());
+    fn new(kind: TierKind, replica: Option<u64>, medium: Medium) -> Place {
         Place {
             kind,
-            replica: Some(replica),
+            replica,
             medium,
             told: Told::default(),
             whole: true,
@@ -67,20 +66,12 @@ impl Place {
         }
     }
 
+    pub(super) fn disk(kind: TierKind, replica: u64) -> Place {
+        Place::new(kind, Some(replica), Medium::Disk(VolatileDisk::new()))
+    }
+
     pub(super) fn bucket() -> Place {
-        let (kind, medium) = (TierKind::ObjectStore, Medium::Bucket(Arc::new(MemStore::new())));
-        Place {
-            kind,
-            replica: None,
-            medium,
-            told: Told::default(),
-            whole: true,
-            harmed: false,
-            scarred: false,
-            went_back: false,
-            lies: false,
-            begun: false,
-        }
+        Place::new(TierKind::ObjectStore, None, Medium::Bucket(Arc::new(MemStore::new())))
     }
 
     pub(super) fn name(&self) -> String {
@@ -115,10 +106,7 @@ impl Place {
 
     /// Somebody will find nothing here.
     pub(super) fn vanish(&mut self) {
-        self.medium = Medium::Disk(VolatileDisk::new());
-        (self.told, self.whole) = (Told::default(), true);
-        (self.harmed, self.scarred, self.went_back) = (false, false, false);
-        (self.lies, self.begun) = (false, false);
+        *self = Place { replica: self.replica, ..Place::disk(self.kind, 0) };
     }
 
     /// An object is damaged without a word. Which one is told by when it was made, since names are random.
