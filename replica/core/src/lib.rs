@@ -167,7 +167,7 @@ pub use message::{Entry, Envelope, Header, Kind, Message};
 pub use proposal::{Proposal, Refusal};
 pub use replica::{
     Apart, Begun, Boot, BootError, Counters, Effect, Effects, Executed, Fate, Frozen, HandOffRefusal, Input,
-    Leaving, Now, Options, PeerStanding, Replica, Start, Status, VoteRecord,
+    Leaving, Now, Options, PeerStanding, Replica, Start, Status, ThawError, VoteRecord,
 };
 pub use sequence::Sequence;
 pub use sessions::WINDOW;

@@ -2,8 +2,8 @@
 //!
 //! `vrflight` (8 bytes), the format (`u32`, little endian), frames under zstd, and BLAKE3 over all before it (32 bytes). A
 //! frame is its length (`u32`, little endian) and a value in postcard. In order: [`Head`], the replica without its state,
-//! the state, each cut it keeps as what differs from that state, the steps in pieces, and the end. States and steps end
-//! with a piece that is empty.
+//! a state that its log leads on from, each cut it keeps as what differs from that state, the steps in pieces, and the
+//! end. States and steps end with a piece that is empty.
 
 use crate::recorder::{Step, Tape};
 use crate::state::{self, Changes};
@@ -15,7 +15,7 @@ use vr_store::{Options, Revision};
 use vr_tree::{Snapshot, Tree};
 
 /// The format that this build writes and reads.
-pub const FORMAT: u32 = 1;
+pub const FORMAT: u32 = 2;
 
 const MAGIC: &[u8; 8] = b"vrflight";
 /// Fast, and still a fifth of the size.

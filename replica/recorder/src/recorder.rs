@@ -2,7 +2,7 @@
 //!
 //! When the newer segment has its half of the bytes, another replica is frozen and the older segment goes. So a tape
 //! reaches back over at least half of the bytes, once that many were recorded, and never weighs more than all of them,
-//! beyond the frozen replicas themselves: those share all that has not changed since.
+//! beyond the frozen replicas themselves: a cut that the replica keeps or has kept lately, and its log since then.
 
 use crate::check;
 use serde::{Deserialize, Serialize};
@@ -87,7 +87,8 @@ impl Recorder {
 
     /// A segment begins with the replica as it is.
     fn begin(&mut self, replica: &mut Replica<Store>) -> Option<Snapshots> {
-        let Some(base) = replica.freeze() else {
+        // A snapshot of the state as it is now would make every page be copied that is written to next.
+        let Some(base) = replica.freeze_since(self.newer.as_ref().map(|segment| &*segment.base)) else {
             // While a state is on its way in, nothing can begin. What is there may grow to all of the bytes; then it goes.
             if self.bytes() < self.limit {
                 return None;

@@ -4,7 +4,7 @@ use crate::check;
 use crate::file::{End, Recording};
 use crate::recorder::Step;
 use std::collections::BTreeMap;
-use vr_core::{Digest, Effect, Effects, Input, Now, Op, Replica};
+use vr_core::{Digest, Effect, Effects, Input, Now, Op, Replica, ThawError};
 use vr_store::{OpenError, Store};
 
 /// Cuts whose roots are remembered until the recording names theirs.
@@ -30,9 +30,9 @@ pub enum Difference {
     /// The state to begin from is none.
     #[error("the recording has no state to begin from: {0}")]
     State(OpenError),
-    /// The replica to begin from keeps cuts that are not there.
-    #[error("the recording lacks a cut that its replica keeps")]
-    Cuts,
+    /// What is there of the replica to begin from does not belong together.
+    #[error("the recording has no replica to begin from: {0}")]
+    Replica(ThawError),
     /// A step did something else.
     #[error("step {step} ({input}) did something else than was recorded: {did}")]
     Effects {
@@ -67,7 +67,7 @@ impl Recording {
     /// The first difference.
     pub fn replay(&self, mut told: impl FnMut(&Told<'_>)) -> Result<Replayed, Difference> {
         let state = Store::from_snapshot(self.state.clone(), self.options).map_err(Difference::State)?;
-        let mut replica = Replica::thaw(&self.apart, state, &self.cuts).ok_or(Difference::Cuts)?;
+        let mut replica = Replica::thaw(&self.apart, state, &self.cuts).map_err(Difference::Replica)?;
         let (mut effects, mut roots, mut compared) = (Effects::new(), BTreeMap::new(), 0);
         let (mut events, mut leases) = (Vec::new(), Vec::new());
         for (number, step) in self.steps.iter().enumerate() {

@@ -187,8 +187,8 @@ fn what_is_no_recording_is_refused_with_the_reason() {
     assert!(Recording::read(&bytes).is_ok());
     assert!(matches!(Recording::read(b"PK\x03\x04 something else"), Err(ReadError::Foreign)));
     let mut newer = bytes.clone();
-    newer[8] = 2;
-    assert!(matches!(Recording::read(&newer), Err(ReadError::Format(2))));
+    newer[8] = 3;
+    assert!(matches!(Recording::read(&newer), Err(ReadError::Format(3))));
     for cut in [8, 11, 20, bytes.len() / 2, bytes.len() - 1] {
         assert!(matches!(Recording::read(&bytes[..cut]), Err(ReadError::Damaged(_))), "{cut}");
     }

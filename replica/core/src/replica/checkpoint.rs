@@ -68,6 +68,11 @@ impl<T> Cuts<T> {
         self.kept.iter().rev().find(fits).and_then(|kept| Some((kept.op, kept.root?, &kept.snapshot)))
     }
 
+    /// The cut taken last, if it is kept.
+    pub(super) fn newest(&self) -> Option<(Op, &T)> {
+        self.kept.back().map(|kept| (kept.op, &kept.snapshot))
+    }
+
     /// The state was replaced by one cut at `op`: the snapshots of the old one are of no more use.
     pub(super) fn replaced<S: StateMachine<Snapshot = T>>(&mut self, op: Op, out: &mut Effects<S>) {
         self.kept.drain(..).for_each(|kept| out.push(Effect::Release(kept.snapshot)));

@@ -2,8 +2,12 @@
 //!
 //! Both do the same from there on, given the same inputs: that is what a recording of inputs is replayed from. It promises
 //! that every field goes along; what a driver holds (sockets, readers that wait, timers) is not its matter.
+//!
+//! The state is one that is kept anyway: that of a cut. What was executed since is in the log, and the log goes along; so
+//! no page has to be copied for a replica that is frozen and never looked at.
 
 use super::Replica;
+use crate::execute::{self, ReplayError};
 use crate::ids::{Digest, Op};
 use crate::import::{Import, ImportError};
 use crate::state_machine::{Accepted, At, StateMachine};
@@ -17,34 +21,80 @@ pub struct Apart(Replica<Absent>);
 pub struct Frozen<T> {
     /// Everything but the state.
     pub apart: Apart,
-    /// The state.
+    /// A state: as it is, or as it was at an op from which on the log is held.
     pub state: T,
     /// The cuts that it keeps for others, oldest first.
     pub cuts: Vec<T>,
+    at: Op,
+}
+
+/// Why a frozen replica cannot be put together again.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ThawError {
+    /// There are fewer cuts than it kept.
+    #[error("a cut that the replica keeps is not there")]
+    Cuts,
+    /// The log does not lead from the state to what was executed.
+    #[error(transparent)]
+    Log(#[from] ReplayError),
+    /// The log leads from the state to something else.
+    #[error("the state and the log do not come to what the replica had executed, {0}")]
+    State(Op),
 }
 
 impl<S: StateMachine> Replica<S> {
     /// A copy of everything, with the state as a snapshot. `None` while a state of another replica is on its way in: it
     /// belongs to the state machine and cannot be copied.
     pub fn freeze(&mut self) -> Option<Frozen<S::Snapshot>> {
+        let (apart, cuts) = self.apart()?;
+        let at = self.executor.op();
+        let state = self.state.cut(at, &self.executor.core.encode());
+        Some(Frozen { apart, state, cuts, at })
+    }
+
+    /// The same at no cost to the state, where that can be: with the newest cut, or with the state of `earlier`, a copy
+    /// made of this replica before.
+    pub fn freeze_since(&mut self, earlier: Option<&Frozen<S::Snapshot>>) -> Option<Frozen<S::Snapshot>> {
+        let cut = self.cuts.newest();
+        let before = earlier.map(|frozen| (frozen.at, &frozen.state));
+        let held = |(at, _): &(Op, _)| (self.log.base()..=self.executor.op()).contains(at);
+        let Some((at, state)) = [cut, before].into_iter().flatten().filter(held).max_by_key(|(at, _)| *at)
+        else {
+            return self.freeze();
+        };
+        let state = state.clone();
+        let (apart, cuts) = self.apart()?;
+        Some(Frozen { apart, state, cuts, at })
+    }
+
+    fn apart(&self) -> Option<(Apart, Vec<S::Snapshot>)> {
         let mut cuts = Vec::new();
         let apart = self.with(Absent, |snapshot: &S::Snapshot| {
             cuts.push(snapshot.clone());
             cuts.len() as u64 - 1
         })?;
-        let state = self.state.cut(self.executor.op(), &self.executor.core.encode());
-        Some(Frozen { apart: Apart(apart), state, cuts })
+        Some((Apart(apart), cuts))
     }
 
     /// The replica that was frozen, given its state and the snapshots it kept.
     ///
-    /// `None` if there are not as many snapshots as it kept.
-    #[must_use]
-    pub fn thaw(apart: &Apart, state: S, cuts: &[S::Snapshot]) -> Option<Replica<S>> {
+    /// # Errors
+    /// These are not what was frozen with it.
+    pub fn thaw(apart: &Apart, mut state: S, cuts: &[S::Snapshot]) -> Result<Replica<S>, ThawError> {
+        let Apart(apart) = apart;
+        let executed = &apart.executor.core;
+        let stored = state.core_state();
+        let first = apart.log.oldest().0;
+        let since = (first..=executed.op.0).filter_map(|op| apart.log.entry(Op(op)).cloned());
+        if execute::replay(&mut state, &stored, since)?.core != *executed {
+            return Err(ThawError::State(executed.op));
+        }
         let place = |index: &u64| usize::try_from(*index).ok().filter(|&index| index < cuts.len());
         let mut enough = true;
-        let _ = apart.0.cuts.with(|index| enough &= place(index).is_some());
-        enough.then(|| apart.0.with(state, |index| cuts[place(index).expect("it was looked at")].clone()))?
+        let _ = apart.cuts.with(|index| enough &= place(index).is_some());
+        let thawed =
+            enough.then(|| apart.with(state, |index| cuts[place(index).expect("it was looked at")].clone()));
+        thawed.flatten().ok_or(ThawError::Cuts)
     }
 
     fn with<T: StateMachine>(

@@ -26,7 +26,7 @@ mod transfer;
 mod view_change;
 
 pub use checkpoint::{Executed, Leaving};
-pub use freeze::{Apart, Frozen};
+pub use freeze::{Apart, Frozen, ThawError};
 pub use interface::*;
 
 use crate::configuration::Configuration;

@@ -5,7 +5,7 @@ use bytes::Bytes;
 use std::collections::{BTreeMap, BTreeSet};
 
 /// A toy service: remembers what it was asked, in order, and answers with how many requests it has seen.
-#[derive(Clone, Default, Debug, PartialEq, Eq)]
+#[derive(Clone, Default, Debug, PartialEq, Eq, Hash)]
 pub(super) struct Ledger {
     pub(super) lines: Vec<Vec<u8>>,
     core: Vec<u8>,
