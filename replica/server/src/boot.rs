@@ -411,6 +411,7 @@ fn location(tier: &ObjectStoreTier, config: &Config) -> S3Location {
         prefix: prefix.trim_matches('/').to_owned(),
         region: tier.region.clone(),
         path_style: tier.path_style,
+        kms_key: tier.kms_key.clone(),
         keys: None,
     }
 }

@@ -323,8 +323,9 @@ pub(super) fn place(server: &Server) -> S3Location {
         endpoint: Some(server.endpoint()),
         bucket: BUCKET.to_owned(),
         prefix: "tier".to_owned(),
-        region: "us-east-1".to_owned(),
+        region: None,
         path_style: true,
+        kms_key: None,
         keys: Some(S3Keys { access_key: ACCESS_KEY.to_owned(), secret_key: SECRET_KEY.to_owned() }),
     }
 }

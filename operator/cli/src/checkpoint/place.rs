@@ -24,9 +24,13 @@ pub(crate) struct Place {
     #[arg(long, value_name = "URL")]
     s3_endpoint: Option<String>,
 
-    /// The bucket's region
-    #[arg(long, value_name = "REGION", default_value = "us-east-1")]
-    s3_region: String,
+    /// The bucket's region [default: what the AWS SDK finds, else us-east-1]
+    #[arg(long, value_name = "REGION")]
+    s3_region: Option<String>,
+
+    /// Encrypt what is written there with this key of KMS [default: what the bucket is set to]
+    #[arg(long, value_name = "KEY")]
+    s3_kms_key_id: Option<String>,
 }
 
 /// The lineages whose roots stand there, by their names.
@@ -172,6 +176,7 @@ impl Place {
             prefix,
             region: self.s3_region.clone(),
             path_style: self.s3_endpoint.is_some(),
+            kms_key: self.s3_kms_key_id.clone(),
             keys: None,
         };
         S3Store::connect(&location).await
@@ -242,7 +247,8 @@ mod tests {
             location: Location::Directory(location.to_owned()),
             lineage: None,
             s3_endpoint: None,
-            s3_region: String::new(),
+            s3_region: None,
+            s3_kms_key_id: None,
         };
         let error = place(dir.path()).one().await.map(drop).expect_err("empty").to_string();
         assert!(error.contains("no lineage stands in"), "{error}");

@@ -63,8 +63,9 @@ pub async fn below(place: &ObjectStore, prefix: &str) -> S3Store {
         endpoint: place.endpoint.clone(),
         bucket: place.bucket.clone(),
         prefix: prefix.to_owned(),
-        region: place.region.clone(),
+        region: Some(place.region.clone()),
         path_style: place.endpoint.is_some(),
+        kms_key: None,
         // Somebody else's server wants somebody's credentials: those of the environment.
         keys: place.embedded_port.is_some().then_some(keys),
     };

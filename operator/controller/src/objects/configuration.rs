@@ -142,6 +142,7 @@ fn tiers(cluster: &VRCluster) -> Value {
             "endpoint": bucket.endpoint,
             // Only AWS has a host name for every bucket.
             "pathStyle": bucket.endpoint.as_ref().map(|_| true),
+            "kmsKeyId": bucket.kms_key_id,
             "checkpointInterval": every(policy.and_then(|p| p.object_store_interval_seconds), SHIPPING),
             "rateLimitBytes": policy.and_then(|p| p.object_store_rate_limit_bytes),
             "keep": policy.and_then(|p| p.keep_last).unwrap_or(3),

@@ -88,7 +88,11 @@ pub(super) fn url(bucket: &str, prefix: &str) -> String {
 /// How the tool gets to the object store of a cluster.
 pub(super) fn reach(cluster: &VRCluster) -> Vec<String> {
     let store = &cluster.spec.storage.object_store;
-    let given = [("--s3-endpoint", &store.endpoint), ("--s3-region", &store.region)];
+    let given = [
+        ("--s3-endpoint", &store.endpoint),
+        ("--s3-region", &store.region),
+        ("--s3-kms-key-id", &store.kms_key_id),
+    ];
     let words = given
         .into_iter()
         .flat_map(|(name, value)| value.iter().map(move |value| [name.to_owned(), value.clone()]));

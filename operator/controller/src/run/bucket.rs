@@ -79,8 +79,9 @@ impl Bucket {
             endpoint: wanted.endpoint.clone(),
             bucket: wanted.bucket.clone(),
             prefix: wanted.prefix.clone().unwrap_or_default(),
-            region: wanted.region.clone().unwrap_or_else(|| "us-east-1".to_owned()),
+            region: wanted.region.clone(),
             path_style: wanted.endpoint.is_some(),
+            kms_key: wanted.kms_key_id.clone(),
             keys,
         };
         let store = Arc::new(S3Store::connect(&location).await);

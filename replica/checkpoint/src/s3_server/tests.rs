@@ -24,8 +24,9 @@ fn location(server: &Server) -> S3Location {
         endpoint: Some(server.endpoint()),
         bucket: "bucket".to_owned(),
         prefix: "a/lineage".to_owned(),
-        region: "us-east-1".to_owned(),
+        region: None,
         path_style: true,
+        kms_key: None,
         keys: Some(S3Keys { access_key: "key".to_owned(), secret_key: "secret".to_owned() }),
     }
 }

@@ -14,7 +14,7 @@ use aws_sdk_s3::config::{BehaviorVersion, Credentials, Region};
 use aws_sdk_s3::error::SdkError;
 use aws_sdk_s3::operation::get_object::GetObjectOutput;
 use aws_sdk_s3::primitives::ByteStream;
-use aws_sdk_s3::types::ChecksumAlgorithm;
+use aws_sdk_s3::types::{ChecksumAlgorithm, ServerSideEncryption};
 use bytes::Bytes;
 use futures_util::FutureExt;
 use futures_util::future::BoxFuture;
@@ -37,13 +37,26 @@ pub struct S3Location {
     pub bucket: String,
     /// Keys begin with this and a slash; without slashes at its ends, may be empty.
     pub prefix: String,
-    /// The region; what an endpoint without regions makes of it is its business.
-    pub region: String,
+    /// The region; what an endpoint without regions makes of it is its business. Without, what the SDK finds
+    /// (environment, profile, instance), and else `us-east-1`; other endpoints than AWS's are not looked up.
+    pub region: Option<String>,
     /// The bucket in the path instead of the host name.
     pub path_style: bool,
+    /// The key of KMS that objects are encrypted with; without, what the bucket is set to.
+    pub kms_key: Option<String>,
     /// Who asks; without, the SDK's default chain (environment, profile, pod identity, instance).
     pub keys: Option<S3Keys>,
 }
+
+impl S3Location {
+    /// The region that was said, or goes without saying: a signature names one even where there are none.
+    fn said_region(&self) -> Option<Region> {
+        let other = self.endpoint.as_ref().map(|_| UNSET);
+        self.region.clone().map(Region::new).or(other)
+    }
+}
+
+const UNSET: Region = Region::from_static("us-east-1");
 
 /// Credentials that do not expire.
 #[derive(Clone)]
@@ -68,6 +81,7 @@ pub struct S3Store {
     bucket: String,
     /// With its slash, or empty.
     prefix: String,
+    kms_key: Option<String>,
     describe: String,
     /// Set once the store was found to honour conditions; nothing of a tier is written before.
     honours: AtomicBool,
@@ -96,15 +110,25 @@ impl S3Store {
             .build_https();
         let timeouts =
             TimeoutConfig::builder().connect_timeout(CONNECT).operation_attempt_timeout(ATTEMPT).build();
+        let said = location.said_region();
+        let found = if location.keys.is_some() && said.is_some() {
+            None
+        } else {
+            let loader = aws_config::defaults(BehaviorVersion::latest()).http_client(http.clone());
+            // What it is told it does not look for: where no instance answers, that takes seconds.
+            let loader = if let Some(said) = &said { loader.region(said.clone()) } else { loader };
+            Some(loader.load().await)
+        };
+        let region = said.or_else(|| found.as_ref()?.region().cloned()).unwrap_or(UNSET);
         let mut config = aws_sdk_s3::Config::builder()
             .behavior_version(BehaviorVersion::latest())
-            .region(Region::new(location.region.clone()))
+            .region(region)
             .force_path_style(location.path_style)
             .retry_config(RetryConfig::disabled())
             .timeout_config(timeouts)
             // It takes an upload that waits for a slow store to be dead; the time limit of the attempt is enough.
             .stalled_stream_protection(aws_sdk_s3::config::StalledStreamProtectionConfig::disabled())
-            .http_client(http.clone());
+            .http_client(http);
         config.set_endpoint_url(location.endpoint.clone());
         match &location.keys {
             Some(keys) => {
@@ -112,12 +136,7 @@ impl S3Store {
                 config = config.credentials_provider(keys);
             }
             None => {
-                let chain = aws_config::defaults(BehaviorVersion::latest())
-                    .region(Region::new(location.region.clone()))
-                    .http_client(http)
-                    .load()
-                    .await;
-                config.set_credentials_provider(chain.credentials_provider());
+                config.set_credentials_provider(found.and_then(|found| found.credentials_provider()));
             }
         }
         let prefix = location.prefix.trim_matches('/');
@@ -129,6 +148,7 @@ impl S3Store {
             client: Client::from_conf(config.build()),
             bucket: location.bucket.clone(),
             prefix: if prefix.is_empty() { String::new() } else { format!("{prefix}/") },
+            kms_key: location.kms_key.clone(),
             describe,
             honours: AtomicBool::new(false),
             requests: AtomicU64::new(0),
@@ -192,6 +212,10 @@ impl S3Store {
         let length = body.len() as u64;
         let request = self.client.put_object().bucket(&self.bucket).key(self.full(key));
         let request = request.checksum_algorithm(ChecksumAlgorithm::Crc64Nvme).body(ByteStream::from(body));
+        let request = match &self.kms_key {
+            Some(key) => request.server_side_encryption(ServerSideEncryption::AwsKms).ssekms_key_id(key),
+            None => request,
+        };
         let request = match condition {
             Condition::Absent => request.if_none_match("*"),
             Condition::Is(tag) => request.if_match(&tag.0),

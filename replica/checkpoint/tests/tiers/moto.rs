@@ -86,8 +86,9 @@ impl Moto {
             endpoint: Some(format!("http://{}", self.address)),
             bucket: BUCKET.to_owned(),
             prefix: prefix.to_owned(),
-            region: "us-east-1".to_owned(),
+            region: None,
             path_style: true,
+            kms_key: None,
             keys: Some(keys),
         }
     }

@@ -2,6 +2,7 @@
 
 use crate::support::{cut, entry, newest, newest_op, open, retained, source, state};
 use std::sync::Arc;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use vr_checkpoint::s3_server::{Act, Faults, Options, Rule, Server, Verb};
 use vr_checkpoint::store::{ObjectStore, S3Keys, S3Location, S3Store};
 
@@ -18,12 +19,61 @@ async fn server(dir: &tempfile::TempDir) -> (Server, Arc<dyn ObjectStore>) {
         endpoint: Some(server.endpoint()),
         bucket: "bucket".to_owned(),
         prefix: "p/lineage".to_owned(),
-        region: "us-east-1".to_owned(),
+        region: None,
         path_style: true,
+        kms_key: None,
         keys: Some(keys),
     };
     let store = S3Store::open(&location).await.expect("an honest store");
     (server, Arc::new(store))
+}
+
+/// The first words of a request to a server that answers nothing good.
+async fn asked(location: impl FnOnce(String) -> S3Location) -> String {
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.expect("a free port");
+    let location = location(format!("http://{}", listener.local_addr().expect("bound")));
+    let heard = tokio::spawn(async move {
+        let (mut stream, _) = listener.accept().await.expect("somebody asks");
+        let mut head = Vec::new();
+        while !head.windows(4).any(|end| end == b"\r\n\r\n") {
+            assert!(stream.read_buf(&mut head).await.expect("it goes on") > 0, "the request ended early");
+        }
+        let no = b"HTTP/1.1 403 Forbidden\r\ncontent-length: 0\r\nconnection: close\r\n\r\n";
+        stream.write_all(no).await.expect("it listens");
+        String::from_utf8_lossy(&head).to_lowercase()
+    });
+    S3Store::open(&location).await.expect_err("it was refused");
+    heard.await.expect("it was heard")
+}
+
+#[tokio::test]
+async fn a_write_names_the_key_of_kms_and_the_region_where_there_are_some() {
+    let location = |region: Option<&str>, kms_key: Option<&str>| {
+        let (region, kms_key) = (region.map(str::to_owned), kms_key.map(str::to_owned));
+        move |endpoint| S3Location {
+            endpoint: Some(endpoint),
+            bucket: "bucket".to_owned(),
+            prefix: String::new(),
+            region,
+            path_style: true,
+            kms_key,
+            keys: Some(S3Keys { access_key: "key".to_owned(), secret_key: "secret".to_owned() }),
+        }
+    };
+    let plain = asked(location(None, None)).await;
+    assert!(plain.starts_with("put /bucket/probe/"), "{plain}");
+    assert!(
+        plain.contains("/us-east-1/s3/aws4_request") && !plain.contains("server-side-encryption"),
+        "{plain}"
+    );
+    let encrypted = asked(location(Some("eu-central-1"), Some("arn:aws:kms:eu-central-1:1:key/k"))).await;
+    for header in [
+        "x-amz-server-side-encryption: aws:kms\r\n",
+        "x-amz-server-side-encryption-aws-kms-key-id: arn:aws:kms:eu-central-1:1:key/k\r\n",
+        "/eu-central-1/s3/aws4_request",
+    ] {
+        assert!(encrypted.contains(header), "no {header} in {encrypted}");
+    }
 }
 
 fn rule(verb: Verb, path: &str, times: u32, act: Act) -> Rule {

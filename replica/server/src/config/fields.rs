@@ -119,8 +119,12 @@ pub const FIELDS: &[Field] = &[
     f("tiers.objectStore.endpoint", "URL of an S3 server other than AWS"),
     f("tiers.objectStore.bucket", "S3 bucket; credentials come from the AWS SDK's default chain"),
     f("tiers.objectStore.prefix", "Key prefix in the bucket [default: none]"),
-    f("tiers.objectStore.region", "AWS region [default: us-east-1]"),
+    f("tiers.objectStore.region", "AWS region [default: what the AWS SDK finds, else us-east-1]"),
     f("tiers.objectStore.pathStyle", "Bucket in the path instead of the host name [default: false]"),
+    f(
+        "tiers.objectStore.kmsKeyId",
+        "Key of KMS that objects are encrypted with [default: what the bucket is set to]",
+    ),
     f("tiers.objectStore.checkpointInterval", "Between two checkpoints there [default: 24h]"),
     f("tiers.objectStore.logInterval", "Between two shipments of the committed log [default: 10s]"),
     f(
@@ -276,7 +280,7 @@ tiers:
   onLag: throttle
   nvme: {path: /n, checkpointInterval: 1s, logInterval: 1s, lagLimit: 3s, rateLimitBytes: 1048576, keep: 2}
   volume: {path: /v, checkpointInterval: 2s, logInterval: 2s, lagLimit: 6s, rateLimitBytes: 2097152, keep: 3}
-  objectStore: {endpoint: 'http://x', bucket: b, prefix: p, region: r, pathStyle: true, checkpointInterval: 3s,
+  objectStore: {endpoint: 'http://x', bucket: b, prefix: p, region: r, pathStyle: true, kmsKeyId: k, checkpointInterval: 3s,
     logInterval: 3s, lagLimit: 9s, rateLimitBytes: 3145728, keep: 4, keepHourly: 5, keepDaily: 6, keepMonthly: 7}
 restore: {fromGeneration: 1, checkpoint: 5, root: 00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa00aa, toOp: 6, reservedRevision: 7, token: t, sources: [/a]}
 ";
@@ -389,6 +393,12 @@ restore: {fromGeneration: 1, checkpoint: 5, root: 00aa00aa00aa00aa00aa00aa00aa00
                 "`tiers.nvme.rateLimitBytes`: must be at least 1048576",
             ),
             (with("keep: 2", "keep: 0"), vec![], "tiers.nvme.keep"),
+            (
+                with("kmsKeyId: k", "kmsKeyId: 'a key'"),
+                vec![],
+                "`tiers.objectStore.kmsKeyId`: must be the id",
+            ),
+            (with("kmsKeyId: k", "kmsKeyId: ''"), vec![], "leave it out for what the bucket is set to"),
             (with("keepDaily: 6", "keepDaily: 1000"), vec![], "tiers.objectStore.keepDaily"),
             (with("keepDaily: 6", "keepYearly: 6"), vec![], "keepYearly"),
             (with("checkpointInterval: 1s", "checkpointInterval: 10ms"), vec![], "at least 1s"),

@@ -205,10 +205,12 @@ pub struct ObjectStoreTier {
     pub bucket: String,
     /// Key prefix without slashes at its ends; may be empty.
     pub prefix: String,
-    /// Region.
-    pub region: String,
+    /// Region; without, what the SDK finds.
+    pub region: Option<String>,
     /// Bucket in the path instead of the host name.
     pub path_style: bool,
+    /// Key of KMS that objects are encrypted with; without, what the bucket is set to.
+    pub kms_key: Option<String>,
     /// When.
     pub cadence: Cadence,
 }

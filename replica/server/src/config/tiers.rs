@@ -56,6 +56,8 @@ pub struct RawObjectStore {
     #[serde(skip_serializing_if = "Option::is_none")]
     pub path_style: Option<bool>,
     #[serde(skip_serializing_if = "Option::is_none")]
+    pub kms_key_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
     pub checkpoint_interval: Option<Span>,
     #[serde(skip_serializing_if = "Option::is_none")]
     pub log_interval: Option<Span>,
@@ -129,10 +131,22 @@ fn bucket(raw: RawObjectStore, default: Cadence) -> Result<ObjectStoreTier, Conf
         endpoint: raw.endpoint,
         bucket: raw.bucket.ok_or_else(|| missing("tiers.objectStore.bucket"))?,
         prefix: raw.prefix.unwrap_or_default().trim_matches('/').to_owned(),
-        region: raw.region.unwrap_or_else(|| "us-east-1".to_owned()),
+        region: raw.region,
         path_style: raw.path_style.unwrap_or(false),
+        kms_key: kms_key(raw.kms_key_id)?,
         cadence,
     })
+}
+
+/// It goes into a header as it stands.
+fn kms_key(given: Option<String>) -> Result<Option<String>, ConfigError> {
+    match given {
+        Some(key) if key.is_empty() || !key.chars().all(|c| c.is_ascii_graphic()) => Err(value(
+            "tiers.objectStore.kmsKeyId".to_owned(),
+            "must be the id, the ARN or the alias of a key, without spaces; leave it out for what the bucket is set to",
+        )),
+        given => Ok(given),
+    }
 }
 
 /// A tier is behind by up to one shipment of the log, and the time that takes, while nothing is wrong.

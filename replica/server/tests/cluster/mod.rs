@@ -99,7 +99,7 @@ impl Cluster {
                 };
                 change(&mut raw);
                 fs::create_dir(&home).expect("the temporary directory is writable");
-                let replica = Replica { id, client, peer, admin, home, child: None };
+                let replica = Replica { id, client, peer, admin, home, environment: None, child: None };
                 replica.configure(&raw);
                 replica
             })
@@ -145,6 +145,8 @@ pub(crate) struct Replica {
     pub(crate) admin: SocketAddr,
     /// Its configuration, its log and its disk tiers.
     pub(crate) home: PathBuf,
+    /// Where it has its identity from, as environment variables; [`S3_KEYS`] if absent.
+    pub(crate) environment: Option<Vec<(String, String)>>,
     child: Option<Child>,
 }
 
@@ -185,12 +187,18 @@ impl Replica {
         assert!(self.child.is_none(), "replica {} runs already", self.id);
         let log = File::options().create(true).append(true).open(self.log_path()).expect("writable");
         let mut command = Command::new(env!("CARGO_BIN_EXE_vr-replica"));
+        let keys = [("AWS_ACCESS_KEY_ID", S3_KEYS.0), ("AWS_SECRET_ACCESS_KEY", S3_KEYS.1)];
+        match &self.environment {
+            Some(environment) => keys
+                .iter()
+                .fold(&mut command, |command, (name, _)| command.env_remove(name))
+                .envs(environment.iter().cloned()),
+            None => command.envs(keys),
+        };
         command
             .args(["serve", "--config"])
             .arg(self.config_path())
             .args(flags)
-            .env("AWS_ACCESS_KEY_ID", S3_KEYS.0)
-            .env("AWS_SECRET_ACCESS_KEY", S3_KEYS.1)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
             .stderr(log);

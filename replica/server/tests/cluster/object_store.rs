@@ -55,6 +55,13 @@ impl ObjectStore {
         self.server = Some(server.expect("its directory and its port are free"));
     }
 
+    /// Another user from now on; what is there stays.
+    pub(crate) async fn serve_only(&mut self, access_key: &str) {
+        self.go().await;
+        self.access_key = access_key.to_owned();
+        self.come().await;
+    }
+
     pub(crate) async fn go(&mut self) {
         self.server.take().expect("it was there").stop().await;
     }

@@ -134,8 +134,9 @@ async fn ship(server: &Server, cluster: &VRCluster) {
         endpoint: Some(server.endpoint()),
         bucket: to.bucket.clone(),
         prefix: format!("{PREFIX}/{GOLDEN}"),
-        region: "us-east-1".to_owned(),
+        region: None,
         path_style: true,
+        kms_key: None,
         keys: Some(S3Keys { access_key: "vr".to_owned(), secret_key: "vr".to_owned() }),
     };
     let to = S3Store::connect(&location).await;
