@@ -11,7 +11,7 @@ use std::time::{Duration, Instant};
 use bytes::Bytes;
 use common::{run, vr};
 use running::{Dev, PATIENCE, put, settled, wait_until};
-use rustix::process::{Signal, kill_process, test_kill_process};
+use rustix::process::{Pid, Signal, kill_process, test_kill_process};
 use s3::S3Server;
 use vr::client::Client;
 use vr_proto::etcdserverpb::RangeRequest;
@@ -279,4 +279,33 @@ async fn no_disk_stands_in_the_path_of_a_request() {
     }
     eprintln!("p99 of a put: {moving} us, with stalled disks {stalled} us");
     assert!(stalled * 2 <= moving * 3, "p99 went from {moving} us to {stalled} us");
+}
+
+/// MiB that a process has in memory.
+fn resident(process: Pid) -> u64 {
+    let path = format!("/proc/{}/status", process.as_raw_nonzero());
+    let status = std::fs::read_to_string(path).expect("it runs");
+    let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:")).expect("Linux says so");
+    line.trim_end_matches("kB").trim().parse::<u64>().expect("a number") >> 10
+}
+
+/// What a backup hands on is small, and what it arrives in is not: 4,000 requests, each with a buffer of 64 KiB that it
+/// shares with few others, would be some 140 MiB if anybody kept them as they come.
+#[tokio::test(flavor = "multi_thread", worker_threads = 1)]
+async fn writes_through_a_backup_leave_the_primary_small() {
+    let dir = tempfile::tempdir().expect("a directory");
+    let dev = Dev::start(dir.path(), &[]);
+    let (place, process) = settled(&dev).await;
+    let backup = dev.endpoints()[(place + 1) % 3].clone();
+    let client = Client::new(&[backup], Duration::from_secs(5), &Connector::default());
+    put(&client, "first").await;
+    let before = resident(process);
+    for _ in 0..4000 {
+        put(&client, "next").await;
+    }
+    let grown = resident(process).saturating_sub(before);
+    assert_eq!(settled(&dev).await, (place, process), "another one leads: this proves nothing");
+    eprintln!("4,000 writes through a backup: the primary grew by {grown} MiB");
+    assert!(grown < 64, "4,000 writes took {grown} MiB of the primary");
+    dev.interrupt();
 }

@@ -119,6 +119,22 @@ fn every_message_survives_the_wire() {
     );
 }
 
+/// What is decoded may be kept for long, and what it was received in is a buffer many times its size.
+#[test]
+fn nothing_that_is_decoded_keeps_what_it_was_received_in() {
+    let mut frames: Vec<BytesMut> = every_message().into_iter().map(|message| encoded(message).1).collect();
+    let call = Bytes::from_static(b"call");
+    let (mut ask, mut answer) = (BytesMut::new(), BytesMut::new());
+    encode_control_ask(WHO, 7, call.clone(), &mut ask);
+    encode_control_answer(WHO, 7, call, &mut answer);
+    frames.extend([ask, answer]);
+    for frame in frames {
+        let received = payload(&frame);
+        let decoded = decode(received.clone()).expect("it was encoded here");
+        assert!(received.is_unique(), "{decoded:?}");
+    }
+}
+
 /// Whatever is cut off or flipped is an error or another message, never a panic.
 #[test]
 fn malformed_payloads_are_refused() {
