@@ -99,7 +99,30 @@ pub(super) fn reach(cluster: &VRCluster) -> Vec<String> {
     words.flatten().collect()
 }
 
-impl Errand<'_> {
+impl<'a> Errand<'a> {
+    /// One that loads from the object store of a cluster what a replica of it would: as one of them, in as much memory.
+    pub(super) fn that_loads(
+        cluster: &'a VRCluster,
+        metadata: ObjectMeta,
+        container: &'static str,
+        command: Vec<String>,
+        deadline: i32,
+        work: &'static str,
+    ) -> Errand<'a> {
+        let store = &cluster.spec.storage.object_store;
+        Errand {
+            metadata,
+            container,
+            command,
+            account: store.service_account_name.as_ref(),
+            keys: store.credentials_secret_ref.as_ref(),
+            memory: Quantity(cluster.spec.memory.limit.text()),
+            deadline,
+            work,
+            given: Vec::new(),
+        }
+    }
+
     /// The pod, with what a cluster says of nodes, images and taints.
     pub(super) fn pod(self, cluster: &VRCluster) -> Pod {
         let given = cluster.spec.pod_template.as_ref();

@@ -8,7 +8,6 @@ use super::search::RESTORE_LABEL;
 use super::*;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 
 /// The container of the pod that copies.
 pub const COPY: &str = "copy";
@@ -58,18 +57,7 @@ pub fn copy_of_origin(cluster: &VRCluster, copied: &Copied, lineage: &Lineage) -
     for (flag, value) in given.into_iter().chain(copied.moment.clone().map(|(flag, at)| (flag, Some(at)))) {
         command.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
     }
-    let errand = Errand {
-        metadata: metadata(cluster),
-        container: COPY,
-        command,
-        account: store.service_account_name.as_ref(),
-        keys: store.credentials_secret_ref.as_ref(),
-        // It loads what a replica would.
-        memory: Quantity(cluster.spec.memory.limit.text()),
-        deadline: DEADLINE,
-        work: WORK,
-        given: Vec::new(),
-    };
+    let errand = Errand::that_loads(cluster, metadata(cluster), COPY, command, DEADLINE, WORK);
     errand.pod(cluster)
 }
 

@@ -7,7 +7,6 @@ use super::errand::{self, Errand, TOLD, Way, owned_by};
 use super::*;
 use k8s_openapi::api::core::v1::Pod;
 use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use vr_api::{LocalReference, RestoreTarget, VRCheckpoint, VRCheckpointSpec, VRRestore};
 
 /// Label: which VRRestore, by its UID, since its name may be too long for a label.
@@ -41,7 +40,6 @@ pub fn search(
     lineage: &Lineage,
     cluster: &VRCluster,
 ) -> Pod {
-    let store = &cluster.spec.storage.object_store;
     let mut command: Vec<String> = ["vr", "checkpoint", "locate"].map(str::to_owned).to_vec();
     command.extend(errand::place(cluster, &lineage.0));
     let targets = [
@@ -54,18 +52,7 @@ pub fn search(
     for (flag, value) in targets {
         command.extend(value.into_iter().flat_map(|value| [flag.to_owned(), value]));
     }
-    let errand = Errand {
-        metadata: metadata(restore),
-        container: SEARCH,
-        command,
-        account: store.service_account_name.as_ref(),
-        keys: store.credentials_secret_ref.as_ref(),
-        // It loads what a replica would.
-        memory: Quantity(cluster.spec.memory.limit.text()),
-        deadline: DEADLINE,
-        work: WORK,
-        given: Vec::new(),
-    };
+    let errand = Errand::that_loads(cluster, metadata(restore), SEARCH, command, DEADLINE, WORK);
     errand.pod(cluster)
 }
 

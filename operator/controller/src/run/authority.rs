@@ -280,6 +280,7 @@ pub(super) fn secret(metadata: ObjectMeta, data: impl IntoIterator<Item = (&'sta
 
 #[cfg(test)]
 pub(super) mod tests {
+    use super::super::fake;
     use super::super::given::Given;
     use super::*;
     use serde_json::json;
@@ -287,14 +288,7 @@ pub(super) mod tests {
     const NOW: Moment = Moment(1_800_000_000);
 
     fn cluster() -> VRCluster {
-        let cluster = json!({
-            "metadata": {"name": "prod", "namespace": "shop", "uid": "u"},
-            "spec": {
-                "replicas": 3, "image": "vr", "memory": {"limit": "1Gi", "stateLimit": "512Mi"},
-                "storage": {"objectStore": {"bucket": "b"}}
-            }
-        });
-        serde_json::from_value(cluster).expect("a VRCluster")
+        fake::cluster(json!({"bucket": "b"}))
     }
 
     /// One that nobody else has.

@@ -13,6 +13,7 @@ use std::sync::{Arc, Mutex};
 use std::task::{Context, Poll};
 use tokio::sync::mpsc;
 use tonic::codegen::Service;
+use vr_api::VRCluster;
 
 /// A call as a rule of RBAC names it: verb, API group, resource with its subresource.
 pub(super) type Call = (String, String, String);
@@ -37,6 +38,18 @@ struct Watching {
     kind: String,
     resource: String,
     told: mpsc::UnboundedSender<String>,
+}
+
+/// A VRCluster `prod` in namespace `shop` that keeps its state there, and has nothing that it need not have.
+pub(super) fn cluster(object_store: Value) -> VRCluster {
+    let cluster = json!({
+        "metadata": {"name": "prod", "namespace": "shop", "uid": "u"},
+        "spec": {
+            "replicas": 3, "image": "vr", "memory": {"limit": "1Gi", "stateLimit": "512Mi"},
+            "storage": {"objectStore": object_store}
+        }
+    });
+    serde_json::from_value(cluster).expect("a VRCluster")
 }
 
 impl Fake {

@@ -126,7 +126,7 @@ where
 #[cfg(test)]
 mod tests {
     use super::super::certificates;
-    use super::super::fake::Fake;
+    use super::super::fake::{self, Fake};
     use super::*;
     use k8s_openapi::api::core::v1::Secret;
     use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
@@ -136,14 +136,7 @@ mod tests {
     const NOW: Moment = Moment(1_800_000_000);
 
     fn cluster() -> VRCluster {
-        let cluster = json!({
-            "metadata": {"name": "prod", "namespace": "shop", "uid": "u"},
-            "spec": {
-                "replicas": 3, "image": "vr", "memory": {"limit": "1Gi", "stateLimit": "512Mi"},
-                "storage": {"objectStore": {"bucket": "b"}}
-            }
-        });
-        serde_json::from_value(cluster).expect("a VRCluster")
+        fake::cluster(json!({"bucket": "b"}))
     }
 
     /// Within the hour, and at once by an operator that begins.

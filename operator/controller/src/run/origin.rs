@@ -170,6 +170,7 @@ pub(super) async fn copy(
 
 #[cfg(test)]
 mod tests {
+    use super::super::fake;
     use super::*;
     use serde_json::{Value, json};
     use std::sync::Arc;
@@ -178,14 +179,7 @@ mod tests {
     const LINEAGE: &str = "6f1f3c52-9f0e-4a36-9d07-3f3f0c1e2a4b";
 
     fn cluster() -> VRCluster {
-        let cluster = json!({
-            "metadata": {"name": "prod", "namespace": "shop", "uid": "u"},
-            "spec": {
-                "replicas": 3, "image": "vr", "memory": {"limit": "1Gi", "stateLimit": "512Mi"},
-                "storage": {"objectStore": {"bucket": "own", "prefix": "/prod/", "endpoint": "http://s3:9000"}}
-            }
-        });
-        serde_json::from_value(cluster).expect("a VRCluster")
+        fake::cluster(json!({"bucket": "own", "prefix": "/prod/", "endpoint": "http://s3:9000"}))
     }
 
     fn refused(found: Result<Copied, Origin>) -> String {
