@@ -11,6 +11,7 @@ from pathlib import Path
 
 from ..box import until
 from . import mistakes
+from .installed import plugin
 
 CERT_MANAGER = "github.com/cert-manager/cert-manager@v1.18.2"
 
@@ -33,10 +34,15 @@ def authority_rotates(scene):
     found = scene.until_reason(60, "CertificatesValid", "RotationRefused")
     assert found["status"] == "False" and "give for example 10m or 24h" in found["message"], found
 
-    scene.kubectl("annotate", "--overwrite", "vrc", scene.name, f"{ASK}=20s")
+    named = ("authority", "-n", scene.space, scene.name)
+    told = plugin(scene, *named, "--rotate", "20s", "--yes")
+    assert "both are trusted for 20s, then the new one signs" in told, told
     began = time.monotonic()
     until(60, "both are trusted", lambda: authority(scene)[1].count("BEGIN CERTIFICATE") == 2)
     assert authority(scene)[0] == first
+    scene.until_reason(60, "CertificatesValid", "Rotating")
+    told = plugin(scene, *named)
+    assert "1 of 3: both are trusted" in told, told
     # Clients get what is trusted, and connect anew again and again.
     (scene.folder / "ca.crt").write_text(authority(scene)[1])
     stages = []
@@ -56,6 +62,8 @@ def authority_rotates(scene):
     found = scene.until_reason(60, "CertificatesValid", "Managed")
     assert found["status"] == "True" and first not in authority(scene)[1], found
     assert ASK not in scene.seen()["metadata"].get("annotations", {})
+    told = plugin(scene, *named)
+    assert "no change goes on" in told and "nothing; kubectl vr authority" in told, told
     # The replicas go on among themselves and with the operator by the new one alone.
     scene.put_one()
     assert scene.uids() == uids, "a rotation restarts nothing"

@@ -224,6 +224,7 @@ def plugin(scene, *words):
     done = subprocess.run(command, capture_output=True, text=True, timeout=60,
                           env={**os.environ, "KUBECONFIG": str(scene.box.config)})
     assert done.returncode == 0, f"kubectl vr {' '.join(words)}: {done.stdout} {done.stderr}"
+    return done.stdout
 
 
 def upgraded(scene):

@@ -16,6 +16,7 @@ mod common;
 mod crd;
 mod drill;
 mod restore;
+mod rotation;
 mod status;
 mod storage;
 
@@ -25,6 +26,7 @@ pub use common::{LocalReference, MemorySize};
 pub use crd::crds;
 pub use drill::*;
 pub use restore::{LocatedTarget, Phase, RestoreTarget, VRRestore, VRRestoreSpec, VRRestoreStatus};
+pub use rotation::{ROTATE_AUTHORITY, ROTATION, ROTATION_BESIDE, ROTATION_SIGNS, authority_secret, settle};
 pub use status::*;
 pub use storage::*;
 

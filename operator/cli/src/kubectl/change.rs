@@ -1,13 +1,11 @@
-//! `kubectl vr promote` and `fence`: a change of the spec, named by what it is for. The version that was read goes along,
-//! so that of two people one is refused.
+//! `kubectl vr promote` and `fence`: a change of the spec, named by what it is for.
 
 use anyhow::{anyhow, bail};
 use clap::Args;
-use kube::api::{Patch, PatchParams};
-use serde_json::{Value, json};
+use serde_json::json;
 use vr_api::{ReplicaStatus, VRCluster};
 
-use super::{Ask, Place, Said, refused};
+use super::{Ask, Place, Said};
 
 /// Prefers the zone of a replica for the primary; the operator moves it there
 ///
@@ -48,13 +46,6 @@ fn member<'c>(cluster: &'c VRCluster, named: &str) -> anyhow::Result<&'c Replica
     })
 }
 
-async fn patch(place: &Place, cluster: &VRCluster, spec: Value) -> anyhow::Result<()> {
-    let name = cluster.metadata.name.as_deref().unwrap_or_default();
-    let change = json!({"metadata": {"resourceVersion": cluster.metadata.resource_version}, "spec": spec});
-    let made = place.clusters().patch(name, &PatchParams::default(), &Patch::Merge(&change)).await;
-    made.map(drop).map_err(|error| refused(error, &format!("VRCluster {name} cannot be changed")))
-}
-
 impl Promote {
     pub(super) async fn run(&self, place: &Place) -> anyhow::Result<Said> {
         let cluster = place.cluster(&self.name).await?;
@@ -86,7 +77,7 @@ impl Promote {
         let before = placement.map(|p| p.preferred_zones.clone()).unwrap_or_default();
         let mut zones = vec![zone.clone()];
         zones.extend(before.into_iter().filter(|other| *other != zone));
-        patch(place, &cluster, json!({"placement": {"preferredZones": zones}})).await?;
+        place.change(&cluster, json!({"spec": {"placement": {"preferredZones": zones}}})).await?;
         let delay = placement.and_then(|p| p.handback_delay_seconds).unwrap_or(300);
         let watch = format!("kubectl get vrc {} -w", place.named(&self.name));
         Ok(format!("zone {zone} is preferred now; the primary goes to {} when that has been well for {delay} s. To watch: {watch}", wanted.slot).into())
@@ -115,7 +106,7 @@ impl Fence {
             }
         }
         fenced.push(wanted.id);
-        patch(place, &cluster, json!({"fencedReplicas": fenced})).await?;
+        place.change(&cluster, json!({"spec": {"fencedReplicas": fenced}})).await?;
         let status = format!("kubectl vr status {}", place.named(&self.name));
         Ok(format!("replica {} is fenced; the operator replaces it: {status}", wanted.id).into())
     }

@@ -4,6 +4,7 @@
 //! Each command makes text of a client and a time, so that tests need no cluster. Not here: what needs the replicas'
 //! own ports (`vr status --endpoints …`) or the bucket (`vr checkpoint ls`).
 
+mod authority;
 mod change;
 mod drain;
 mod recovery;
@@ -18,9 +19,10 @@ use std::process::ExitCode;
 use anyhow::{Context as _, anyhow};
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
-use kube::api::Api;
+use kube::api::{Api, Patch, PatchParams};
 use kube::config::KubeConfigOptions;
 use kube::{Client, Config};
+use serde_json::{Value, json};
 use vr_api::VRCluster;
 
 use crate::output;
@@ -63,6 +65,7 @@ enum Command {
     RestorePoints(recovery::RestorePoints),
     Promote(change::Promote),
     Fence(change::Fence),
+    Authority(authority::Authority),
     DrainCheck(drain::DrainCheck),
     Report(report::Report),
     View(view::View),
@@ -149,6 +152,7 @@ impl Command {
             Command::RestorePoints(points) => points.run(place).await,
             Command::Promote(promote) => promote.run(place).await,
             Command::Fence(fence) => fence.run(place, ask).await,
+            Command::Authority(authority) => authority.run(place, ask).await,
             Command::DrainCheck(check) => check.run(place).await,
             Command::Report(report) => report.run(place).await,
             Command::View(view) => view.run(place).await,
@@ -171,6 +175,19 @@ impl Place {
             )),
             Err(error) => Err(refused(error, &format!("VRCluster {name} cannot be read"))),
         }
+    }
+
+    /// Changes a cluster. The version that was read goes along, so that of two people one is refused.
+    async fn change(&self, cluster: &VRCluster, mut change: Value) -> anyhow::Result<()> {
+        let name = cluster.metadata.name.as_deref().unwrap_or_default();
+        change["metadata"]["resourceVersion"] = json!(cluster.metadata.resource_version);
+        let made = self.clusters().patch(name, &PatchParams::default(), &Patch::Merge(&change)).await;
+        made.map(drop).map_err(|error| refused(error, &format!("VRCluster {name} cannot be changed")))
+    }
+
+    /// What lets the operator work on a cluster again.
+    fn unpause(&self, name: &str) -> String {
+        format!("kubectl patch vrc {} --type merge -p '{{\"spec\":{{\"paused\":false}}}}'", self.named(name))
     }
 
     /// How a person names the cluster in a command that they copy.

@@ -197,9 +197,7 @@ fn next(place: &Place, cluster: &VRCluster, status: &VRClusterStatus) -> String 
     if status.recovery_plan.is_some() {
         format!("kubectl vr plan {named}, then kubectl vr recover {named}")
     } else if cluster.spec.paused {
-        format!(
-            "the operator is told to do nothing: kubectl patch vrc {named} --type merge -p '{{\"spec\":{{\"paused\":false}}}}'"
-        )
+        format!("the operator is told to do nothing: {}", place.unpause(&cluster.name_any()))
     } else if let Some(replica) = silent {
         format!("kubectl describe pod -n {} {}, then its node", place.namespace, replica.slot)
     } else if ready(status).is_some_and(|c| c.status == "True") {

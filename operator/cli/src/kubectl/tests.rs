@@ -308,6 +308,145 @@ async fn promote_and_fence_change_the_spec() {
     assert_eq!(writes(&fake), [format!("PATCH {CLUSTER}"), format!("PATCH {CLUSTER}")]);
 }
 
+/// A cluster whose certificates are so, and whose authority's Secret has such a note of a change.
+fn certified(reason: &str, note: Option<&str>, change: impl FnOnce(&mut Value)) -> Fake {
+    let fake = cluster(|c| {
+        let good = if reason == "RotationRefused" { "False" } else { "True" };
+        let says = json!({"type": "CertificatesValid", "status": good, "reason": reason, "message": "prod-1 is awaited",
+            "lastTransitionTime": "2026-01-01T00:40:00Z"});
+        c["status"]["conditions"].as_array_mut().expect("a list").push(says);
+        change(c);
+    });
+    let annotations = note.map_or(Value::Null, |note| json!({"vr-operator.io/rotation": note}));
+    let secret = json!({"apiVersion": "v1", "kind": "Secret",
+        "metadata": {"name": "prod-ca", "namespace": "shop", "annotations": annotations}});
+    fake.put("/api/v1/namespaces/shop/secrets/prod-ca", secret);
+    fake
+}
+
+const ASK: &str = "vr-operator.io/rotate-authority";
+const BESIDE: &str = "Beside until 2026-01-02T00:00:00Z";
+
+#[tokio::test]
+async fn how_far_the_change_of_an_authority_is_comes_with_what_to_type() {
+    let asks = |c: &mut Value| c["metadata"]["annotations"] = json!({ASK: "24h"});
+    let pauses = |c: &mut Value| c["spec"]["paused"] = true.into();
+    let plain = |c: &mut Value| c["spec"]["unsafeFlags"] = json!({"plaintext": true});
+    for (fake, good, expected) in [
+        (certified("Managed", None, |_| ()), true, "nothing; kubectl vr authority -n shop prod --rotate 24h"),
+        (
+            certified("Managed", None, asks),
+            true,
+            "asked  a change, with 24h for clients; the operator has not taken",
+        ),
+        (
+            certified("Managed", None, asks),
+            true,
+            "next   wait a moment, then kubectl vr authority -n shop prod",
+        ),
+        (
+            certified("Rotating", Some(BESIDE), |_| ()),
+            true,
+            "1 of 3: both are trusted; the new one signs from 2026-01-02",
+        ),
+        (
+            certified("Rotating", Some(BESIDE), |_| ()),
+            true,
+            "kubectl get secret -n shop prod-ca -o jsonpath='{.data.ca\\.crt}'",
+        ),
+        (
+            certified("Rotating", Some(BESIDE), pauses),
+            true,
+            "the operator is told to do nothing: kubectl patch vrc -n shop prod",
+        ),
+        (certified("Rotating", Some("Signs"), |_| ()), true, "2 of 3: the new one signs"),
+        (certified("Rotating", Some("Signs"), |_| ()), true, "says   prod-1 is awaited\n  since  20 min"),
+        (
+            certified("Rotating", Some("Somehow"), |_| ()),
+            true,
+            "Secret prod-ca says \"Somehow\", which is no step",
+        ),
+        (certified("RotationRefused", None, asks), false, "which takes the place of what was asked for"),
+        (cluster(|_| ()), false, "the operator has said nothing of its certificates yet"),
+        (cluster(|_| ()), false, "not known: there is no Secret prod-ca yet"),
+        (
+            certified("RotationRefused", None, |c| {
+                asks(c);
+                plain(c);
+            }),
+            false,
+            "kubectl annotate vrc -n shop prod vr-operator.io/rotate-authority-; its ports speak no TLS",
+        ),
+        (certified("Managed", None, plain), true, "nothing; its ports speak no TLS"),
+    ] {
+        let said = says(&fake, "authority prod").await;
+        assert!(said.good == good && said.text.contains(expected), "{expected:?} is not in\n{}", said.text);
+    }
+}
+
+#[tokio::test]
+async fn another_authority_is_asked_for_by_the_name_of_the_cluster() {
+    let start = "authority prod --rotate 24h";
+    let given = |c: &mut Value| c["spec"]["tls"] = json!({"secretRef": {"name": "ours"}});
+    let issued = |c: &mut Value| c["spec"]["tls"] = json!({"issuerRef": {"name": "company"}});
+    let goes = |c: &mut Value| c["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
+    for (fake, line, expected) in [
+        (certified("Given", None, given), "authority prod --rotate 0s --yes", "stand in Secret ours"),
+        (
+            certified("Issued", None, issued),
+            "authority prod --rotate 0s --yes",
+            "Issuer company signs its certificates",
+        ),
+        (certified("Managed", None, goes), "authority prod --rotate 0s --yes", "is being deleted"),
+        (
+            certified("Managed", None, |c| c["spec"]["paused"] = true.into()),
+            start,
+            "first kubectl patch vrc -n shop prod",
+        ),
+        (certified("Rotating", Some("Signs"), |_| ()), "authority prod --rotate 0s --yes", "signs already"),
+        (certified("Managed", None, |_| ()), start, "there is nobody to ask"),
+        (
+            certified("Managed", None, |_| ()),
+            "authority prod --rotate 31d",
+            "no time from 0s to 30d: give for example",
+        ),
+        (
+            certified("Managed", None, |_| ()),
+            "authority prod --rotate soon",
+            "no time from 0s to 30d: give for example",
+        ),
+        (certified("Managed", None, |_| ()), "authority prod --yes", "--rotate"),
+    ] {
+        let error = refuses(&fake, line).await;
+        assert!(error.contains(expected), "{line}: {expected:?} is not in {error}");
+    }
+    let fake = certified("Managed", None, |_| ());
+    let error =
+        run(&fake, start, &mut |_| Ok(Some("yes".to_owned()))).await.expect_err("yes is not the name");
+    assert!(error.to_string().contains("not the name of the cluster") && writes(&fake).is_empty(), "{error}");
+    let mut asked = String::new();
+    let mut right = |question: &str| {
+        asked = question.to_owned();
+        Ok(Some("prod".to_owned()))
+    };
+    let said = run(&fake, start, &mut right).await.expect("it is asked for").text;
+    assert!(
+        asked.contains("both are trusted for 24h") && asked.contains("again by then are cut off"),
+        "{asked}"
+    );
+    assert!(said.ends_with("To watch: kubectl vr authority -n shop prod"), "{said}");
+    assert_eq!(writes(&fake), [format!("PATCH {CLUSTER}")]);
+    let written = fake.written.lock().expect("nobody panics while holding it").clone();
+    assert_eq!(written, json!({"metadata": {"resourceVersion": "7", "annotations": {ASK: "24h"}}}));
+    // Before the new one signs, the time can be changed.
+    let said =
+        says(&certified("Rotating", Some(BESIDE), |_| ()), "authority prod --rotate 0s --yes").await.text;
+    assert!(
+        said.contains("was to sign from 2026-01-02T00:00:00Z on; now it signs when 0s have passed"),
+        "{said}"
+    );
+}
+
 #[tokio::test]
 async fn views_follow_the_order() {
     let said = says(&cluster(|_| ()), "view prod").await.text;

@@ -125,7 +125,7 @@ impl<'a> Naming<'a> {
         match tls.and_then(|tls| tls.secret_ref.as_ref()) {
             Some(given) => given.name.clone(),
             None if tls.is_some_and(|tls| tls.issuer_ref.is_some()) => self.operator_secret(),
-            None => format!("{}-ca", self.name()),
+            None => vr_api::authority_secret(self.name()),
         }
     }
 

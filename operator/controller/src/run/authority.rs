@@ -20,12 +20,8 @@ use rcgen::{
 };
 use std::collections::BTreeMap;
 use std::time::Duration;
-use vr_api::VRCluster;
+use vr_api::{ROTATION, ROTATION_BESIDE, ROTATION_SIGNS, VRCluster, authority_secret};
 
-/// How far the change of it is, if one goes on: `Beside` and from when on it may sign, or `Signs`.
-const STAGE: &str = "vr-operator.io/rotation";
-const SIGNS: &str = "Signs";
-const BESIDE: &str = "Beside until ";
 pub(super) const HOUR: i64 = 3600;
 const LIFE_HOURS: i64 = 10 * 365 * 24;
 
@@ -72,7 +68,7 @@ impl Subject {
 
 /// Which Secret it is.
 pub(super) fn secret_name(cluster: &VRCluster) -> String {
-    format!("{}-ca", Naming::of(cluster).name())
+    authority_secret(Naming::of(cluster).name())
 }
 
 /// Reads it, or makes it where there is none.
@@ -113,14 +109,15 @@ impl Authority {
         let pair = |cert: &str, key: &str| part(cert).zip(part(key)).map(|(cert, key)| Pair { cert, key });
         let signs = pair("tls.crt", "tls.key").ok_or_else(|| lacks("tls.crt or tls.key"))?;
         let next = pair("next.crt", "next.key");
-        let noted = secret.metadata.annotations.as_ref().and_then(|all| all.get(STAGE)).map(String::as_str);
+        let noted =
+            secret.metadata.annotations.as_ref().and_then(|all| all.get(ROTATION)).map(String::as_str);
         let stage = match noted {
             None => Stage::Alone,
-            Some(SIGNS) => Stage::Signs,
+            Some(ROTATION_SIGNS) => Stage::Signs,
             Some(text) => {
-                let until = text.strip_prefix(BESIDE).and_then(Moment::parse);
+                let until = text.strip_prefix(ROTATION_BESIDE).and_then(Moment::parse);
                 let until = until.ok_or_else(|| {
-                    anyhow::anyhow!("Secret {name}: {STAGE} says {text:?}, which is no stage")
+                    anyhow::anyhow!("Secret {name}: {ROTATION} says {text:?}, which is no stage")
                 })?;
                 if next.is_none() {
                     return Err(lacks("next.crt or next.key"));
@@ -146,10 +143,10 @@ impl Authority {
         metadata.resource_version = self.version.clone();
         let stage = match self.stage {
             Stage::Alone => None,
-            Stage::Beside(until) => Some(format!("{BESIDE}{}", until.text())),
-            Stage::Signs => Some(SIGNS.to_owned()),
+            Stage::Beside(until) => Some(format!("{ROTATION_BESIDE}{}", until.text())),
+            Stage::Signs => Some(ROTATION_SIGNS.to_owned()),
         };
-        metadata.annotations = stage.map(|stage| BTreeMap::from([(STAGE.to_owned(), stage)]));
+        metadata.annotations = stage.map(|stage| BTreeMap::from([(ROTATION.to_owned(), stage)]));
         let mut data = vec![
             ("tls.crt", self.signs.cert.clone()),
             ("tls.key", self.signs.key.clone()),
@@ -364,7 +361,7 @@ pub(super) mod tests {
             assert!(why.contains("Secret prod-ca lacks") && why.contains("put it back"), "{why}");
         }
         let mut strange = both.secret(&cluster());
-        strange.metadata.annotations = Some(BTreeMap::from([(STAGE.to_owned(), "somehow".to_owned())]));
+        strange.metadata.annotations = Some(BTreeMap::from([(ROTATION.to_owned(), "somehow".to_owned())]));
         assert!(
             Authority::read(&strange)
                 .map(drop)

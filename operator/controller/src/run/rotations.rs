@@ -11,13 +11,13 @@ use super::furnish::MANAGER;
 use super::tell::Teller;
 use crate::ids::*;
 use crate::objects::Naming;
-use crate::rotation::{self, ASK, Rotation, Seen, Turn};
+use crate::rotation::{self, Rotation, Seen, Turn};
 use k8s_openapi::api::core::v1::Secret;
 use kube::Client;
 use kube::api::{Api, Patch, PatchParams, PostParams};
 use serde_json::json;
 use std::collections::BTreeMap;
-use vr_api::VRCluster;
+use vr_api::{ROTATE_AUTHORITY, VRCluster};
 
 /// What came of a look at it.
 pub(super) enum Turned {
@@ -39,11 +39,12 @@ pub(super) async fn see_to(
     now: Moment,
 ) -> anyhow::Result<Turned> {
     let naming = Naming::of(cluster);
-    let asked = cluster.metadata.annotations.as_ref().and_then(|all| all.get(ASK)).map(String::as_str);
+    let asked =
+        cluster.metadata.annotations.as_ref().and_then(|all| all.get(ROTATE_AUTHORITY)).map(String::as_str);
     let Some(Own { authority, ends, proof }) = &trust.own else {
         let why = || {
             format!(
-                "annotation {ASK}: this cluster has no authority of the operator's; whoever makes its certificates replaces theirs"
+                "annotation {ROTATE_AUTHORITY}: this cluster has no authority of the operator's; whoever makes its certificates replaces theirs"
             )
         };
         return Ok(Turned::Still(asked.map(|_| Rotation::Refused(why()))));
@@ -68,7 +69,8 @@ pub(super) async fn see_to(
     teller.turn(cluster, &turn.to_string()).await;
     if asked.is_some() && matches!(turn, Turn::Introduce(_) | Turn::Settle(_)) {
         // It is on record: asked for once, it is done once.
-        let change = json!({"metadata": {"uid": cluster.metadata.uid, "annotations": {ASK: null}}});
+        let change =
+            json!({"metadata": {"uid": cluster.metadata.uid, "annotations": {ROTATE_AUTHORITY: null}}});
         let api: Api<VRCluster> = Api::namespaced(client.clone(), naming.namespace());
         let how = PatchParams { field_manager: Some(MANAGER.to_owned()), ..PatchParams::default() };
         api.patch(naming.name(), &how, &Patch::Merge(&change)).await?;
