@@ -4,7 +4,7 @@ import subprocess
 import time
 
 from ..box import GATE, until
-from ..scene import BUCKET, IMAGE, KEYS
+from ..scene import BUCKET, IMAGE, KEYS, TREE, Scene
 
 
 def says(scene, limit, words):
@@ -93,4 +93,52 @@ def given_certificates(scene):
     scene.nothing_lost()
 
 
-ALL = [wrong_keys, no_bucket, no_image, given_certificates]
+def two_with_one_prefix(scene):
+    """A second VRCluster names the prefix of the first: it is refused, the first notices nothing; elsewhere it begins."""
+    scene.begin()
+    scene.load()
+    uids = scene.uids()
+    second = Scene(scene.ground, "two-with-one-prefix-second")
+    try:
+        for prefix in (scene.space, f"/{scene.space}/"):
+            second.box.apply(second.cluster(prefix=prefix))
+            found = says(second, 60, [f"belongs to VRCluster {scene.space}/{scene.name}", "choose another prefix"])
+            assert found["reason"] == "ObjectStoreUnusable", found
+            assert not second.pods() and not second.status().get("lineage"), second.status()
+            second.kubectl("delete", "vrc", second.name, "--timeout=60s", timeout=90)
+        second.begin()
+        assert second.status()["lineage"]["id"] != scene.status()["lineage"]["id"]
+    except BaseException:
+        second.bundle(TREE / "e2e-bundle" / second.space)
+        raise
+    finally:
+        second.end()
+    assert scene.uids() == uids, "somebody else's mistake restarts nothing"
+    scene.nothing_lost()
+
+
+def foreign_volume(scene):
+    """A cluster is made again with another prefix, and its volumes are left: they are not touched until a person says so."""
+    scene.begin()
+    first = scene.status()["lineage"]["id"]
+
+    def volumes():
+        return {one["metadata"]["name"]: one["metadata"]["uid"] for one in scene.box.objects("pvc", "-n", scene.space)}
+    left = volumes()
+    assert len(left) == 3, left
+    scene.kubectl("delete", "vrc", scene.name, "--wait=false")
+    until(200, "the resource is gone", lambda: not scene.box.objects("vrc", "-n", scene.space))
+    (scene.folder / "ca.crt").unlink()
+    scene.box.apply(scene.cluster(prefix=f"{scene.space}-again"))
+    found = says(scene, 60, [f"is of lineage {first}", f"kubectl delete pvc {min(left)}"])
+    assert found["reason"] == "ForeignVolume", found
+    assert not scene.pods() and not scene.status().get("lineage"), scene.status()
+    assert volumes() == left, "a volume was taken or deleted that nobody has given away"
+    scene.kubectl("delete", "pvc", *left)
+    scene.until_ready(150)
+    until(30, "a write is acknowledged", scene.put_one, 0.5)
+    assert scene.status()["lineage"]["id"] != first
+    assert not set(volumes().values()) & set(left.values())
+
+
+ALL = [wrong_keys, no_bucket, no_image, given_certificates, two_with_one_prefix, foreign_volume]
