@@ -14,7 +14,7 @@ pub struct Counters {
     pub peer_bytes_received: u64,
     /// Bytes queued for peers.
     pub peer_bytes_sent: u64,
-    /// Frames dropped because a peer's queue was full.
+    /// Frames dropped because there was no connection to a peer, or its queue was full.
     pub peer_frames_dropped: u64,
     /// Connections to the peer port that were closed because of what came over them.
     pub peer_connections_refused: u64,
@@ -130,9 +130,12 @@ pub const FAMILIES: &[Family] = &[
     one("vr_peer_received_bytes_total", "counter", "Bytes from peers.", |n| {
         n.counters.peer_bytes_received as f64
     }),
-    one("vr_peer_frames_dropped_total", "counter", "Frames to full queues.", |n| {
-        n.counters.peer_frames_dropped as f64
-    }),
+    one(
+        "vr_peer_frames_dropped_total",
+        "counter",
+        "Frames to peers without a connection, or with a full queue.",
+        |n| n.counters.peer_frames_dropped as f64,
+    ),
     each(
         "vr_tls_certificate_expiry_timestamp_seconds",
         "When the certificate that the port uses expires.",

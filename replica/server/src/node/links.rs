@@ -47,7 +47,7 @@ impl Links {
         });
         for (id, address) in wanted {
             self.peers.entry(id).or_insert_with(|| {
-                let outbox = Outbox::default();
+                let outbox = Outbox::closed();
                 let dialling = (self.dial)(id, address.clone(), outbox.clone());
                 Link { address, outbox, dialling }
             });

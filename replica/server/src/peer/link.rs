@@ -56,7 +56,7 @@ pub async fn dial(
                 }
             }
         }
-        outbox.clear();
+        outbox.close();
         tokio::time::sleep(wait).await;
         wait = (wait * 2).min(RETRY_MOST);
     }
@@ -95,17 +95,16 @@ async fn link(
     if let Err(error) = set {
         return End::Unreachable(error);
     }
-    // What is older than this connection is repeated by the protocol, or not needed any more.
     let secured = tls.and_then(|port| port.client(id).map(|(config, name)| (port, config, name)));
     let Some((port, config, name)) = secured else {
-        outbox.clear();
+        outbox.open();
         let (reader, writer) = stream.into_split();
         return send(reader, writer, outbox, |payload| deliver(payload, &Names::Any)).await;
     };
     let handshake = TlsConnector::from(config).connect(name, stream);
     match tokio::time::timeout(HANDSHAKE, handshake).await {
         Ok(Ok(stream)) => {
-            outbox.clear();
+            outbox.open();
             let names = port.names(stream.get_ref().1);
             let (reader, writer) = tokio::io::split(stream);
             send(reader, writer, outbox, |payload| deliver(payload, &names)).await
@@ -344,6 +343,37 @@ async fn receive(
 mod tests {
     use super::*;
     use tokio::io::AsyncWriteExt;
+
+    /// Waits until a frame is taken, or until none is any more.
+    async fn until(outbox: &Outbox, taken: bool) {
+        let waited = async {
+            while outbox.push(framed(b"one").freeze()) != taken {
+                tokio::time::sleep(Duration::from_millis(1)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(20), waited).await.expect("it is noticed");
+    }
+
+    /// What would wait for a peer that cannot be reached would be thrown away in the end, and take memory until then.
+    #[tokio::test]
+    async fn nothing_waits_where_there_is_no_connection() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.expect("a port");
+        let address = listener.local_addr().expect("an address").to_string();
+        let outbox = Outbox::closed();
+        assert!(!outbox.push(framed(b"too early").freeze()));
+        let dialling = dial(ReplicaId(2), address, None, outbox.clone(), |_, _| Ok(()), || ());
+        let story = async {
+            let (mut peer, _) = listener.accept().await.expect("it is dialled");
+            until(&outbox, true).await;
+            let mut first = [0; MAGIC.len() + 11];
+            peer.read_exact(&mut first).await.expect("it sends");
+            assert!(first.starts_with(MAGIC) && first.ends_with(b"one"), "{first:?}");
+            // From here on nobody is there.
+            drop((peer, listener));
+            until(&outbox, false).await;
+        };
+        tokio::select! { () = dialling => unreachable!("for ever"), () = story => {} }
+    }
 
     fn framed(payload: &[u8]) -> BytesMut {
         let mut out = BytesMut::new();

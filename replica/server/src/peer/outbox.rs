@@ -1,7 +1,8 @@
 //! What waits to be sent over one connection between replicas.
 //!
-//! It is bounded: what comes beyond is dropped, and whoever misses it asks again. Frames are shared between peers, never
-//! copied, and as many as are there leave in one write.
+//! It is bounded: what comes beyond is dropped, and whoever misses it asks again. Where there is no connection nothing
+//! waits at all: what was queued before it would be repeated by the protocol, or not be needed any more. Frames are shared
+//! between peers, never copied, and as many as are there leave in one write.
 
 use bytes::{Buf, Bytes};
 use std::cell::RefCell;
@@ -26,20 +27,35 @@ pub struct WeakOutbox(Weak<Queue>);
 
 #[derive(Default)]
 struct Queue {
-    frames: RefCell<(VecDeque<Bytes>, usize)>,
+    waiting: RefCell<Waiting>,
     wake: Notify,
 }
 
+#[derive(Default)]
+struct Waiting {
+    closed: bool,
+    frames: VecDeque<Bytes>,
+    bytes: usize,
+}
+
 impl Outbox {
-    /// Queues a frame; `false` if the queue is full and the frame was dropped.
+    /// The queue of a connection that is still to be made.
+    #[must_use]
+    pub fn closed() -> Outbox {
+        let outbox = Outbox::default();
+        outbox.close();
+        outbox
+    }
+
+    /// Queues a frame; `false` if it was dropped, because the queue is full or there is no connection.
     pub fn push(&self, frame: Bytes) -> bool {
-        let mut queue = self.0.frames.borrow_mut();
-        if queue.1 + frame.len() > QUEUE_BYTES {
+        let mut waiting = self.0.waiting.borrow_mut();
+        if waiting.closed || waiting.bytes + frame.len() > QUEUE_BYTES {
             return false;
         }
-        queue.1 += frame.len();
-        queue.0.push_back(frame);
-        drop(queue);
+        waiting.bytes += frame.len();
+        waiting.frames.push_back(frame);
+        drop(waiting);
         self.0.wake.notify_one();
         true
     }
@@ -50,8 +66,14 @@ impl Outbox {
         WeakOutbox(Rc::downgrade(&self.0))
     }
 
-    pub(super) fn clear(&self) {
-        *self.0.frames.borrow_mut() = (VecDeque::new(), 0);
+    /// There is a connection now.
+    pub(super) fn open(&self) {
+        *self.0.waiting.borrow_mut() = Waiting::default();
+    }
+
+    /// There is none any more: what waits is dropped.
+    pub(super) fn close(&self) {
+        *self.0.waiting.borrow_mut() = Waiting { closed: true, ..Waiting::default() };
     }
 
     /// Waits until something was queued since this was asked last.
@@ -84,10 +106,10 @@ impl Outbox {
 
     /// Takes what one gathered write can carry.
     fn take(&self, into: &mut VecDeque<Bytes>) {
-        let mut queue = self.0.frames.borrow_mut();
+        let mut waiting = self.0.waiting.borrow_mut();
         while into.len() < GATHER {
-            let Some(frame) = queue.0.pop_front() else { break };
-            queue.1 -= frame.len();
+            let Some(frame) = waiting.frames.pop_front() else { break };
+            waiting.bytes -= frame.len();
             into.push_back(frame);
         }
     }
