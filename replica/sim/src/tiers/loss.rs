@@ -86,9 +86,14 @@ impl World {
         }
         let inventory = restore::inventory(&sources, &Truth::lineage()).await;
         for (rank, candidate) in inventory.candidates.iter().enumerate() {
-            let back = (!troubled && self.faults.below(4) == 0)
+            let mut back = (!troubled && self.faults.below(4) == 0)
                 .then(|| self.faults.between(candidate.checkpoint_op, candidate.reachable_op));
-            let Ok(loaded) = restore::load(candidate, &sources, back).await else { continue };
+            let mut loaded = restore::load(candidate, &sources, back).await;
+            if loaded.is_err() && back.take().is_some() {
+                // Whoever cannot have just that op takes as much as is whole, before anything that is older.
+                loaded = restore::load(candidate, &sources, None).await;
+            }
+            let Ok(loaded) = loaded else { continue };
             self.truth
                 .holds(&loaded)
                 .map_err(|why| Broken::new("only-what-was-comes-back", format!("{candidate:?}: {why}")))?;
