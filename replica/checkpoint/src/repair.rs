@@ -164,7 +164,7 @@ pub(crate) async fn repair_index(
 }
 
 /// Puts what was made anew where it stood; an unknown outcome is read back.
-async fn put(store: &dyn ObjectStore, key: &str, body: Bytes) -> Result<(), String> {
+pub(crate) async fn put(store: &dyn ObjectStore, key: &str, body: Bytes) -> Result<(), String> {
     match store.replace(key, body.clone()).await.map_err(|e| e.to_string())? {
         Created::Yes => Ok(()),
         Created::Exists | Created::Unknown => match store.get(key).await.map_err(|e| e.to_string())? {

@@ -23,6 +23,16 @@ pub(super) struct Meanwhile<'a> {
     identity: &'a Identity,
     beginning: Option<&'a Beginning>,
     shared: &'a Shared,
+    standing: Standing,
+}
+
+/// What is known of the tier when its writer becomes busy.
+#[derive(Clone, Copy)]
+pub(super) struct Standing {
+    /// Version of its HEAD.
+    pub(super) version: u64,
+    /// What it holds leads to where the log was shipped.
+    pub(super) leads: bool,
 }
 
 impl<'a> Meanwhile<'a> {
@@ -32,8 +42,9 @@ impl<'a> Meanwhile<'a> {
         identity: &'a Identity,
         beginning: Option<&'a Beginning>,
         shared: &'a Shared,
+        standing: Standing,
     ) -> Meanwhile<'a> {
-        Meanwhile { place, options, identity, beginning, shared }
+        Meanwhile { place, options, identity, beginning, shared, standing }
     }
 
     /// Ships the log at its cadence, for ever; `reached` is the last op that stands there. Ends only when this process is
@@ -64,14 +75,21 @@ impl<'a> Meanwhile<'a> {
 
     async fn segment(&self, first: u64, last: u64, body: Bytes) -> Result<(), WriteError> {
         let store = &*self.options.store;
-        writer::observe(store, self.identity, self.beginning).await?;
+        let head = writer::observe(store, self.identity, self.beginning).await?;
+        if head.is_none_or(|head| head.version < self.standing.version) {
+            // The checkpoint or the repair will say so.
+            let reason = "HEAD is not there any more".to_owned();
+            return Err(WriteError::Broken { store: store.describe(), reason });
+        }
         let key = Names { generation: self.identity.generation }.segment(first, last);
         if store.create(&key, body).await? == Created::Unknown {
             return Err(WriteError::Contended { store: store.describe() });
         }
         lock(&self.shared.tail).shipped(self.place, last);
         let tier = &self.shared.tiers[self.place];
-        tier.recovery_op.fetch_max(last, Ordering::Relaxed);
+        if self.standing.leads {
+            tier.recovery_op.fetch_max(last, Ordering::Relaxed);
+        }
         lock(&tier.status).success_micros = now_micros();
         Ok(())
     }

@@ -1,8 +1,9 @@
-//! How fast a tier is read again, and what was found damaged there, for as long as the process lives. When a look at
+//! How fast a tier is read again, and what was found damaged there or lost, for as long as the process lives. When a look at
 //! everything has ended and nothing damaged was needed stands in the tier's HEAD, so that a start alone is no reason for
 //! another.
 
-use super::Spares;
+use super::{Shared, Spares, lock};
+use crate::format::Names;
 use crate::restore::{Source, TierKind};
 use crate::writer::{Scrubbed, WriteError, Writer, now_micros};
 use std::collections::{BTreeSet, VecDeque};
@@ -98,14 +99,32 @@ impl Scrub {
         Ok(true)
     }
 
+    /// Pieces of the log are not there any more; whether that is news.
+    pub(super) fn lost(&mut self, segments: Vec<String>) -> bool {
+        let before = self.damaged.len();
+        for key in segments {
+            if self.damaged.insert(key.clone()) {
+                tracing::warn!(tier = ?self.kind, object = key, "a piece of the log is missing");
+            }
+        }
+        self.damaged.len() > before
+    }
+
+    /// How far the tier leads where its log has these segments.
+    pub(super) fn reaches(&self, writer: &Writer, segments: &[(u64, u64)]) -> u64 {
+        writer.reaches(segments, &self.damaged)
+    }
+
     /// Tries to make whole where it stands what is damaged, other replicas last: how much was, and how much is left.
     pub(super) async fn repair(
         &mut self,
         writer: &mut Writer,
         place: usize,
         Spares { tiers, others }: &Spares,
+        shared: &Shared,
     ) -> Result<(u64, u64), WriteError> {
         self.damaged.retain(|key| writer.needs(key));
+        let from_memory = self.repair_from_memory(writer, shared).await?;
         let mut keys: Vec<String> = self.damaged.iter().chain(writer.unreadable()).cloned().collect();
         // An index says what a pack held, and which packs a checkpoint needs.
         keys.sort_by_key(|key| !key.ends_with(".idx"));
@@ -117,7 +136,27 @@ impl Scrub {
             left = self.repair_from(writer, left, own, &everywhere, Some(until)).await?;
         }
         let left = left.len() as u64;
-        Ok((all - left, left))
+        Ok((from_memory + all - left, left))
+    }
+
+    /// Log that some tier has yet to get is at hand; how many segments were made of it.
+    async fn repair_from_memory(&mut self, writer: &mut Writer, shared: &Shared) -> Result<u64, WriteError> {
+        let mut repaired = 0;
+        for key in self.damaged.clone() {
+            let range = Names::of(&key).and_then(|names| names.segment_range(&key));
+            let Some(body) = range.and_then(|(first, last)| lock(&shared.tail).piece(first, last)) else {
+                continue;
+            };
+            match writer.replace_segment(&key, body).await? {
+                Ok(()) => {
+                    tracing::info!(tier = ?self.kind, object = key, "made whole from memory");
+                    self.damaged.remove(&key);
+                    repaired += 1;
+                }
+                Err(reason) => tracing::warn!(tier = ?self.kind, object = key, reason, "not made whole"),
+            }
+        }
+        Ok(repaired)
     }
 
     /// Those of the objects that are not whole afterwards. None is begun after `until`.

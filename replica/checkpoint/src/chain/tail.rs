@@ -135,6 +135,21 @@ impl Tail {
         Some(made)
     }
 
+    /// A segment of just these ops, if all of them are still here.
+    pub(super) fn piece(&self, first: u64, last: u64) -> Option<Bytes> {
+        if first > last || self.oldest()? > first || self.newest()? < last {
+            return None;
+        }
+        let piece = || {
+            self.above(first.saturating_sub(1)).map(|kept| &kept.entry).take_while(|entry| entry.op <= last)
+        };
+        let bytes: usize = piece().map(SegmentBuilder::bytes_of).sum();
+        let memory = BytesMut::with_capacity(SegmentBuilder::EMPTY + bytes);
+        let mut segment = SegmentBuilder::new(self.lineage, self.generation, first, memory);
+        piece().for_each(|entry| segment.push(entry));
+        Some(segment.finish())
+    }
+
     /// Memory for a segment of so many bytes: that of an older one, if it is large enough and nobody reads it any more.
     fn memory(&mut self, bytes: usize) -> BytesMut {
         self.retire();
@@ -285,6 +300,21 @@ mod tests {
             pieces.push((piece.first, piece.last));
         }
         assert_eq!(pieces, [(1, 16), (17, 32), (33, 40)]);
+    }
+
+    #[test]
+    fn what_is_still_here_can_be_had_again() {
+        let mut tail = tail(2, 1..=6);
+        tail.due(0);
+        let all = tail.next(0).expect("all of it");
+        tail.shipped(0, all.last);
+        let piece =
+            |tail: &Tail, first, last| tail.piece(first, last).map(|body| ops(&Sealed { first, last, body }));
+        assert_eq!(piece(&tail, 1, 6), Some(ops(&all)));
+        assert_eq!(piece(&tail, 3, 4), Some(vec![3, 4]));
+        assert_eq!((piece(&tail, 5, 7), piece(&tail, 4, 3)), (None, None));
+        tail.shipped(1, 2);
+        assert_eq!((piece(&tail, 2, 4), piece(&tail, 3, 3)), (None, Some(vec![3])), "both have the second");
     }
 
     #[test]

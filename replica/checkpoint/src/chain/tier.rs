@@ -1,11 +1,12 @@
 //! One tier's work: checkpoints and log at its cadence, reservations, and what to do when something is in the way.
 
 use super::base::{self, Base};
-use super::meanwhile::Meanwhile;
+use super::meanwhile::{Meanwhile, Standing};
 use super::scrub::Scrub;
 use super::tail::Sealed;
 use super::{Handed, Shared, Spares, TierOptions, TierShared, lock};
 use crate::restore::TierKind;
+use crate::store::StoreError;
 use crate::writer::{self, Beginning, Identity, WriteError, Writer, now_micros};
 use std::sync::Arc;
 use std::sync::atomic::Ordering;
@@ -24,6 +25,9 @@ const REPAIR: Duration = Duration::from_secs(3600);
 /// After one that has helped, and not with everything.
 const REPAIR_ON: Duration = Duration::from_secs(60);
 
+/// The log on the tier is looked through after so many times of shipping it.
+const LISTED: u32 = 60;
+
 /// One tier's work.
 pub(super) struct Tier {
     place: usize,
@@ -36,10 +40,13 @@ pub(super) struct Tier {
     began: Instant,
     due_checkpoint: Instant,
     due_log: Instant,
+    due_list: Instant,
     due_observe: Instant,
     retry: Duration,
-    /// The log on the tier leads from its newest checkpoint to here.
+    /// The log on the tier leads from its newest checkpoint to here, as far as it was shipped.
     shipped: u64,
+    /// And nothing of either is known to be damaged or lost.
+    leads: bool,
     scrub: Scrub,
     base: Base,
     spares: Spares,
@@ -78,9 +85,11 @@ impl Tier {
             began,
             due_checkpoint: began,
             due_log: began,
+            due_list: began,
             due_observe: began,
             retry: RETRY.0,
             shipped: 0,
+            leads: true,
         }
     }
 
@@ -131,9 +140,22 @@ impl Tier {
         tracing::warn!(tier = ?self.options.kind, %error, "tier not written");
         lock(&self.mine().status).error = Some(error.to_string());
         // Whatever is known of the tier may be wrong now.
-        self.writer = None;
+        let writer = self.writer.take();
+        if !self.head_stands(writer.map_or(0, |writer| writer.head().version)).await {
+            self.mine().recovery_op.store(0, Ordering::Relaxed);
+            lock(&self.mine().status).checkpoint_op = 0;
+        }
         tokio::time::sleep(self.retry).await;
         self.retry = (self.retry * 2).min(RETRY.1);
+    }
+
+    /// Whether there is a HEAD from which this generation can be restored, at least as new as it was; or whether nobody can
+    /// tell at the moment.
+    async fn head_stands(&self, version: u64) -> bool {
+        match writer::observe(&*self.options.store, &self.identity, self.beginning.as_ref()).await {
+            Ok(head) => head.is_some_and(|head| head.version >= version),
+            Err(error) => matches!(error, WriteError::Store(StoreError::Transient { .. })),
+        }
     }
 
     /// Does what is due, one after the other.
@@ -174,8 +196,16 @@ impl Tier {
             lock(&self.shared.tail).due(self.place);
             self.ship_log().await?;
         }
-        let writer = self.writer.as_mut().expect("opened above");
-        self.found |= self.scrub.step(writer, Instant::now()).await?;
+        if Instant::now() >= self.due_list {
+            self.due_list = Instant::now() + self.options.log.saturating_mul(LISTED);
+            self.list_log().await?;
+        }
+        let Some(writer) = &mut self.writer else { return Ok(()) };
+        if self.scrub.step(writer, Instant::now()).await? {
+            self.found = true;
+            let segments = writer.segments().await?;
+            self.reached(&segments);
+        }
         self.report();
         Ok(())
     }
@@ -241,6 +271,33 @@ impl Tier {
         Ok(())
     }
 
+    /// Whether the log still leads from the newest checkpoint to where it was shipped: nobody reads a segment again before it
+    /// is needed, and one that is gone is no damage that reading could find.
+    async fn list_log(&mut self) -> Result<(), WriteError> {
+        let writer = self.writer.as_ref().expect("opened before anything is looked at");
+        let segments = writer.segments().await?;
+        let lost = writer.lost(&segments, self.shipped);
+        if lost.is_empty() {
+            return Ok(());
+        }
+        if !writer.is_newest().await? {
+            // Another shipper was here, and may need that log no more: learn anew what the tier has.
+            self.writer = None;
+            return Ok(());
+        }
+        self.found |= self.scrub.lost(lost);
+        self.reached(&segments);
+        Ok(())
+    }
+
+    /// Says how far the tier leads, where its log has these segments.
+    fn reached(&mut self, segments: &[(u64, u64)]) {
+        let writer = self.writer.as_ref().expect("opened before anything is said");
+        let reached = self.scrub.reaches(writer, segments);
+        self.leads = reached >= self.shipped;
+        self.mine().recovery_op.store(reached, Ordering::Relaxed);
+    }
+
     async fn open(&mut self) -> Result<(), WriteError> {
         let (store, identity) = (self.options.store.clone(), self.identity.clone());
         let mut writer = Writer::open(
@@ -251,12 +308,10 @@ impl Tier {
             self.options.keep,
         )
         .await?;
-        let op = writer.head().retained.last().map_or(0, |r| r.op);
         let own = writer.newest_own().map_or(0, |r| r.op);
         self.shipped = writer.log_reach(own).await?;
         self.mine().reserved.store(writer.head().reserved_revision, Ordering::Relaxed);
         lock(&self.shared.tail).shipped(self.place, self.shipped);
-        self.mine().recovery_op.store(self.shipped.max(op), Ordering::Relaxed);
         {
             let mut status = lock(&self.mine().status);
             status.checkpoint_op = own;
@@ -267,7 +322,9 @@ impl Tier {
         writer.collect(self.options.grace).await?;
         self.scrub.remind(&mut writer);
         self.found |= !writer.unreadable().is_empty();
+        let segments = writer.segments().await?;
         self.writer = Some(writer);
+        self.reached(&segments);
         self.has_begun();
         Ok(())
     }
@@ -293,8 +350,15 @@ impl Tier {
         let began = Instant::now();
         let writer = self.writer.as_mut().expect("opened before anything is written");
         let mut reached = self.shipped;
-        let log =
-            Meanwhile::new(self.place, &self.options, &self.identity, self.beginning.as_ref(), &self.shared);
+        let standing = Standing { version: writer.head().version, leads: self.leads };
+        let log = Meanwhile::new(
+            self.place,
+            &self.options,
+            &self.identity,
+            self.beginning.as_ref(),
+            &self.shared,
+            standing,
+        );
         let written = tokio::select! {
             written = writer.checkpoint_of(cut, snapshot, frames) => written,
             fenced = log.ship(&mut reached) => Err(fenced),
@@ -314,6 +378,8 @@ impl Tier {
         }
         self.shipped = self.shipped.max(cut.op);
         lock(&self.shared.tail).shipped(self.place, self.shipped);
+        let segments = writer.segments().await?;
+        self.reached(&segments);
         self.succeeded();
         lock(&self.mine().status).checkpoint_op = cut.op;
         Ok(())
@@ -325,10 +391,17 @@ impl Tier {
         self.due_repair = Instant::now() + REPAIR;
         let writer = self.writer.as_mut().expect("opened before anything is written");
         let mut reached = self.shipped;
-        let log =
-            Meanwhile::new(self.place, &self.options, &self.identity, self.beginning.as_ref(), &self.shared);
+        let standing = Standing { version: writer.head().version, leads: self.leads };
+        let log = Meanwhile::new(
+            self.place,
+            &self.options,
+            &self.identity,
+            self.beginning.as_ref(),
+            &self.shared,
+            standing,
+        );
         let repaired = tokio::select! {
-            repaired = self.scrub.repair(writer, self.place, &self.spares) => repaired,
+            repaired = self.scrub.repair(writer, self.place, &self.spares, &self.shared) => repaired,
             fenced = log.ship(&mut reached) => Err(fenced),
         };
         self.shipped = reached;
@@ -347,9 +420,18 @@ impl Tier {
     }
 
     async fn ship_log(&mut self) -> Result<(), WriteError> {
+        let mut looked = false;
         loop {
             let next = lock(&self.shared.tail).next(self.place);
-            let Some(Sealed { first, last, body }) = next else { return Ok(()) };
+            let Some(Sealed { first, last, body }) = next else {
+                if !looked {
+                    // What is there counts only as long as HEAD is, and nobody may have come by for hours.
+                    let writer = self.writer.as_mut().expect("opened before anything is looked at");
+                    writer.check_fence().await?;
+                }
+                return Ok(());
+            };
+            looked = true;
             let writer = self.writer.as_mut().expect("opened before anything is written");
             writer.ship_segment(first, last, body).await?;
             self.shipped = last;
@@ -360,7 +442,9 @@ impl Tier {
 
     fn succeeded(&mut self) {
         self.retry = RETRY.0;
-        self.mine().recovery_op.fetch_max(self.shipped, Ordering::Relaxed);
+        if self.leads {
+            self.mine().recovery_op.fetch_max(self.shipped, Ordering::Relaxed);
+        }
         let mut status = lock(&self.mine().status);
         status.success_micros = now_micros();
         status.error = None;

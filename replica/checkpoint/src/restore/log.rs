@@ -25,20 +25,21 @@ async fn token(source: &Source, generation: u64) -> Option<String> {
 }
 
 /// The entries `after + 1 ..= goal` of a generation, each from whichever source has it; and why they end before `goal`,
-/// if they do.
+/// if they do. Where more than `most` bytes would have to be read, there are none.
 pub(crate) async fn log(
     generation: u64,
     after: u64,
     goal: u64,
     first: &Source,
     sources: &[Source],
+    most: u64,
 ) -> (Vec<LogEntry>, Option<String>) {
     if goal == after {
         return (Vec::new(), None);
     }
     let names = Names { generation };
     let mut entries: BTreeMap<u64, LogEntry> = BTreeMap::new();
-    let mut problems = Vec::new();
+    let (mut problems, mut read) = (Vec::new(), 0u64);
     for source in allies(first, sources, generation).await {
         if (after + 1..=goal).all(|op| entries.contains_key(&op)) {
             break;
@@ -52,6 +53,13 @@ pub(crate) async fn log(
             });
             if !wanted {
                 continue;
+            }
+            read = read.saturating_add(object.size);
+            if read > most {
+                return (
+                    Vec::new(),
+                    Some(format!("more than {} MiB of log would have to be read", most >> 20)),
+                );
             }
             let parsed = match source.store.get(&object.key).await {
                 Ok(Some(bytes)) => Segment::parse(&object.key, &bytes).map_err(|e| e.to_string()),

@@ -213,7 +213,7 @@ pub async fn load(
         return Err(failed(format!("its root is {} instead of {}", hex(&snapshot.root()), hex(&root))));
     }
     let goal = to_op.unwrap_or(candidate.reachable_op);
-    let (entries, cut_short) = log(manifest.generation, manifest.op, goal, source, sources).await;
+    let (entries, cut_short) = log(manifest.generation, manifest.op, goal, source, sources, u64::MAX).await;
     match cut_short {
         // Whoever names an op wants exactly that; whoever names none wants as much as is whole.
         Some(reason) if to_op.is_some() => Err(failed(reason)),

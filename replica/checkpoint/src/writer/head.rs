@@ -76,6 +76,15 @@ impl Writer {
         Ok(())
     }
 
+    /// HEAD as it stands, if this writer may go on from it.
+    pub(super) async fn standing_head(&self) -> Result<Head, WriteError> {
+        let Some((bytes, _)) = self.store.head().await? else { return Err(self.gone()) };
+        let head = self.parse_head(&bytes)?;
+        self.fence(&head)?;
+        self.has_not_gone_back(&head)?;
+        Ok(head)
+    }
+
     /// Reads HEAD again, and the manifests and indexes that are new in it.
     pub(super) async fn reload(&mut self) -> Result<(), WriteError> {
         let Some((bytes, tag)) = self.store.head().await? else { return Err(self.gone()) };
@@ -98,7 +107,7 @@ impl Writer {
         for index in wanted {
             if !self.known.has_index(&index.key) {
                 match self.index(&index.key).await {
-                    Ok(parsed) => self.known.learn(&index, &parsed),
+                    Ok((index, parsed)) => self.known.learn(&index, &parsed),
                     Err(error) => self.cannot_read(&index.key, error)?,
                 }
             }
@@ -118,9 +127,11 @@ impl Writer {
         Ok(())
     }
 
-    async fn index(&self, key: &str) -> Result<Index, WriteError> {
+    /// An index, and its size: one that was made anew may have fewer packs than when a manifest named it.
+    async fn index(&self, key: &str) -> Result<(Named, Index), WriteError> {
         let bytes = self.store.get(key).await?.ok_or_else(|| self.missing(key))?;
-        Index::parse(key, &bytes).map_err(|source| self.format(source))
+        let parsed = Index::parse(key, &bytes).map_err(|source| self.format(source))?;
+        Ok((Named { key: key.to_owned(), bytes: bytes.len() as u64 }, parsed))
     }
 
     pub(super) async fn manifest(&self, key: &str) -> Result<Manifest, WriteError> {

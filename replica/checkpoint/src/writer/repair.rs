@@ -4,11 +4,25 @@
 
 use super::{WriteError, Writer};
 use crate::format::Names;
-use crate::repair::{repair_index, repair_manifest, repair_pack, repair_segment};
+use crate::repair::{put, repair_index, repair_manifest, repair_pack, repair_segment};
 use crate::restore::Source;
+use bytes::Bytes;
 use std::collections::BTreeSet;
 
 impl Writer {
+    /// Puts a piece of log that is still in memory in the place of one that was lost or is damaged; why not, if that failed.
+    ///
+    /// # Errors
+    /// See [`WriteError`].
+    pub async fn replace_segment(
+        &mut self,
+        key: &str,
+        body: Bytes,
+    ) -> Result<Result<(), String>, WriteError> {
+        self.check_fence().await?;
+        Ok(put(&*self.store, key, body).await)
+    }
+
     /// Makes one object whole; why not, if that failed. What this writer knows of the tier stays as it was: whoever goes
     /// on relying on the object opens the tier anew. `sources` are all tiers that may help; `own` of them is this one.
     ///

@@ -1,53 +1,18 @@
 //! The chain as a replica sees it: it never waits, tiers do not wait for each other, and nothing is left out.
 
-use crate::support::{LINEAGE, committed, cut, identity, newest, newest_op, source, state};
+use crate::support::{
+    LINEAGE, NEVER, SOON, committed, cut, memory, newest, newest_op, source, start, state, status, tier,
+    until,
+};
 use bytes::Bytes;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use vr_checkpoint::chain::{Chain, Options, TierOptions, TierStatus};
+use vr_checkpoint::chain::{Chain, TierOptions};
 use vr_checkpoint::format::{Committed, Head, Index, Manifest, Names, Pack, Parent};
 use vr_checkpoint::restore::{self, TierKind};
 use vr_checkpoint::store::fault::{Act, FaultStore, On, Rule};
 use vr_checkpoint::store::{DirStore, MemStore, ObjectStore, Swapped, Tag};
 use vr_checkpoint::verify;
-
-const SOON: Duration = Duration::from_millis(20);
-const NEVER: Duration = Duration::from_secs(3600);
-
-fn tier(kind: TierKind, store: &Arc<dyn ObjectStore>, checkpoint: Duration) -> TierOptions {
-    let store = Arc::clone(store);
-    TierOptions {
-        kind,
-        store,
-        checkpoint,
-        log: SOON,
-        rate: None,
-        keep: 3.into(),
-        grace: NEVER,
-        may_create: true,
-    }
-}
-
-fn start(replica: u64, tiers: Vec<TierOptions>) -> Chain {
-    Chain::start(Options { identity: identity(replica), beginning: None, tiers, others: None })
-        .expect("a thread")
-}
-
-fn status(chain: &Chain, place: usize) -> TierStatus {
-    chain.status()[place].1.clone()
-}
-
-async fn until(what: &str, done: impl Fn() -> bool) {
-    let began = Instant::now();
-    while !done() {
-        assert!(began.elapsed() < Duration::from_secs(20), "waited in vain: {what}");
-        tokio::time::sleep(Duration::from_millis(5)).await;
-    }
-}
-
-fn memory() -> Arc<dyn ObjectStore> {
-    Arc::new(MemStore::new())
-}
 
 fn strikes(on: On, times: u32, act: Act) -> Rule {
     Rule { on, key_contains: String::new(), skip: 0, times, act }
@@ -302,6 +267,11 @@ async fn a_head_that_was_deleted_from_the_object_store_is_not_made_again() {
         .await;
     assert_eq!(store.head().await.expect("reads"), None);
     assert_eq!(chain.fenced(), None);
+    assert_eq!(
+        (status(&chain, 0).recovery_op, status(&chain, 0).checkpoint_op),
+        (0, 0),
+        "what it names is lost"
+    );
 }
 
 #[tokio::test]
@@ -371,6 +341,7 @@ async fn what_rots_on_a_tier_is_found_and_shipped_again() {
 
         let chain = start(1, vec![tier(TierKind::Nvme, &store, NEVER)]);
         until("it asks for a cut although nothing was written", || chain.wants_cut()).await;
+        assert_eq!(status(&chain, 0).recovery_op, 0, "{kind}: there is nothing else to restore");
         // Hardly anything has changed: without the damage next to nothing would be shipped.
         chain.cut(cut(2), state(2));
         until("a checkpoint", || status(&chain, 0).checkpoint_op == 2).await;
@@ -418,6 +389,7 @@ async fn a_rotten_segment_of_the_log_is_found_and_passed_over() {
 
     let chain = start(1, vec![tier(TierKind::Nvme, &store, NEVER)]);
     until("the damage is counted", || status(&chain, 0).damaged == 1).await;
+    assert_eq!(status(&chain, 0).recovery_op, 1, "what is damaged does not count");
     until("it asks for a cut although nothing was written", || chain.wants_cut()).await;
     chain.cut(cut(2), state(2));
     until("a checkpoint", || status(&chain, 0).checkpoint_op == 2).await;

@@ -1,6 +1,7 @@
 //! Tiers in trouble: every promise of the writer, the restore and the chain that only shows when something goes wrong.
 
 mod chain;
+mod claims;
 mod collect;
 mod crashes;
 mod deltas;

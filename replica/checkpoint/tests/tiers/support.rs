@@ -2,9 +2,11 @@
 
 use bytes::Bytes;
 use std::sync::Arc;
+use std::time::{Duration, Instant};
+use vr_checkpoint::chain::{Chain, Options, TierOptions, TierStatus};
 use vr_checkpoint::format::{Committed, Head, LogEntry};
 use vr_checkpoint::restore::{self, LoadError, Loaded, Source, TierKind};
-use vr_checkpoint::store::ObjectStore;
+use vr_checkpoint::store::{MemStore, ObjectStore};
 use vr_checkpoint::writer::{Cut, Identity, Lineage, WriteError, Writer};
 use vr_tree::{Snapshot, Tree};
 
@@ -80,4 +82,43 @@ pub(crate) async fn retained(store: &Arc<dyn ObjectStore>) -> Vec<u64> {
     let (bytes, _) = store.head().await.expect("reads").expect("there");
     let head = Head::parse("HEAD", &bytes).expect("valid");
     head.retained.iter().map(|retained| retained.op).collect()
+}
+
+/// Cadences: one that a test can wait for, and one that it cannot.
+pub(crate) const SOON: Duration = Duration::from_millis(20);
+pub(crate) const NEVER: Duration = Duration::from_secs(3600);
+
+pub(crate) fn tier(kind: TierKind, store: &Arc<dyn ObjectStore>, checkpoint: Duration) -> TierOptions {
+    let store = Arc::clone(store);
+    TierOptions {
+        kind,
+        store,
+        checkpoint,
+        log: SOON,
+        rate: None,
+        keep: 3.into(),
+        grace: NEVER,
+        may_create: true,
+    }
+}
+
+pub(crate) fn start(replica: u64, tiers: Vec<TierOptions>) -> Chain {
+    Chain::start(Options { identity: identity(replica), beginning: None, tiers, others: None })
+        .expect("a thread")
+}
+
+pub(crate) fn status(chain: &Chain, place: usize) -> TierStatus {
+    chain.status()[place].1.clone()
+}
+
+pub(crate) async fn until(what: &str, done: impl Fn() -> bool) {
+    let began = Instant::now();
+    while !done() {
+        assert!(began.elapsed() < Duration::from_secs(20), "waited in vain: {what}");
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+}
+
+pub(crate) fn memory() -> Arc<dyn ObjectStore> {
+    Arc::new(MemStore::new())
 }

@@ -143,7 +143,7 @@ impl Worker {
             }
             Task::Collect(grace) => Done::Collect(writer.collect(grace).await?),
             Task::Scrub(sources) => {
-                let (repaired, left) = scrub(writer, &sources).await?;
+                let (repaired, left) = scrub(writer, &sources, self.shipped).await?;
                 if repaired > 0 && left == 0 {
                     // What was relied upon no more may be again.
                     self.writer = None;
@@ -154,8 +154,9 @@ impl Worker {
     }
 }
 
-/// Everything at once what the chain does little by little: what was made whole, and what could not be.
-async fn scrub(writer: &mut Writer, sources: &[Source]) -> Result<(usize, usize), WriteError> {
+/// Everything at once what the chain does little by little: what was made whole, and what could not be. The log should be
+/// there as far as it was `shipped`.
+async fn scrub(writer: &mut Writer, sources: &[Source], shipped: u64) -> Result<(usize, usize), WriteError> {
     let mut damaged: BTreeSet<String> = writer.unreadable().clone();
     let mut after = String::new();
     loop {
@@ -169,7 +170,12 @@ async fn scrub(writer: &mut Writer, sources: &[Source]) -> Result<(usize, usize)
             }
         }
     }
-    for range in writer.segments().await? {
+    let segments = writer.segments().await?;
+    let lost = writer.lost(&segments, shipped);
+    if !lost.is_empty() && writer.is_newest().await? {
+        damaged.extend(lost);
+    }
+    for range in segments {
         match writer.scrub_segment(range).await {
             Scrubbed::End | Scrubbed::Whole { .. } => {}
             Scrubbed::Unread { error, .. } => return Err(error.into()),
