@@ -6,11 +6,11 @@
 //! CRC32C of everything before
 //! ```
 //!
-//! Its version is 2 if one of the frames is a delta, which a release of before does not know, and else 1.
+//! All packs are of the upload that the index is named after. Its version is 2 if one of the frames is a delta, which a release of before does not know, and else 1.
 
 use super::pack::{PackEntry, entry, fits_version, put_entry, version};
 use super::read::{Reader, checked};
-use super::{FormatError, VERSION};
+use super::{FormatError, Names, VERSION};
 
 const MAGIC: [u8; 4] = *b"VRIX";
 
@@ -51,16 +51,21 @@ impl Index {
     }
 
     /// # Errors
-    /// It is not a whole index of this format.
+    /// It is not a whole index of this format, or, where `file` is the name of an index, that of another upload.
     pub fn parse(file: &str, bytes: &[u8]) -> Result<Index, FormatError> {
         let version = Reader::new(file, "index", bytes).magic(MAGIC, VERSION)?;
         let mut reader = Reader::new(file, "index", checked(file, "index", bytes)?);
         reader.magic(MAGIC, VERSION)?;
         let mut packs = Vec::new();
+        let upload = Names::upload(file).map(|(upload, _)| upload);
         for _ in 0..reader.u32()? {
             let len = u16::from_le_bytes(reader.array()?);
             let key = std::str::from_utf8(reader.bytes(len.into())?);
             let key = key.map_err(|_| reader.invalid("a pack's name is not UTF-8"))?.to_owned();
+            if upload.is_some() && Names::upload(&key).map(|(of, _)| of) != upload {
+                return Err(reader
+                    .invalid("it names packs of another upload: it is another index than its name says"));
+            }
             let bytes = reader.u64()?;
             let count = reader.u32()?;
             let entries = (0..count).map(|_| entry(&mut reader)).collect::<Result<_, _>>()?;
@@ -87,8 +92,9 @@ impl Index {
 
 #[cfg(test)]
 mod tests {
-    use super::super::{Codec, FrameHeader, Kind};
+    use super::super::{Codec, FrameHeader, Kind, Part};
     use super::*;
+    use ulid::Ulid;
 
     #[test]
     fn it_comes_back_and_damage_is_found() {
@@ -99,6 +105,16 @@ mod tests {
         for (entries, version) in [(entries, 1), (with_delta, 2)] {
             comes_back(entries, version);
         }
+    }
+
+    #[test]
+    fn one_of_another_upload_is_no_index_of_this_one() {
+        let names = Names { generation: 1 };
+        let [one, other] = [1, 2].map(|at| Ulid::from_parts(at, 7));
+        let index = Index { packs: vec![(names.pack(Part::Data, one, 0), 99, vec![])] };
+        assert_eq!(Index::parse(&names.index(one), &index.encode()).as_ref(), Ok(&index));
+        let error = Index::parse(&names.index(other), &index.encode()).expect_err("another").to_string();
+        assert!(error.contains("another index than its name says"), "{error}");
     }
 
     fn comes_back(entries: Vec<PackEntry>, version: u8) {

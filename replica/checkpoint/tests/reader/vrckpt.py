@@ -179,6 +179,9 @@ class Tier:
             size, count = fields.take("QI")
             packs[name] = (size, [fields.place() for _ in range(count)])
         fields.ends()
+        upload = key.rpartition("/")[2].removesuffix(".idx")
+        if not all(name.rpartition("/")[2].startswith(f"{upload}-") for name in packs):
+            raise Damaged(f"{key} names packs of another upload")
         fits(key, version, [place for _, places in packs.values() for place in places])
         return packs, version
 
@@ -364,13 +367,11 @@ def load(tier, retained):
         raise Damaged(f"{key} is of another op, root or generation than HEAD and its name say")
     indexed, versions = {}, {1}
     for index in manifest["indexes"]:
-        if len(tier.read(index["key"])) != index["bytes"]:
-            raise Damaged(f"{index['key']} has another size than the manifest says")
         packs, version = tier.index(index["key"])
         indexed.update(packs)
         versions.add(version)
-    if manifest["format"] != f"vrckpt/{max(versions)}":
-        raise Damaged(f"{key}: a manifest of {DELTA_FORMAT} needs indexes with deltas, one of {FORMAT} none")
+    if manifest["format"] == FORMAT and max(versions) > 1:
+        raise Damaged(f"{key}: a manifest of {FORMAT} needs no index with deltas")
     pages, deltas = {}, {}
     for pack in manifest["packs"]:
         size, places, found, differing = tier.pack(pack["key"], manifest)

@@ -107,6 +107,51 @@ async fn every_object_comes_back_from_another_tier() {
     }
 }
 
+/// An index that stands in another one's place is whole by itself, and says nothing of the packs that it should name.
+#[tokio::test]
+async fn an_index_of_another_upload_is_found_and_made_anew() {
+    let near = memory();
+    tier(&near).await;
+    let mut indexes = objects(&near).await;
+    indexes.retain(|(key, _)| key.contains("/idx/"));
+    let [(key, body), (_, other), ..] = &indexes[..] else { panic!("{} indexes", indexes.len()) };
+    put(&near, key, Some(other.clone())).await;
+    let mut writer = open(&near, 1, 3).await.expect("opens");
+    assert_eq!(writer.unreadable().iter().collect::<Vec<_>>(), [key]);
+    let sources = [source("near", &near)];
+    writer.repair(key, &sources[0], &sources).await.expect("not fenced").expect("its packs say what it held");
+    assert!(near.get(key).await.expect("reads").as_ref() == Some(body));
+}
+
+/// What a collection has taken is left out of an index that is made anew, and nobody misses it.
+#[tokio::test]
+async fn an_index_of_which_a_pack_was_collected_is_whole_without_it() {
+    let near = memory();
+    let mut writer = open(&near, 1, 1).await.expect("opens");
+    for op in [1, 4] {
+        writer.checkpoint(&cut(op), &state(op)).await.expect("ships");
+    }
+    let (key, before) = objects(&near).await.into_iter().find(|(key, _)| key.contains("/idx/")).expect("one");
+    // A part in each run.
+    for _ in 0..20 {
+        writer.collect(Duration::ZERO).await.expect("collects");
+    }
+    put(&near, &key, None).await;
+    let mut writer = open(&near, 1, 1).await.expect("opens");
+    let sources = [source("near", &near)];
+    writer
+        .repair(&key, &sources[0], &sources)
+        .await
+        .expect("not fenced")
+        .expect("its packs say what it held");
+    let now = near.get(&key).await.expect("reads").expect("there");
+    assert!(now.len() < before.len(), "nothing of it was collected");
+    assert_eq!(problems(&near).await, Vec::<String>::new());
+    let mut writer = open(&near, 1, 1).await.expect("opens");
+    writer.checkpoint(&cut(5), &state(5)).await.expect("ships");
+    assert_eq!(problems(&near).await, Vec::<String>::new(), "the next one relies on it");
+}
+
 /// Nothing is written instead of what nobody has.
 #[tokio::test]
 async fn what_is_on_no_tier_stays_as_it_is_and_is_named() {
