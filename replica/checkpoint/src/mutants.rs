@@ -32,7 +32,6 @@ mutants! {
     TornHead "torn" "takes a HEAD whose checksum is wrong";
     AnyHead "torn" "takes the first of the two HEADs of a disk that is whole";
     OlderHeadOverlooked "rot" "ships log on from a HEAD that has been lost";
-    SpeaksFromMemory "rot" "calls durable what stood there before HEAD was lost, without a look";
     CreateBelieved "timeout" "takes a creation of unknown outcome for done";
     SwapBelieved "timeout" "takes a swap of HEAD of unknown outcome for done";
     DeniedSwapBelieved "412" "takes a swap of HEAD that another writer won for done";

@@ -154,17 +154,25 @@ pub(crate) async fn repair_index(
         repair.failed.get_or_insert_with(|| format!("{lost} is missing, and with it what it held"));
     }
     // An index that leaves out what is needed would be taken for whole.
-    if write && repair.failed.is_none() {
-        store.delete(&repair.index).await?;
-        if store.create(&repair.index, index.encode().into()).await? != Created::Yes {
-            repair.failed = Some("it could not be written: try again".to_owned());
-        }
+    if write && repair.failed.is_none() && !names_all(store, &repair.index, needed).await {
+        repair.failed = put(store, &repair.index, index.encode().into()).await.err();
     }
     Ok(repair)
 }
 
-/// Puts what was made anew where it stood; an unknown outcome is read back.
+/// Whether the index that stands there is whole after all, and names these packs.
+async fn names_all(store: &dyn ObjectStore, key: &str, needed: &BTreeSet<String>) -> bool {
+    let Ok(Some(bytes)) = store.get(key).await else { return false };
+    let named = |index: Index| needed.iter().all(|pack| index.packs.iter().any(|(key, ..)| key == pack));
+    Index::parse(key, &bytes).is_ok_and(named)
+}
+
+/// Puts what was made anew where it stood; an unknown outcome is read back. Where it stands there already it is not touched:
+/// it may only have arrived damaged, and in a bucket it would be gone for a moment, or for longer.
 pub(crate) async fn put(store: &dyn ObjectStore, key: &str, body: Bytes) -> Result<(), String> {
+    if store.get(key).await.is_ok_and(|standing| standing.as_ref() == Some(&body)) {
+        return Ok(());
+    }
     match store.replace(key, body.clone()).await.map_err(|e| e.to_string())? {
         Created::Yes => Ok(()),
         Created::Exists | Created::Unknown => match store.get(key).await.map_err(|e| e.to_string())? {

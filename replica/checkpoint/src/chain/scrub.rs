@@ -178,6 +178,10 @@ impl Scrub {
                 Ok(()) => {
                     tracing::info!(tier = ?self.kind, object = key, "made whole");
                     self.damaged.remove(&key);
+                    if key.ends_with(".idx") || key.ends_with(".json") {
+                        // Nobody knew which packs it names, so nobody has read them.
+                        (self.after, self.segments, self.due) = (String::new(), None, Some(Instant::now()));
+                    }
                 }
                 Err(reason) => {
                     tracing::warn!(

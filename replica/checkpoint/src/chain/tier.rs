@@ -142,11 +142,16 @@ impl Tier {
         // Whatever is known of the tier may be wrong now.
         let writer = self.writer.take();
         if !self.head_stands(writer.map_or(0, |writer| writer.head().version)).await {
-            self.mine().recovery_op.store(0, Ordering::Relaxed);
-            lock(&self.mine().status).checkpoint_op = 0;
+            self.withdraw();
         }
         tokio::time::sleep(self.retry).await;
         self.retry = (self.retry * 2).min(RETRY.1);
+    }
+
+    /// Nothing on the tier can be restored.
+    fn withdraw(&self) {
+        self.mine().recovery_op.store(0, Ordering::Relaxed);
+        lock(&self.mine().status).checkpoint_op = 0;
     }
 
     /// Whether there is a HEAD from which this generation can be restored, at least as new as it was; or whether nobody can
@@ -251,10 +256,11 @@ impl Tier {
             return Ok(());
         }
         self.due_observe = now + OBSERVE.1;
-        // Where there is no HEAD yet, whoever writes will say so.
+        // Where there is no HEAD, whoever writes will say so.
         let Some(head) =
             writer::observe(&*self.options.store, &self.identity, self.beginning.as_ref()).await?
         else {
+            self.withdraw();
             return Ok(());
         };
         self.mine().reserved.store(head.reserved_revision, Ordering::Relaxed);

@@ -30,7 +30,7 @@ impl Writer {
         let root = snapshot.root();
         let mut written = Written { manifest: names.manifest(cut.op, &root), root, ..Written::default() };
         if self.head.retained.iter().any(|r| r.manifest == written.manifest) {
-            self.stands().await?;
+            self.check_fence().await?;
             self.shipped(snapshot);
             return Ok(written);
         }

@@ -1,7 +1,7 @@
 //! HEAD as one writer sees it: read, compared, swapped, and read back until it is known what became of it.
 
 use super::{Beginning, Identity, WriteError, Writer};
-use crate::format::{FORMAT, FormatError, Head, HeadState, Index, Manifest, Named};
+use crate::format::{FORMAT, FormatError, Head, HeadState, Index, Manifest, Named, Names};
 use crate::mutants::{Mutant, on};
 use crate::store::{ObjectStore, Swapped, Tag};
 use std::collections::BTreeSet;
@@ -136,7 +136,13 @@ impl Writer {
 
     pub(super) async fn manifest(&self, key: &str) -> Result<Manifest, WriteError> {
         let bytes = self.store.get(key).await?.ok_or_else(|| self.missing(key))?;
-        Manifest::parse(key, &bytes).map_err(|source| self.format(source))
+        let manifest = Manifest::parse(key, &bytes).map_err(|source| self.format(source))?;
+        let names = Names { generation: manifest.generation };
+        if manifest.root().is_none_or(|root| names.manifest(manifest.op, &root) != key) {
+            let reason = "it is of another checkpoint than its name says".to_owned();
+            return Err(self.format(FormatError::Invalid { file: key.to_owned(), what: "manifest", reason }));
+        }
+        Ok(manifest)
     }
 
     pub(super) fn parse_head(&self, bytes: &[u8]) -> Result<Head, WriteError> {

@@ -144,7 +144,7 @@ impl Writer {
     /// # Errors
     /// See [`WriteError`]. A segment that stands there already is no error: committed is committed.
     pub async fn ship_log(&mut self, entries: &[LogEntry]) -> Result<u64, WriteError> {
-        let [first, ..] = entries else { return self.stands().await.map(|()| 0) };
+        let [first, ..] = entries else { return self.check_fence().await.map(|()| 0) };
         let (lineage, generation) = (self.identity.lineage.0, self.identity.generation);
         let last = first.op + entries.len() as u64 - 1;
         let body = Segment { lineage, generation, entries: entries.to_vec() }.encode();
@@ -169,7 +169,7 @@ impl Writer {
     /// See [`WriteError`]: the revision must then not be used.
     pub async fn reserve(&mut self, revision: i64) -> Result<(), WriteError> {
         if self.head.reserved_revision >= revision {
-            return self.stands().await;
+            return self.check_fence().await;
         }
         self.update(move |head, _| head.reserved_revision = head.reserved_revision.max(revision), &[]).await
     }
@@ -193,21 +193,12 @@ impl Writer {
     }
 
     /// Whether HEAD still is of this generation, and not older than it was: whoever goes on from a HEAD that was lost would
-    /// leave a gap in the log.
+    /// leave a gap in the log, and whoever says from memory that something is there would speak for what is not any more.
     ///
     /// # Errors
     /// [`WriteError::Fenced`], [`WriteError::Broken`] if not.
     pub async fn check_fence(&mut self) -> Result<(), WriteError> {
         self.standing_head().await.map(drop)
-    }
-
-    /// Whether what this writer has shipped before still counts: nobody may speak for a tier from memory alone, since its
-    /// HEAD may have rotted or been put back meanwhile.
-    ///
-    /// # Errors
-    /// As [`Writer::check_fence`].
-    async fn stands(&mut self) -> Result<(), WriteError> {
-        if on(Mutant::SpeaksFromMemory) { Ok(()) } else { self.check_fence().await }
     }
 
     /// Creates an object; an unknown outcome is read back. [`Created::Exists`] if it stood there before.

@@ -39,6 +39,10 @@ impl Writer {
         let lineage = self.identity.lineage;
         let names = Names { generation: self.identity.generation };
         if self.head.retained.iter().any(|retained| retained.manifest == key) {
+            if self.manifest(key).await.is_ok() {
+                // It only arrived damaged.
+                return Ok(Ok(()));
+            }
             return Ok(repair_manifest(store, &lineage.to_string(), key, sources).await);
         }
         if names.segment_range(key).is_some() {

@@ -10,6 +10,7 @@ use std::time::{Duration, Instant};
 use vr_checkpoint::chain::{Chain, Options, Others, TierOptions};
 use vr_checkpoint::format::{Head, Manifest};
 use vr_checkpoint::restore::{Source, TierKind};
+use vr_checkpoint::store::fault::{Act, FaultStore, On, Rule};
 use vr_checkpoint::store::files::{Fate, Strike, VolatileDisk};
 use vr_checkpoint::store::{Created, DirStore, MemStore, ObjectStore, Swapped};
 use vr_checkpoint::verify::{self, Depth};
@@ -107,20 +108,49 @@ async fn every_object_comes_back_from_another_tier() {
     }
 }
 
-/// An index that stands in another one's place is whole by itself, and says nothing of the packs that it should name.
+/// An index or a manifest that stands in another one's place is whole by itself, and says nothing of what it should name.
 #[tokio::test]
-async fn an_index_of_another_upload_is_found_and_made_anew() {
-    let near = memory();
+async fn what_stands_in_the_place_of_another_is_found_and_made_anew() {
+    let (near, far) = (memory(), memory());
     tier(&near).await;
-    let mut indexes = objects(&near).await;
-    indexes.retain(|(key, _)| key.contains("/idx/"));
-    let [(key, body), (_, other), ..] = &indexes[..] else { panic!("{} indexes", indexes.len()) };
-    put(&near, key, Some(other.clone())).await;
-    let mut writer = open(&near, 1, 3).await.expect("opens");
-    assert_eq!(writer.unreadable().iter().collect::<Vec<_>>(), [key]);
-    let sources = [source("near", &near)];
-    writer.repair(key, &sources[0], &sources).await.expect("not fenced").expect("its packs say what it held");
-    assert!(near.get(key).await.expect("reads").as_ref() == Some(body));
+    tier(&far).await;
+    for kind in ["/idx/", "/ckpt/"] {
+        let mut all = objects(&near).await;
+        all.retain(|(key, _)| key.contains(kind));
+        let [(key, _), (_, other), ..] = &all[..] else { panic!("{} of {kind}", all.len()) };
+        put(&near, key, Some(other.clone())).await;
+        let mut writer = open(&near, 1, 3).await.expect("opens");
+        assert_eq!(writer.unreadable().iter().collect::<Vec<_>>(), [key]);
+        let sources = [source("near", &near), source("far", &far)];
+        writer.repair(key, &sources[0], &sources).await.expect("not fenced").expect("it can be made anew");
+        assert!(open(&near, 1, 3).await.expect("opens").unreadable().is_empty());
+        assert_eq!(problems(&near).await, Vec::<String>::new());
+    }
+}
+
+/// What only arrived damaged is not touched: in a bucket it would have to be deleted first.
+#[tokio::test]
+async fn what_only_arrived_damaged_stays_as_it_is() {
+    let inner = Arc::new(MemStore::new());
+    let near: Arc<dyn ObjectStore> = Arc::clone(&inner) as _;
+    tier(&near).await;
+    let before = objects(&near).await;
+    for kind in ["/idx/", "/ckpt/"] {
+        let faulty = Arc::new(FaultStore::new(Arc::clone(&inner)));
+        let watched: Arc<dyn ObjectStore> = Arc::clone(&faulty) as _;
+        let rule = |on, times, act| Rule { on, key_contains: kind.to_owned(), skip: 0, times, act };
+        faulty.add(rule(On::Read, 1, Act::Garble));
+        let mut writer = open(&watched, 1, 3).await.expect("opens");
+        let keys: Vec<String> = writer.unreadable().iter().cloned().collect();
+        assert_eq!(keys.len(), 1, "{kind}");
+        for on in [On::Create, On::Write, On::Delete] {
+            faulty.add(rule(on, u32::MAX, Act::Fail));
+        }
+        let sources = [source("near", &watched)];
+        let repaired = writer.repair(&keys[0], &sources[0], &sources).await.expect("not fenced");
+        repaired.unwrap_or_else(|e| panic!("{kind}: {e}"));
+        assert!(objects(&near).await == before, "{kind}");
+    }
 }
 
 /// What a collection has taken is left out of an index that is made anew, and nobody misses it.
@@ -286,6 +316,38 @@ async fn made_whole(chain: &Chain, near: &Arc<dyn ObjectStore>, what: &str) {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
     assert_eq!(retained(near).await, [1, 4, 7], "{what}: no checkpoint was needed");
+}
+
+/// An index that is made whole names packs that nobody could read before: they are read then, not a day later.
+#[tokio::test]
+async fn what_stands_behind_a_damaged_index_is_read_once_that_is_whole() {
+    let (inner, far) = (Arc::new(MemStore::new()), memory());
+    let near: Arc<dyn ObjectStore> = Arc::clone(&inner) as _;
+    let faulty = Arc::new(FaultStore::new(inner));
+    tier(&near).await;
+    tier(&far).await;
+    long_ago(&near).await;
+    let watched: Arc<dyn ObjectStore> = Arc::clone(&faulty) as _;
+    let chain = replica(&[&watched, &far], Vec::new());
+    let began = Instant::now();
+    loop {
+        let (bytes, _) = near.head().await.expect("reads").expect("there");
+        if Head::parse("HEAD", &bytes).expect("valid").scrubbed_micros > 1 {
+            break;
+        }
+        assert!(began.elapsed() < Duration::from_secs(20), "not everything was read");
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    for (key, body) in objects(&near).await {
+        if key.contains("/idx/") || key.contains("/data/") {
+            put(&near, &key, Some(flipped(&body, 70))).await;
+        }
+    }
+    // A failure is what makes it look at indexes again; a reservation, something to fail.
+    let rule = Rule { on: On::SwapHead, key_contains: String::new(), skip: 0, times: 1, act: Act::Fail };
+    faulty.add(rule);
+    chain.reserve(1_000);
+    made_whole(&chain, &near, "packs behind their indexes").await;
 }
 
 /// What a replica does with it, by itself, without a write or a checkpoint: from another tier of its own, and from the

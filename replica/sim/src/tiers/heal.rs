@@ -34,6 +34,9 @@ impl World {
             let begins = !self.places[place].begun;
             let cut = self.truth.cut(generation, self.truth.op(), self.reserved);
             let tasks = [
+                // A manifest that is made whole names indexes, and an index packs, that nobody could read before.
+                Task::Scrub(self.sources(place)),
+                Task::Scrub(self.sources(place)),
                 Task::Scrub(self.sources(place)),
                 Task::Checkpoint(Box::new(cut)),
                 Task::Collect(Duration::ZERO),
