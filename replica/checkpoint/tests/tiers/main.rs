@@ -6,7 +6,7 @@ mod collect;
 mod crashes;
 mod deltas;
 #[cfg(feature = "s3")]
-mod moto;
+mod foreign;
 mod power;
 mod repair;
 mod retention;

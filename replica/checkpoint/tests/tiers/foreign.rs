@@ -1,14 +1,18 @@
-//! The tier over an S3 server that somebody else wrote: moto's, from PyPI, where `VR_MOTO` names a Python that has it.
+//! The tier over S3 servers that others wrote: moto's, from PyPI, where `VR_MOTO` names a Python that has it, and Versity's
+//! gateway, a module of Go, where `VR_VERSITYGW` names the program.
 //!
-//! It honours conditional writes, which is what the format rests on, so all of a tier's life is tried on it. What it does
-//! not do is not tried: it takes an object whose checksum is wrong, so it says nothing about damage on the way there.
+//! Both honour conditional writes, which is what the format rests on, so all of a tier's life is tried on each. What one of
+//! them does not do is not tried: moto takes an object whose checksum is wrong.
 
 use super::support::{LINEAGE, cut, entry, open, state};
 use bytes::Bytes;
+use std::collections::BTreeSet;
+use std::ffi::OsString;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::process::{Child, Command, Stdio};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
+use tempfile::TempDir;
 use vr_checkpoint::format::Parent;
 use vr_checkpoint::restore::{self, Source, TierKind};
 use vr_checkpoint::store::{Created, ObjectStore, S3Keys, S3Location, S3Store, Swapped};
@@ -16,33 +20,42 @@ use vr_checkpoint::verify::{self, Depth};
 use vr_checkpoint::writer::WriteError;
 
 const BUCKET: &str = "tiers";
+const KEYS: [&str; 2] = ["key", "secret-of-the-tests"];
 
-/// The server; ends with the test.
-struct Moto {
+/// One of them; ends with the test.
+struct Server {
     process: Child,
     address: String,
+    /// What Versity's keeps its objects in: each folder is a bucket.
+    buckets: Option<TempDir>,
 }
 
-impl Drop for Moto {
+impl Drop for Server {
     fn drop(&mut self) {
         let _ = self.process.kill();
         let _ = self.process.wait();
     }
 }
 
-impl Moto {
-    /// None where there is none and none is required.
-    fn start() -> Option<Moto> {
-        let Some(python) = std::env::var_os("VR_MOTO") else {
-            assert!(
-                std::env::var_os("VR_MOTO_REQUIRED").is_none(),
-                "VR_MOTO names no Python: see .ci/python.sh"
-            );
-            eprintln!(
-                "skipped: VR_MOTO names no Python that has moto; `.ci/python.sh moto moto.server,flask` makes one"
-            );
-            return None;
-        };
+/// What a variable names; none where it names nothing and nobody requires that it does.
+fn named(variable: &str, made_by: &str) -> Option<OsString> {
+    let named = std::env::var_os(variable);
+    if named.is_none() {
+        assert!(std::env::var_os(format!("{variable}_REQUIRED")).is_none(), "{variable} names nothing");
+        eprintln!("skipped: {variable} names nothing; `{made_by}` makes it");
+    }
+    named
+}
+
+/// All that are there, each with an empty bucket.
+fn servers() -> Vec<Server> {
+    let servers = [Server::moto(), Server::versity()];
+    servers.into_iter().flatten().inspect(Server::make_bucket).collect()
+}
+
+impl Server {
+    fn moto() -> Option<Server> {
+        let python = named("VR_MOTO", "bash .ci/python.sh moto moto.server,flask")?;
         let mut process = Command::new(python)
             .args(["-m", "moto.server", "-H", "127.0.0.1", "-p", "0"])
             .stdout(Stdio::null())
@@ -63,10 +76,64 @@ impl Moto {
         };
         // It must not stand still because nobody reads what it says.
         std::thread::spawn(move || std::io::copy(&mut log, &mut std::io::sink()));
-        let moto = Moto { process, address };
-        let answer = moto.ask(&format!("PUT /{BUCKET} HTTP/1.1"));
+        Some(Server { process, address, buckets: None })
+    }
+
+    fn versity() -> Option<Server> {
+        let made_by = "bash .ci/go.sh versitygw versitygw=github.com/versity/versitygw/cmd/versitygw";
+        let program = named("VR_VERSITYGW", made_by)?;
+        let dir = tempfile::tempdir().expect("a temporary directory");
+        let [buckets, sidecar] = ["buckets", "sidecar"].map(|name| dir.path().join(name));
+        for path in [&buckets, &sidecar] {
+            std::fs::create_dir(path).expect("creates");
+        }
+        let [access, secret] = KEYS;
+        let mut process = Command::new(program)
+            .args(["--port", "127.0.0.1:0", "--access", access, "--secret", secret, "--quiet", "posix"])
+            // What it notes of objects stands beside them: not every file system of a test has extended attributes.
+            .arg("--sidecar")
+            .args([&sidecar, &buckets])
+            .stdout(Stdio::null())
+            .stderr(Stdio::null())
+            .spawn()
+            .expect("VR_VERSITYGW is a program");
+        let began = Instant::now();
+        // It does not say which port it was given.
+        let port = loop {
+            if let Some(port) = listens_on(process.id()) {
+                break port;
+            }
+            assert!(process.try_wait().expect("a child").is_none(), "versitygw has ended");
+            assert!(began.elapsed() < Duration::from_secs(20), "versitygw listens nowhere");
+            std::thread::sleep(Duration::from_millis(10));
+        };
+        Some(Server { process, address: format!("127.0.0.1:{port}"), buckets: Some(dir) })
+    }
+
+    fn name(&self) -> &'static str {
+        if self.buckets.is_some() { "versitygw" } else { "moto" }
+    }
+
+    fn make_bucket(&self) {
+        if let Some(dir) = &self.buckets {
+            return std::fs::create_dir(dir.path().join("buckets").join(BUCKET)).expect("creates");
+        }
+        let answer = self.ask(&format!("PUT /{BUCKET} HTTP/1.1"));
         assert!(answer.starts_with("HTTP/1.1 200"), "no bucket was made: {answer}");
-        Some(moto)
+    }
+
+    /// Somebody deletes the bucket with all that is in it.
+    fn lose_bucket(&self) {
+        if let Some(dir) = &self.buckets {
+            return ["buckets", "sidecar"].into_iter().for_each(|of| {
+                let path = dir.path().join(of).join(BUCKET);
+                if path.exists() {
+                    std::fs::remove_dir_all(path).expect("deletes");
+                }
+            });
+        }
+        let answer = self.ask("POST /moto-api/reset HTTP/1.1");
+        assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
     }
 
     /// A request that needs no signature, without a body.
@@ -81,7 +148,7 @@ impl Moto {
     }
 
     fn location(&self, prefix: &str) -> S3Location {
-        let keys = S3Keys { access_key: "key".to_owned(), secret_key: "secret".to_owned() };
+        let [access_key, secret_key] = KEYS.map(str::to_owned);
         S3Location {
             endpoint: Some(format!("http://{}", self.address)),
             bucket: BUCKET.to_owned(),
@@ -89,15 +156,39 @@ impl Moto {
             region: None,
             path_style: true,
             kms_key: None,
-            keys: Some(keys),
+            keys: Some(S3Keys { access_key, secret_key }),
         }
     }
 }
 
+/// The TCP port on which a process listens, once it does.
+fn listens_on(process: u32) -> Option<u16> {
+    let sockets: BTreeSet<String> = std::fs::read_dir(format!("/proc/{process}/fd"))
+        .ok()?
+        .filter_map(|entry| {
+            let target = std::fs::read_link(entry.ok()?.path()).ok()?;
+            Some(target.to_str()?.strip_prefix("socket:[")?.strip_suffix(']')?.to_owned())
+        })
+        .collect();
+    let table = std::fs::read_to_string(format!("/proc/{process}/net/tcp")).ok()?;
+    table.lines().skip(1).find_map(|line| {
+        let fields: Vec<&str> = line.split_whitespace().collect();
+        let (local, state, inode) = (fields.get(1)?, fields.get(3)?, fields.get(9)?);
+        let port = u16::from_str_radix(local.split_once(':')?.1, 16).ok()?;
+        // 0A: it listens.
+        (*state == "0A" && sockets.contains(*inode)).then_some(port)
+    })
+}
+
 #[tokio::test(flavor = "multi_thread")]
-async fn a_tier_lives_on_an_s3_server_of_others() {
-    let Some(moto) = Moto::start() else { return };
-    let location = moto.location("p/lineage");
+async fn a_tier_lives_on_s3_servers_of_others() {
+    for server in servers() {
+        lives_on(&server).await;
+    }
+}
+
+async fn lives_on(server: &Server) {
+    let location = server.location("p/lineage");
     let store: Arc<dyn ObjectStore> =
         Arc::new(S3Store::open(&location).await.expect("it honours conditional writes"));
     let lineage = LINEAGE.to_string();
@@ -108,7 +199,7 @@ async fn a_tier_lives_on_an_s3_server_of_others() {
     }
     writer.reserve(500).await.expect("reserves");
     let sources =
-        [Source { name: "moto".to_owned(), tier: TierKind::ObjectStore, store: Arc::clone(&store) }];
+        [Source { name: server.name().to_owned(), tier: TierKind::ObjectStore, store: Arc::clone(&store) }];
     let report = verify::verify(&sources[0], &lineage, verify::Only::default(), Depth::Root).await;
     assert!(report.ok() && report.checkpoints.len() == 2, "{report:?}");
     let inventory = restore::inventory(&sources, &lineage).await;
@@ -145,8 +236,13 @@ async fn a_tier_lives_on_an_s3_server_of_others() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn of_many_that_race_one_wins() {
-    let Some(moto) = Moto::start() else { return };
-    let location = moto.location("race");
+    for server in servers() {
+        one_wins_on(&server).await;
+    }
+}
+
+async fn one_wins_on(server: &Server) {
+    let location = server.location("race");
     for round in 0..5 {
         let key = format!("g/0000000000000001/{round}");
         let expected =
@@ -167,7 +263,7 @@ async fn of_many_that_race_one_wins() {
             created.then(|| won.0.push(racer));
             swapped.then(|| won.1.push(racer));
         }
-        assert_eq!((won.0.len(), won.1.len()), (1, 1), "round {round}: {won:?}");
+        assert_eq!((won.0.len(), won.1.len()), (1, 1), "{}, round {round}: {won:?}", server.name());
         let store = S3Store::open(&location).await.expect("opens");
         assert_eq!(store.get(&key).await.expect("reads"), Some(Bytes::from(won.0)));
         let (head, _) = store.head().await.expect("reads").expect("there");
@@ -178,16 +274,19 @@ async fn of_many_that_race_one_wins() {
 /// A bucket that somebody deletes, and an empty one that is made in its place.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_bucket_that_is_deleted_is_named_and_not_begun_again() {
-    let Some(moto) = Moto::start() else { return };
-    let store: Arc<dyn ObjectStore> = Arc::new(S3Store::open(&moto.location("p")).await.expect("opens"));
+    for server in servers() {
+        is_not_begun_again_on(&server).await;
+    }
+}
+
+async fn is_not_begun_again_on(server: &Server) {
+    let store: Arc<dyn ObjectStore> = Arc::new(S3Store::open(&server.location("p")).await.expect("opens"));
     let mut writer = open(&store, 1, 2).await.expect("opens");
     writer.checkpoint(&cut(1), &state(1)).await.expect("ships");
-    let answer = moto.ask("POST /moto-api/reset HTTP/1.1");
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    server.lose_bucket();
     let error = writer.checkpoint(&cut(2), &state(2)).await.expect_err("no bucket").to_string();
     assert!(error.contains("create the bucket or correct its name"), "{error}");
-    let answer = moto.ask(&format!("PUT /{BUCKET} HTTP/1.1"));
-    assert!(answer.starts_with("HTTP/1.1 200"), "{answer}");
+    server.make_bucket();
     let error = writer.checkpoint(&cut(2), &state(2)).await.expect_err("no HEAD").to_string();
     assert!(error.contains("HEAD is gone: somebody deleted it"), "{error}");
     assert_eq!(store.head().await.expect("reads"), None);
