@@ -251,16 +251,25 @@ impl Shared {
         let created = match linked {
             Ok(()) => Created::Yes,
             Err(e) if e.kind() == io::ErrorKind::AlreadyExists => Created::Exists,
-            Err(e) => return Err(e),
+            Err(e) => {
+                // It may stand there all the same.
+                self.unsettle(folder);
+                return Err(e);
+            }
         };
         if on(Mutant::NamesUnsynced) {
             return Ok(created);
         }
         let synced = self.files.sync_folder(folder);
         if synced.is_err() {
-            self.settled.lock().unwrap_or_else(PoisonError::into_inner).remove(folder);
+            self.unsettle(folder);
         }
         synced.map(|()| created)
+    }
+
+    /// A name in a folder may be there and not last: whoever lists it next syncs it first.
+    fn unsettle(&self, folder: &Path) {
+        self.settled.lock().unwrap_or_else(PoisonError::into_inner).remove(folder);
     }
 
     /// One step: whoever loses power between has the damaged file, and what of it is whole, or the new one.
