@@ -365,6 +365,10 @@ where
             _ => format!("status {status}"),
         },
         (_, Some(status)) => format!("status {status}: {}", innermost(error)),
+        _ if causes(error).any(|cause| cause.to_string().contains("credential")) => format!(
+            "no credentials were to be had: {}; see what the environment, the service account or the instance is given",
+            innermost(error)
+        ),
         _ if matches!(error, SdkError::TimeoutError(_)) => {
             format!("no answer within {} s", ATTEMPT.as_secs())
         }
@@ -376,8 +380,14 @@ where
     said.split_whitespace().collect::<Vec<_>>().join(" ")
 }
 
+fn causes<'e>(
+    error: &'e (dyn std::error::Error + 'static),
+) -> impl Iterator<Item = &'e (dyn std::error::Error + 'static)> {
+    std::iter::successors(Some(error), |error| error.source())
+}
+
 fn innermost(error: &(dyn std::error::Error + 'static)) -> String {
-    std::iter::successors(Some(error), |error| error.source()).last().expect("at least itself").to_string()
+    causes(error).last().expect("at least itself").to_string()
 }
 
 impl ObjectStore for S3Store {
