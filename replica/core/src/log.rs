@@ -260,6 +260,12 @@ mod tests {
         assert_eq!(log.base(), Op(12), "only what is held can be trimmed");
     }
 
+    fn hash(log: &Log) -> u64 {
+        let mut hasher = std::hash::DefaultHasher::new();
+        log.hash(&mut hasher);
+        hasher.finish()
+    }
+
     fn entry(log: &Log, byte: u8) -> Entry {
         Entry::new(
             log.op().next(),
@@ -277,11 +283,6 @@ mod tests {
         let (mut log, mut plain) = (log(0), VecDeque::<(Op, Digest)>::new());
         let mut clones = Vec::new();
         let mut seed = 7u64;
-        let hash = |log: &Log| {
-            let mut hasher = std::hash::DefaultHasher::new();
-            log.hash(&mut hasher);
-            hasher.finish()
-        };
         for round in 0..3_000 {
             seed = seed.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1_442_695_040_888_963_407);
             let random = (seed >> 33) as usize;
@@ -319,11 +320,6 @@ mod tests {
 
     #[test]
     fn two_logs_that_hold_the_same_hash_the_same() {
-        let hash = |log: &Log| {
-            let mut hasher = std::hash::DefaultHasher::new();
-            log.hash(&mut hasher);
-            hasher.finish()
-        };
         let mut trimmed = log(200);
         trimmed.trim(Op(140));
         let mut fresh = Log::new(trimmed.base(), trimmed.digest_at(Op(140)).expect("it is the base"));

@@ -13,7 +13,7 @@ use kube::api::Api;
 use serde_json::json;
 use vr_api::{ROTATE_AUTHORITY, ROTATION, ROTATION_BESIDE, ROTATION_SIGNS, VRCluster, authority_secret};
 
-use super::{Ask, Place, Said, refused};
+use super::{Ask, Place, Said, confirmed, refused};
 
 /// Shows how a cluster's certificates are and how far the change to another authority is; with --rotate starts one
 ///
@@ -220,11 +220,7 @@ impl Authority {
                  cluster to go on: ",
                 authority_secret(name)
             );
-            match ask(&question)? {
-                Some(answer) if answer == *name => {}
-                Some(_) => bail!("that is not the name of the cluster; nothing was done"),
-                None => bail!("there is nobody to ask; nothing was done. With --yes it is not asked"),
-            }
+            confirmed(&question, name, "the name of the cluster", ask)?;
         }
         place.change(cluster, json!({"metadata": {"annotations": {ROTATE_AUTHORITY: time}}})).await?;
         Ok(format!("{begins}. To watch: {}", self.command(place)).into())

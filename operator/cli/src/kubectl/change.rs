@@ -5,7 +5,7 @@ use clap::Args;
 use serde_json::json;
 use vr_api::{ReplicaStatus, VRCluster};
 
-use super::{Ask, Place, Said};
+use super::{Ask, Place, Said, confirmed};
 
 /// Prefers the zone of a replica for the primary; the operator moves it there
 ///
@@ -99,11 +99,7 @@ impl Fence {
                 "Replica {} ({}, {}) never takes part again and is replaced by a new one.{warns}\nType its id to go on: ",
                 wanted.id, wanted.slot, wanted.state
             );
-            match ask(&question)? {
-                Some(answer) if answer == wanted.id.to_string() => {}
-                Some(_) => bail!("that is not its id; nothing was done"),
-                None => bail!("there is nobody to ask; nothing was done. With --yes it is not asked"),
-            }
+            confirmed(&question, &wanted.id.to_string(), "its id", ask)?;
         }
         fenced.push(wanted.id);
         place.change(&cluster, json!({"spec": {"fencedReplicas": fenced}})).await?;

@@ -16,7 +16,7 @@ mod view;
 
 use std::process::ExitCode;
 
-use anyhow::{Context as _, anyhow};
+use anyhow::{Context as _, anyhow, bail};
 use clap::{Args, Parser, Subcommand};
 use jiff::Timestamp;
 use kube::api::{Api, Patch, PatchParams};
@@ -93,6 +93,15 @@ impl From<String> for Said {
 
 /// Asks a person; `None` where there is nobody to answer.
 type Ask<'a> = &'a mut dyn FnMut(&str) -> anyhow::Result<Option<String>>;
+
+/// Has `answer` typed, which is `what`, so that nobody goes on by mistake.
+fn confirmed(question: &str, answer: &str, what: &str, ask: Ask<'_>) -> anyhow::Result<()> {
+    match ask(question)? {
+        Some(typed) if typed == answer => Ok(()),
+        Some(_) => bail!("that is not {what}; nothing was done"),
+        None => bail!("there is nobody to ask; nothing was done. With --yes it is not asked"),
+    }
+}
 
 /// The command line.
 #[must_use]

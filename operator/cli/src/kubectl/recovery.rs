@@ -10,7 +10,7 @@ use vr_api::{
     LocalReference, RecoveryPlan, RestoreTarget, VRCheckpoint, VRCluster, VRRestore, VRRestoreSpec,
 };
 
-use super::{Ask, Place, Said, or_dash, refused};
+use super::{Ask, Place, Said, confirmed, or_dash, refused};
 use crate::output::{table, trimmed};
 
 /// Shows what the operator would restore after a total loss, and what that costs
@@ -153,7 +153,7 @@ impl Recover {
             bail!("the plan names nothing that can be restored; nothing was done:\n{}", show(place, plan));
         }
         if !self.yes {
-            confirmed(&self.name, &format!("{}\n\n", show(place, plan)), ask)?;
+            given_up(&self.name, &format!("{}\n\n", show(place, plan)), ask)?;
         }
         let name = format!("{}-{}", self.name, plan.nonce.to_lowercase());
         let spec = VRRestoreSpec {
@@ -167,13 +167,10 @@ impl Recover {
     }
 }
 
-/// Has the name of the cluster typed.
-fn confirmed(name: &str, before: &str, ask: Ask<'_>) -> anyhow::Result<()> {
-    match ask(&format!("{before}Type the name of the cluster to give up what is not in it: "))? {
-        Some(answer) if answer == name => Ok(()),
-        Some(_) => bail!("that is not the name of the cluster; nothing was done"),
-        None => bail!("there is nobody to ask; nothing was done. With --yes it is not asked"),
-    }
+/// Has the name of the cluster typed by whoever gives something up.
+fn given_up(name: &str, before: &str, ask: Ask<'_>) -> anyhow::Result<()> {
+    let question = format!("{before}Type the name of the cluster to give up what is not in it: ");
+    confirmed(&question, name, "the name of the cluster", ask)
 }
 
 async fn make(place: &Place, name: &str, spec: VRRestoreSpec, there: &str) -> anyhow::Result<Said> {
@@ -209,7 +206,7 @@ impl RollBack {
         if !self.yes {
             let before =
                 format!("VRCluster {} goes back to {to}; every write after that is given up.\n", self.name);
-            confirmed(&self.name, &before, ask)?;
+            given_up(&self.name, &before, ask)?;
         }
         let name = format!("{}-back-{}", self.name, place.now.as_second());
         let spec = VRRestoreSpec {

@@ -6,7 +6,8 @@
 //! CRC32C of everything before
 //! ```
 //!
-//! All packs are of the upload that the index is named after. Its version is 2 if one of the frames is a delta, which a release of before does not know, and else 1.
+//! All packs are of the upload that the index is named after. Its version is 2 if one of the frames is a delta, which a
+//! release of before does not know, and else 1.
 
 use super::pack::{PackEntry, entry, fits_version, put_entry, version};
 use super::read::{Reader, checked};
