@@ -426,6 +426,9 @@ impl<S: StateMachine> Replica<S> {
         }
         // What is above is of the epoch before, and was never committed: its last entry is.
         self.log.truncate(self.commit());
+        // One that joins may have had to fetch what a later view of the epoch has committed. In an earlier one it would
+        // follow a primary whose log is another.
+        self.ballot = self.ballot.max(self.executor.core.ballot);
         self.promise(self.ballot, out);
         if !self.durable() {
             return;

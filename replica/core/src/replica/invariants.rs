@@ -33,7 +33,8 @@ impl<S: StateMachine> Replica<S> {
         );
     }
 
-    /// R1: nobody is Normal in a ballot that is not durably promised, and promises only grow.
+    /// R1: nobody is Normal in a ballot that is not durably promised or that comes before what it has executed, and
+    /// promises only grow.
     fn promises_cover_what_is_done(&self) {
         if self.status == Status::Normal {
             assert!(
@@ -42,6 +43,13 @@ impl<S: StateMachine> Replica<S> {
                 self.ballot,
                 self.vote.ballot,
                 self.last_normal
+            );
+            assert!(
+                self.ballot >= self.executor.core.ballot,
+                "Normal in {}, although what was executed through op {} is of {}",
+                self.ballot,
+                self.commit(),
+                self.executor.core.ballot
             );
         }
         assert!(self.promised >= self.vote.ballot, "a promise went back");

@@ -665,3 +665,20 @@ fn who_left_with_the_log_shows_it_although_it_was_only_told_where_the_epoch_begi
         assert_eq!(w.lines(2), ["a", "b"]);
     }
 }
+
+/// Found by the simulator (seed 2221076282 of its day): who joined had fetched what a later view of the epoch committed,
+/// and began in the first one, where it followed a primary with another log.
+#[test]
+fn who_joins_acts_in_no_view_before_what_it_has_executed() {
+    //= R16
+    let mut w = with_a_learner(3);
+    w.cut_off.insert(3);
+    assert_eq!(w.reconfigure(0, |next| next.order.rotate_left(1)), Ok(Epoch(2)));
+    w.commit(1, "b");
+    w.crash(1);
+    w.until("another leads", 3_000_000, |w| w.leader().is_some_and(|leader| leader != 1));
+    w.commit(0, "c");
+    w.cut_off.clear();
+    w.until("it acts", 3_000_000, |w| w.replica(3).status() == Status::Normal && w.lines(3).len() == 3);
+    assert_eq!(w.replica(3).ballot(), Ballot { epoch: Epoch(2), view: View(1) });
+}
