@@ -325,6 +325,12 @@ impl Gateway {
         all
     }
 
+    /// What clients have asked in these sessions.
+    pub(super) fn of(&self, sessions: &[SessionId]) -> Vec<(SessionId, RequestNumber, Bytes)> {
+        let windows = sessions.iter().filter_map(|session| self.clients.get(session));
+        windows.flat_map(|w| w.all().map(|(number, body)| (w.session, number, body))).collect()
+    }
+
     /// The state jumped: what the new client table has seen was executed out of sight, its answers are lost.
     pub(super) fn jumped<S: StateMachine>(&mut self, sessions: &Sessions, op: Op, out: &mut Effects<S>) {
         for number in self.own.take_seen(sessions) {
@@ -360,6 +366,17 @@ impl Gateway {
                 out.push(Effect::Registered { session: *session });
             }
         }
+        self.let_go_of_forgotten(sessions, op, out);
+    }
+
+    /// Answers for sessions that are open no more, or that the entry they are named by never opened: what such a client
+    /// asks nobody will execute.
+    pub(super) fn let_go_of_forgotten<S: StateMachine>(
+        &mut self,
+        sessions: &Sessions,
+        op: Op,
+        out: &mut Effects<S>,
+    ) {
         let gone = |session: &SessionId| is_forgotten(*session, sessions, op);
         let gone: Vec<SessionId> = self.clients.keys().copied().filter(gone).collect();
         for session in gone {

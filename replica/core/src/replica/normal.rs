@@ -479,6 +479,12 @@ impl<S: StateMachine> Replica<S> {
             if !opened.is_empty() {
                 opened.iter().for_each(|session| self.lead.in_flight.executed_register(*session));
                 self.gateway.opened(&opened, self.executor.sessions(), op, out);
+                // When this replica took the lead it had not executed this, and could queue nothing of theirs.
+                if self.is_primary() {
+                    for (session, number, body) in self.gateway.of(&opened) {
+                        self.enqueue(session, number, body);
+                    }
+                }
             }
             let (ours, mut answers) = (self.gateway.session(), Vec::new());
             for ((session, number), reply) in answered.into_iter().zip(replies) {

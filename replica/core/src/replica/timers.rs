@@ -124,6 +124,7 @@ impl<S: StateMachine> Replica<S> {
             self.gateway.resend_older_than(before);
             self.reads.ask_again_older_than(before);
         }
+        self.gateway.let_go_of_forgotten(self.executor.sessions(), self.commit(), out);
         self.reads.fail_old(self.now.mono, out);
         self.repeat_root(out);
     }

@@ -61,6 +61,32 @@ fn a_request_without_a_session_is_never_executed() {
     world.run(1_000_000);
     assert_eq!(world.lines(0), ["a"]);
     assert_eq!(world.replica(1).pending(), 1, "it waits until that op is executed here");
+    for _ in world.replica(1).commit().0..100 {
+        world.commit(0, "b");
+    }
+    world.until("it is told", 1_000_000, |w| w.nodes[&1].told.contains(&Told::Forgotten(ahead)));
+    assert_eq!(world.replica(1).pending(), 0);
+    assert!(!world.lines(0).contains(&"stray".to_owned()));
+}
+
+/// Found by the simulator (seed 2620058540 of its day): the client has its session from a replica that had executed the
+/// Register, and turns with it to the next primary, which had not when it took the lead. Nobody ever queued the request.
+#[test]
+fn a_primary_serves_sessions_that_it_had_not_executed_when_it_took_the_lead() {
+    let mut world = World::new(3);
+    world.hold = |from, to, m| match m {
+        Message::Commit { .. } => from == 0,
+        Message::Forward { .. } => (from, to) == (1, 0),
+        _ => false,
+    };
+    let session = register(&mut world, 0, CLIENT);
+    ask(&mut world, 1, session, 1, "early");
+    assert_eq!((world.replica(1).commit(), world.replica(1).pending()), (Op(0), 1));
+    world.crash(0);
+    world.held.clear();
+    world.hold = |_, _, _| false;
+    until_answered(&mut world, 1, session, 1);
+    assert_eq!((world.leader(), world.lines(1)), (Some(1), vec!["early".to_owned()]));
 }
 
 #[test]
