@@ -367,8 +367,10 @@ impl<M: Machine> World<M> {
         let (mut next, replaces) = (newest.clone(), newest.id());
         next.order.retain(stays);
         next.learners.retain(stays);
+        let left: Vec<ReplicaId> = next.members().map(|member| member.id).collect();
         let Some(first) = next.order.first_mut() else { return Ok(()) };
-        first.client = format!("without those gone after epoch {}", newest.epoch);
+        // Another may have gone since this was proposed last: that is another proposal.
+        first.client = format!("those left after epoch {}: {left:?}", newest.epoch);
         next.epoch = Epoch(next.epoch.0 + 1);
         let awake = self.awake();
         self.operators.tended_at = self.time + PATIENCE;
