@@ -24,6 +24,10 @@ ZONES = ["zone-a", "zone-b", "zone-c"]
 GROUPS = "cpu cpuacct cpuset memory devices freezer blkio pids systemd unified".split()
 # How soon a silent node counts as such; its lease is renewed every 2 s.
 GRACE = os.environ.get("VR_E2E_GRACE", "8s")
+# Every first packet of a connection from, to and between the pods of a node waits here for the word of its enforcer, and
+# is dropped where nobody gives one. What the node itself sends to its pods (probes) is let through, as Kubernetes wants it.
+QUEUE = "100"
+HANDED = ["FORWARD", "-m", "conntrack", "--ctstate", "NEW", "-j", "NFQUEUE", "--queue-num", QUEUE]
 
 
 def until(seconds, what, look, every=0.2):
@@ -340,6 +344,34 @@ conf_dir = "{home}/net.d"
         """A command inside a node."""
         enter = ["nsenter", "-t", str(self.init(number)), "-p", "-m", "-n", "-u", "--", *map(str, command)]
         return subprocess.run(enter, check=True, capture_output=True, text=True, timeout=60).stdout
+
+    # NetworkPolicies
+
+    def enforce(self, number):
+        """NetworkPolicies hold for the pods of this node from now on; connections that are there go on."""
+        name, program = f"n{number}", parts.enforcer()
+        try:
+            self.on(number, "iptables", "-t", "mangle", "-A", *HANDED)
+        except subprocess.CalledProcessError as error:
+            raise parts.CannotBe(f"this kernel hands no packets to who would judge them: {error.stderr.strip()}") from error
+        # In the node's namespaces, so that it goes with the node and meets nothing of this machine.
+        command = f'"$@" >>{self.logs}/{name}-policies.log 2>&1 & echo $!'
+        pid = self.on(number, "sh", "-c", command, "sh", program, f"--kubeconfig={self.config}",
+                      f"--hostname-override={name}", f"--queue={QUEUE}")
+        (self.run / "nodes" / name / "policies.pid").write_text(pid)
+        # The first column is the number of a queue to which somebody listens.
+        until(20, f"policies are enforced on {name}", lambda: any(
+            line.split()[:1] == [QUEUE] for line in
+            self.on(number, "cat", "/proc/net/netfilter/nfnetlink_queue").splitlines()))
+
+    def let_everything_through(self, number):
+        """The end of `enforce`; nothing happens where it is not."""
+        pid = self.run / "nodes" / f"n{number}" / "policies.pid"
+        while self.on(number, "iptables", "-t", "mangle", "-S", "FORWARD").count("NFQUEUE"):
+            self.on(number, "iptables", "-t", "mangle", "-D", *HANDED)
+        if pid.exists():
+            self.on(number, "sh", "-c", "kill -TERM $1 || true", "sh", pid.read_text().strip())
+            pid.unlink()
 
     def ready(self):
         nodes = self.objects("nodes")

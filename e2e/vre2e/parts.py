@@ -40,29 +40,40 @@ def packages():
         subprocess.run(command, check=True, env=environment, stdout=subprocess.DEVNULL)
 
 
-def program():
-    """The path of the one program that is every part of a Kubernetes."""
+def built(name, sources, files, knows="", flags=(), told=""):
+    """The path of a Go program, made from these files of a folder; `knows` is what else makes it another one."""
     if not shutil.which("go"):
         raise CannotBe("it needs Go")
     version = subprocess.run(["go", "version"], check=True, capture_output=True, text=True).stdout
-    digest = hashlib.sha256((KUBERNETES + version).encode())
-    for name in ("go.mod", "go.sum", "main.go", "disks.go"):
-        digest.update((SOURCES / name).read_bytes())
-    made = CACHE / f"box-{digest.hexdigest()[:16]}"
+    digest = hashlib.sha256((knows + version).encode())
+    for file in files:
+        digest.update((sources / file).read_bytes())
+    made = CACHE / f"{name}-{digest.hexdigest()[:16]}"
     if made.exists():
         return made
     CACHE.mkdir(parents=True, exist_ok=True)
+    print(f"building {told}, once for this machine; it takes minutes", flush=True)
+    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
+    unfinished = made.with_suffix(".unfinished")
+    command = ["go", "build", "-trimpath", "-ldflags", " ".join(["-s", "-w", *flags]), "-o", str(unfinished), "."]
+    subprocess.run(command, check=True, cwd=sources, env=environment)
+    unfinished.rename(made)
+    return made
+
+
+def program():
+    """The path of the one program that is every part of a Kubernetes."""
     minor = KUBERNETES.split(".")[1]
     told = {"gitVersion": KUBERNETES, "gitMajor": "1", "gitMinor": minor, "gitCommit": "kbox", "gitTreeState": "clean",
             "buildDate": "2026-01-01T00:00:00Z"}
-    flags = " ".join(["-s", "-w"] + [f"-X k8s.io/component-base/version.{key}={value}" for key, value in told.items()])
-    print(f"building Kubernetes {KUBERNETES}, once for this machine; it takes minutes", flush=True)
-    environment = {**os.environ, "CGO_ENABLED": "0", "GOFLAGS": "-buildvcs=false"}
-    unfinished = made.with_suffix(".unfinished")
-    command = ["go", "build", "-trimpath", "-ldflags", flags, "-o", str(unfinished), "."]
-    subprocess.run(command, check=True, cwd=SOURCES, env=environment)
-    unfinished.rename(made)
-    return made
+    flags = [f"-X k8s.io/component-base/version.{key}={value}" for key, value in told.items()]
+    return built("box", SOURCES, ("go.mod", "go.sum", "main.go", "disks.go"), KUBERNETES, flags, f"Kubernetes {KUBERNETES}")
+
+
+def enforcer():
+    """The path of the program that enforces NetworkPolicies on a node: of a module of its own, so that its versions are not
+    those of the Kubernetes, and only who asks for it waits for it."""
+    return built("policies", SOURCES / "policies", ("go.mod", "go.sum", "main.go"), told="what enforces NetworkPolicies")
 
 
 def links(folder):

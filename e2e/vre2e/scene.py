@@ -96,6 +96,8 @@ class Scene:
         self.figures = {}
         self.folder = Path(tempfile.mkdtemp(prefix=f"vr-e2e-{name}-"))
         self.writers, self.runs = None, 0
+        # The pod that clients are in; without one they are in the box's own network.
+        self.clients_in = None
         self.box.kubectl("create", "namespace", name)
         self.secret("s3-keys", KEYS)
 
@@ -181,12 +183,22 @@ class Scene:
     def node_of(self, pod):
         return int(self.pods()[pod]["spec"]["nodeName"].removeprefix("n"))
 
-    def process(self, pod):
-        """The process of a replica, as this machine numbers it."""
-        found = self.pods()[pod]["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
-        told = self.box.on(self.node_of(pod), "ctr", "-n", "k8s.io", "task", "ls")
-        inner = next(line.split()[1] for line in told.splitlines() if line.startswith(found))
-        return self.node_of(pod), inner
+    def process(self, pod, space=None):
+        """The process of a pod, as its node numbers it."""
+        pod = json.loads(self.box.kubectl("-n", space or self.space, "get", "pod", pod, "-o", "json"))
+        node = int(pod["spec"]["nodeName"].removeprefix("n"))
+        found = pod["status"]["containerStatuses"][0]["containerID"].removeprefix("containerd://")
+        told = self.box.on(node, "ctr", "-n", "k8s.io", "task", "ls")
+        running = [line.split()[1] for line in told.splitlines() if line.startswith(found)]
+        if not running:
+            raise LookupError(f"no process of {pod['metadata']['name']} runs")
+        return node, running[0]
+
+    def into(self, pod, *command, space=None):
+        """A command in the network of a pod, with the programs and the files of this machine."""
+        node, pid = self.process(pod, space)
+        return ["nsenter", "-t", str(self.box.init(node)), "-m", "--", "nsenter", "-t", pid, "-n", "--",
+                "env", "-C", TREE / "e2e", *command]
 
     def kill(self, pod):
         node, pid = self.process(pod)
@@ -206,13 +218,16 @@ class Scene:
             authority.write_bytes(base64.b64decode(secret["data"]["ca.crt"]))
         return address, f"{self.name}.{self.space}.svc", str(authority)
 
+    def among_clients(self, *command):
+        return self.into(self.clients_in, *command) if self.clients_in else self.box.inside(*command)
+
     def client(self, *arguments):
-        return self.box.inside(sys.executable, "-m", "vre2e.load", *arguments)
+        return self.among_clients(sys.executable, "-m", "vre2e.load", *arguments)
 
     def put_one(self):
         """One write of its own; it is acknowledged or this raises."""
         script = "import sys; from vre2e.load import Client; print(Client(*sys.argv[1:4]).put('one', 'x'))"
-        done = subprocess.run(self.box.inside(sys.executable, "-c", script, *self.reach()), cwd=TREE / "e2e",
+        done = subprocess.run(self.among_clients(sys.executable, "-c", script, *self.reach()), cwd=TREE / "e2e",
                               capture_output=True, text=True, timeout=15)
         if done.returncode != 0:
             raise OSError((done.stderr.strip().splitlines() or ["it failed"])[-1])

@@ -1,9 +1,9 @@
 """Every scenario by name, in the order in which they are run."""
 
-from . import certificates, daily, disasters, drills, installed, machines, mistakes, operators, rules, watched
+from . import certificates, daily, disasters, drills, installed, machines, mistakes, operators, policies, rules, watched
 
 ALL = {function.__name__.replace("_", "-"): function
-       for module in (daily, disasters, drills, operators, mistakes, certificates, machines, rules, watched, installed)
+       for module in (daily, disasters, drills, operators, mistakes, certificates, machines, rules, watched, installed, policies)
        for function in module.ALL}
 
 

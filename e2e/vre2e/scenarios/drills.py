@@ -168,7 +168,7 @@ def fill(scene, megabytes):
               "client = Client(*sys.argv[1:4])\n"
               "for n in range(int(sys.argv[4]) * 100):\n"
               "    client.put(f'fill/{n:08}', base64.b64encode(os.urandom(7500)).decode())")
-    command = scene.box.inside(sys.executable, "-c", script, *scene.reach(), str(megabytes))
+    command = scene.among_clients(sys.executable, "-c", script, *scene.reach(), str(megabytes))
     subprocess.run(command, check=True, cwd=TREE / "e2e", timeout=600)
 
 
@@ -241,7 +241,7 @@ def cost_of_drills(scene):
 def keys_left(scene):
     """Keys of probes that are still in the cluster."""
     script = "import sys; from vre2e.load import Client; print(len(Client(*sys.argv[1:4]).keys('vr-operator.io/drill/')))"
-    done = subprocess.run(scene.box.inside(sys.executable, "-c", script, *scene.reach()), cwd=TREE / "e2e",
+    done = subprocess.run(scene.among_clients(sys.executable, "-c", script, *scene.reach()), cwd=TREE / "e2e",
                           capture_output=True, text=True, timeout=30)
     if done.returncode != 0:
         raise OSError(done.stderr.strip()[-300:])

@@ -47,11 +47,11 @@ def install(scene, chart="charts/vr-operator"):
          "--wait", "--timeout", "90s")
 
 
-def cluster(scene, chart="charts/vr-cluster"):
-    """A cluster by its chart, with TLS and in the bucket of the box."""
+def cluster(scene, chart="charts/vr-cluster", more=None):
+    """A cluster by its chart, with TLS and in the bucket of the box; `more` are other values of it."""
     values = {"spec.image": IMAGE, "spec.storage.objectStore.bucket": BUCKET, "spec.storage.objectStore.prefix": scene.space,
               "spec.storage.objectStore.endpoint": f"http://{GATE}:9000", "spec.unsafeFlags.plaintext": "false",
-              "spec.deletionProtection": "false", "spec.podTemplate.cpuRequest": "20m"}
+              "spec.deletionProtection": "false", "spec.podTemplate.cpuRequest": "20m", **(more or {})}
     helm(scene, "install", scene.name, chart, "--values", "charts/vr-cluster/ci/box.yaml",
          *(word for pair in values.items() for word in ("--set", "=".join(pair))), space=scene.space)
     scene.until_ready(120)
