@@ -2,17 +2,18 @@
 
 import contextlib
 import json
-import os
-import signal
 import subprocess
 import sys
 
 from ..box import GATE, until
+from ..scene import BUCKET
 from .drills import drill, ended, left, live
-from .installed import SYSTEM, by_charts, cluster, install, removed, tested
+from .installed import IMAGE, SYSTEM, by_charts, cluster, install, removed, tested
 
 CLIENT, PEER, ADMIN, CONTROL = 2379, 2380, 2381, 2382
-STORE, API = (GATE, 9000), (GATE, 6443)
+API = (GATE, 6443)
+# Of the pod and of the Service before it: a policy sees the first, and an endpoint names the second.
+STORE, FRONT = 9000, 80
 # Prints to which of the places a packet comes. A refusal came back from there; silence is what a policy leaves.
 REACHED = """
 import json, socket, sys, threading
@@ -45,13 +46,24 @@ def enforced(box):
             box.let_everything_through(number)
 
 
-def stands(scene, name, labels, space=None):
-    """A pod that only is there, for whoever looks around from its network."""
+def stands(scene, name, labels, space=None, image="box.local/pause:1", command=None):
+    """A pod; without an image it only is there, for whoever looks around from its network."""
     scene.box.apply({"apiVersion": "v1", "kind": "Pod",
                      "metadata": {"name": name, "namespace": space or scene.space, "labels": labels},
-                     "spec": {"terminationGracePeriodSeconds": 0, "containers": [
-                         {"name": "pause", "image": "box.local/pause:1", "imagePullPolicy": "Never"}]}})
+                     "spec": {"terminationGracePeriodSeconds": 0, "volumes": [{"name": "data", "emptyDir": {}}],
+                              "containers": [{"name": name, "image": image, "command": command, "imagePullPolicy": "Never",
+                                              "volumeMounts": [{"name": "data", "mountPath": "/data"}]}]}})
     scene.box.kubectl("-n", space or scene.space, "wait", "--for=condition=Ready", "--timeout=60s", f"pod/{name}")
+
+
+def store(scene, space):
+    """An object store in a pod behind a Service, as people have it who have no cloud; its endpoint, and where it really is."""
+    stands(scene, "store", {"app": "store"}, space, IMAGE,
+           ["vr", "s3-server", "--dir", "/data", "--listen", f"0.0.0.0:{STORE}", "--bucket", BUCKET])
+    scene.box.apply({"apiVersion": "v1", "kind": "Service", "metadata": {"name": "store", "namespace": space},
+                     "spec": {"selector": {"app": "store"}, "ports": [{"port": FRONT, "targetPort": STORE}]}})
+    address = scene.box.kubectl("-n", space, "get", "pod", "store", "-o", "jsonpath={.status.podIP}")
+    return f"http://store.{space}.svc:{FRONT}", (address, STORE)
 
 
 def reached(scene, pod, places, space=None):
@@ -74,18 +86,18 @@ def around(scene, pod, space=None):
     return ports
 
 
-def copy_sees(scene, name):
+def copy_sees(scene, name, space, place):
     """What the copy of a drill reaches in the middle of its work, of replicas, the object store and the API server."""
-    pod, store = f"{name}-drill", scene.box.pid("s3")
+    pod, (node, process) = f"{name}-drill", scene.process("store", space)
     drill(scene, name)
     until(60, "there is a copy", lambda: scene.box.objects("pods", "-n", scene.space, "-l", f"vr-operator.io/drill={name}"))
     # The copy begins by asking the object store, and waits there for as long as somebody looks around from its network.
-    os.kill(store, signal.SIGSTOP)
+    scene.box.on(node, "kill", "-STOP", process)
     try:
         until(60, "the copy works", lambda: scene.process(pod))
-        found = reached(scene, pod, [*sorted(replicas(scene, CLIENT, PEER, ADMIN, CONTROL)), STORE, API])
+        found = reached(scene, pod, [*sorted(replicas(scene, CLIENT, PEER, ADMIN, CONTROL)), place, API])
     finally:
-        os.kill(store, signal.SIGCONT)
+        scene.box.on(node, "kill", "-CONT", process)
     status = ended(scene, name)
     assert status["result"] == "Passed", json.dumps(status, indent=1)
     return found
@@ -93,14 +105,17 @@ def copy_sees(scene, name):
 
 def policies(scene):
     """With policies enforced the cluster, its drills and `helm test` are well, and who has no business there is kept out."""
-    box, elsewhere = scene.box, f"{scene.space}-elsewhere"
+    box, elsewhere, stores = scene.box, f"{scene.space}-elsewhere", f"{scene.space}-stores"
     with by_charts(scene):
         with enforced(box):
+            for space in (elsewhere, stores):
+                box.kubectl("create", "namespace", space)
+            endpoint, place = store(scene, stores)
             install(scene)
-            cluster(scene, more={"spec.networkPolicy.clientPodLabels.role": "client"})
+            cluster(scene, more={"spec.networkPolicy.clientPodLabels.role": "client",
+                                 "spec.storage.objectStore.endpoint": endpoint})
             stands(scene, "client", {"role": "client"})
             stands(scene, "stranger", {"role": "stranger"})
-            box.kubectl("create", "namespace", elsewhere)
             stands(scene, "client", {"role": "client", "vr-operator.io/cluster": scene.name}, elsewhere)
             scene.clients_in = "client"
             scene.load()
@@ -112,11 +127,12 @@ def policies(scene):
                             "operator": {CLIENT, CONTROL}}, seen
             first = sorted(scene.pods())[0]
             others = sorted(replicas(scene, CLIENT, PEER, ADMIN, CONTROL, but=first))
-            found = reached(scene, first, [*others, STORE, API])
-            assert found == replicas(scene, PEER, but=first) | {STORE}, found
+            found = reached(scene, first, [*others, place, API])
+            assert found == replicas(scene, PEER, but=first) | {place}, found
 
             until(60, "a checkpoint is in the object store", lambda: scene.condition("Recoverable").get("status") == "True")
-            assert copy_sees(scene, "closed") == {STORE}
+            found = copy_sees(scene, "closed", stores, place)
+            assert found == {place}, found
             assert left(scene) == [], left(scene)
             live(scene, "primary", "LosePrimary")
             tested(scene, "vr-operator", SYSTEM)
@@ -126,10 +142,12 @@ def policies(scene):
         # The same looks without anybody who enforces: it was the policies.
         everything = {CLIENT, PEER, ADMIN, CONTROL}
         for pod, space in (("stranger", None), ("client", elsewhere), (operator, SYSTEM)):
-            assert around(scene, pod, space) == everything, (pod, around(scene, pod, space))
-        assert copy_sees(scene, "open") == replicas(scene, *everything) | {STORE, API}
-        box.kubectl("delete", "namespace", elsewhere, "--wait=false")
+            found = around(scene, pod, space)
+            assert found == everything, (pod, found)
+        found = copy_sees(scene, "open", stores, place)
+        assert found == replicas(scene, *everything) | {place, API}, found
         removed(scene)
+        box.kubectl("delete", "namespace", elsewhere, stores, "--wait=false")
 
 
 ALL = [policies]

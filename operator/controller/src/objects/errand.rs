@@ -9,8 +9,9 @@ use k8s_openapi::api::networking::v1::{
     IPBlock, NetworkPolicy, NetworkPolicyEgressRule, NetworkPolicyPeer, NetworkPolicyPort, NetworkPolicySpec,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{LabelSelector, LabelSelectorRequirement};
 use k8s_openapi::apimachinery::pkg::util::intstr::IntOrString;
+use std::net::Ipv4Addr;
 use vr_api::LocalReference;
 
 /// Label: what kind of thing it is.
@@ -232,6 +233,7 @@ pub(super) fn closed(
             let endpoint = cluster.spec.storage.object_store.endpoint.as_deref();
             let ip_block = Some(IPBlock { cidr: POD_IDENTITY.to_owned(), except: None });
             egress.push(anywhere(vec![port("TCP", port_of(endpoint))]));
+            egress.extend(endpoint.and_then(service).map(|space| behind_a_service(space, cluster)));
             egress.push(to(80, NetworkPolicyPeer { ip_block, ..NetworkPolicyPeer::default() }));
         }
         Way::Replicas => {
@@ -254,13 +256,51 @@ pub(super) fn closed(
     }
 }
 
+/// To whatever is in the namespace of an object store but replicas. A policy sees the ports of pods, and the endpoint names
+/// the one of the Service before them, which may be another.
+fn behind_a_service(space: Option<&str>, cluster: &VRCluster) -> NetworkPolicyEgressRule {
+    let space = space.unwrap_or_else(|| Naming::of(cluster).namespace());
+    let named = BTreeMap::from([("kubernetes.io/metadata.name".to_owned(), space.to_owned())]);
+    let no_replica = LabelSelectorRequirement {
+        key: CLUSTER_LABEL.to_owned(),
+        operator: "DoesNotExist".to_owned(),
+        values: None,
+    };
+    let peer = NetworkPolicyPeer {
+        namespace_selector: Some(LabelSelector { match_labels: Some(named), match_expressions: None }),
+        pod_selector: Some(LabelSelector { match_labels: None, match_expressions: Some(vec![no_replica]) }),
+        ip_block: None,
+    };
+    NetworkPolicyEgressRule { ports: None, to: Some(vec![peer]) }
+}
+
+/// Scheme and `host:port` of an endpoint.
+fn parts_of(endpoint: &str) -> (&str, &str) {
+    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("https", endpoint));
+    (scheme, rest.split('/').next().unwrap_or(rest))
+}
+
 /// The port of an S3 server; of AWS if there is no endpoint.
 fn port_of(endpoint: Option<&str>) -> i32 {
     let Some(endpoint) = endpoint else { return 443 };
-    let (scheme, rest) = endpoint.split_once("://").unwrap_or(("https", endpoint));
-    let host = rest.split('/').next().unwrap_or(rest);
+    let (scheme, host) = parts_of(endpoint);
     let given = host.rsplit_once(':').and_then(|(_, port)| port.parse().ok());
     given.unwrap_or(if scheme == "http" { 80 } else { 443 })
+}
+
+/// Where an endpoint is the name of a Service (`store`, `store.ns`, `store.ns.svc…`): its namespace, and nothing in the
+/// place of the cluster's own.
+fn service(endpoint: &str) -> Option<Option<&str>> {
+    let (_, host) = parts_of(endpoint);
+    let name = host.split(':').next().unwrap_or(host);
+    if name.is_empty() || name.starts_with('[') || name.parse::<Ipv4Addr>().is_ok() {
+        return None;
+    }
+    let mut labels = name.split('.').skip(1);
+    match (labels.next(), labels.next()) {
+        (space, None | Some("svc")) => Some(space),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
@@ -278,6 +318,51 @@ mod tests {
             (Some("https://[fd00::1]"), 443),
         ] {
             assert_eq!(port_of(endpoint), port, "{endpoint:?}");
+        }
+    }
+
+    #[test]
+    fn the_namespace_of_a_service() {
+        for (endpoint, space) in [
+            ("http://store", Some(None)),
+            ("http://store:9000", Some(None)),
+            ("http://store.stores", Some(Some("stores"))),
+            ("https://store.stores.svc:443/", Some(Some("stores"))),
+            ("http://store.stores.svc.cluster.local", Some(Some("stores"))),
+            ("https://s3.example.com", None),
+            ("https://s3.eu-central-1.amazonaws.com", None),
+            ("http://10.0.0.1:9000", None),
+            ("https://[fd00::1]:9000", None),
+            ("http://", None),
+        ] {
+            assert_eq!(service(endpoint), space, "{endpoint}");
+        }
+    }
+
+    /// The end-to-end scenario `policies` has such a store, in another namespace.
+    #[test]
+    fn a_store_behind_a_service_is_reached_and_replicas_beside_it_are_not() {
+        let text = include_str!("../../../api/examples/vrcluster-complete.yaml");
+        let mut cluster: VRCluster = serde_yaml::from_str(text).expect("an example");
+        let rules = |endpoint: &str, cluster: &mut VRCluster| {
+            cluster.spec.storage.object_store.endpoint = Some(endpoint.to_owned());
+            let way = closed(ObjectMeta::default(), ("a", "b".to_owned()), Way::ObjectStore, cluster);
+            way.spec.and_then(|spec| spec.egress).expect("rules")
+        };
+        let whole = |rule: &NetworkPolicyEgressRule| rule.ports.is_none();
+        assert!(!rules("https://s3.example.com", &mut cluster).iter().any(whole));
+        for (endpoint, space) in [
+            ("http://store.stores.svc", "stores"),
+            ("http://store", Naming::of(&cluster.clone()).namespace()),
+        ] {
+            let rules = rules(endpoint, &mut cluster);
+            let peers =
+                rules.iter().find(|rule| whole(rule)).and_then(|rule| rule.to.clone()).expect("a rule");
+            let expected = serde_json::json!([{
+                "namespaceSelector": {"matchLabels": {"kubernetes.io/metadata.name": space}},
+                "podSelector": {"matchExpressions": [{"key": CLUSTER_LABEL, "operator": "DoesNotExist"}]},
+            }]);
+            assert_eq!(serde_json::to_value(&peers).expect("JSON"), expected, "{endpoint}");
         }
     }
 }
