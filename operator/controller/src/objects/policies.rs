@@ -80,8 +80,7 @@ mod tests {
     use super::*;
     use serde_json::Value;
 
-    /// The charts' half of the way: a network that enforces policies would show a missing port, and the end-to-end tests
-    /// have no such network.
+    /// The charts' half of the way; the end-to-end scenario `policies` goes all of it, but for the identities of EKS.
     #[test]
     fn the_operator_is_let_out_to_where_it_goes() {
         let text = include_str!("../../../../charts/vr-operator.yaml");
