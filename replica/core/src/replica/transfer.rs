@@ -159,7 +159,8 @@ impl<S: StateMachine> Replica<S> {
             Some((op, root, snapshot)) => (op, root, S::export(snapshot, want, self.options.portion_bytes)),
         };
         self.counters.portions_sent += u64::from(!portion.is_empty());
-        out.push(Effect::Send(from, Message::State { ballot, cut, root, number, portion }));
+        // In its own ballot, as with entries: who is in an earlier one must not take what a later one committed.
+        out.push(Effect::Send(from, Message::State { ballot: self.ballot, cut, root, number, portion }));
     }
 
     #[allow(clippy::too_many_arguments, reason = "the message's fields")]
