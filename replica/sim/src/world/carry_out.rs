@@ -316,12 +316,9 @@ impl<M: Machine> World<M> {
             Status::QuorumLost => {
                 self.coverage.seen(Seen::QuorumLost);
                 // What it says was true between two rounds of its questions; an answer may have come long after.
-                // Who is alone asks nobody.
-                let asked = if self.epochs.newest().order.len() == 1 {
-                    self.time
-                } else {
-                    self.nodes[index].asks_since.0
-                };
+                // Who is alone, as far as it knows, asks nobody.
+                let alone = self.epochs.of(ballot.epoch).is_some_and(|known| known.order.len() == 1);
+                let asked = if alone { self.time } else { self.nodes[index].asks_since.0 };
                 if self.there_was_a_twin(asked) {
                     return Ok(());
                 }
