@@ -179,7 +179,7 @@ pub enum Message {
         number: u64,
         want: Bytes,
     },
-    /// The answer. `cut` 0: the sender does not have it.
+    /// The answer, in the sender's ballot, which may be a later one than the asker's. `cut` 0: the sender does not have it.
     State {
         ballot: Ballot,
         cut: Op,
